@@ -1,0 +1,125 @@
+"""The manifest: round trip, strict schema, sizes at open, hashes on request."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shadowattn.models import bundle
+from shadowattn.models.bundle import FileInfo, Graph, Manifest, TensorInfo, Tokenizer
+from shadowattn.models.spec import ModelSpec, RopeSpec
+
+SPEC = ModelSpec("llama", 10, 8, 8, 2, 4, 2, 8, 1e-5, RopeSpec(1e4), 100, True)
+
+
+def write_bundle(folder: Path) -> Manifest:
+    """A bundle whose files are a few bytes: enough for everything that the manifest says."""
+    files = {"model.tflite": b"model", "plan.bin": b"plan!"}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    tensors = {"tokens": TensorInfo("int32", (1, 16))}
+    graphs = (
+        Graph("decode", "decode", 1, tensors, {}),
+        Graph("prefill_16", "prefill", 16, tensors, {}),
+        Graph("estimate_16_128", "estimate", 16, {"q_i8": TensorInfo("int8", (2, 32, 8), 0.5)}, {}, seq_len=128),
+        Graph("linear_2_16", "linear", 16, tensors, {}, layer=2),
+    )
+    manifest = Manifest(
+        created_by="test",
+        name="tiny",
+        source="nowhere",
+        licence="none",
+        weights="float32",
+        model=SPEC,
+        max_length=100,
+        keep_ratio=0.2,
+        prefill_chunks=(16,),
+        score_rows=64,
+        seq_lens=(128,),
+        graphs=graphs,
+        tokenizer=Tokenizer(None, None, None, (1,), {}),
+        calibration={"tokens": 3},
+        files={name: bundle.file_info(folder / name) for name in files},
+    )
+    (folder / bundle.MANIFEST).write_text(manifest.to_json())
+    return manifest
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path)
+    assert bundle.read_manifest(tmp_path) == manifest
+    assert manifest.graph("estimate_16_128").inputs["q_i8"].scale == 0.5
+    with pytest.raises(ValueError, match="no graph 'prefill_17'"):
+        manifest.graph("prefill_17")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["format"], "x", "not the manifest of a bundle"),
+        (["version"], 2, "version 2 is not 1"),
+        (["weights"], "int3", "weights must be int8 or float32"),
+        (["weights"], None, "weights: expected str, got None"),
+        (["keep_ratio"], 0, r"keep_ratio must be in \(0, 1\]"),
+        (["keep_ratio"], "0.2", "keep_ratio: expected float"),
+        (["surprise"], 1, "unknown field 'surprise'"),
+        (["prefill_chunks"], [16, 16], "must ascend"),
+        (["prefill_chunks"], [32], "graph 'prefill_32' is missing"),
+        (["model", "num_heads"], True, "num_heads: expected int"),
+        (["graphs", 0, "signature"], "decoder", "follows no known pattern"),
+        (["graphs", 2, "seq_len"], 64, "its name says"),
+        (["tokenizer", "file"], "tok.json", "not in files"),
+        (["files", "plan.bin", "bytes"], 4, "expected 4 bytes, got 5"),
+        (["files", "../x"], {"bytes": 1, "sha256": ""}, "leaves the bundle"),
+        (["files", "more.bin"], {"bytes": 1, "sha256": ""}, "more.bin is missing"),
+    ],
+)
+def test_an_edited_manifest_is_refused(tmp_path: Path, path: list, value: object, message: str) -> None:
+    write_bundle(tmp_path)
+    raw = json.loads((tmp_path / bundle.MANIFEST).read_text())
+    at = raw
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    (tmp_path / bundle.MANIFEST).write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=message):
+        bundle.read_manifest(tmp_path)
+
+
+def test_missing_fields_are_named(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    raw = json.loads((tmp_path / bundle.MANIFEST).read_text())
+    for name in [key for key in raw if key not in ("format", "version")]:
+        (tmp_path / bundle.MANIFEST).write_text(json.dumps({key: raw[key] for key in raw if key != name}))
+        with pytest.raises(ValueError, match=f"field '{name}' is missing"):
+            bundle.read_manifest(tmp_path)
+
+
+def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="shadowattn convert"):
+        bundle.read_manifest(tmp_path)
+    (tmp_path / bundle.MANIFEST).write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        bundle.read_manifest(tmp_path)
+
+
+def test_hashes_find_what_sizes_do_not(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path)
+    assert bundle.verify(tmp_path, manifest) == []
+    (tmp_path / "plan.bin").write_bytes(b"plan?")
+    problems = bundle.verify(tmp_path, bundle.read_manifest(tmp_path))
+    assert len(problems) == 1
+    assert "SHA-256" in problems[0]
+
+
+def test_signature_grammar() -> None:
+    assert bundle.parse_signature("attend_8_1024") == {"role": "attend", "chunk": 8, "seq_len": 1024, "layer": None}
+    for wrong in ("prefill", "prefill_", "prefill_1x", "decode_1", "linear_3", ""):
+        with pytest.raises(ValueError, match="no known pattern"):
+            bundle.parse_signature(wrong)
+
+
+def test_file_info(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert bundle.file_info(tmp_path / "a") == FileInfo(3, digest)
