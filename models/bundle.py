@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shadowattn.models import plan as plan_file
+from shadowattn.models import strict_json
 from shadowattn.models.spec import ModelSpec, RopeSpec
 
 FORMAT = "shadowattn-bundle"
@@ -124,7 +125,7 @@ class Manifest:
             raise ValueError(f"{where}: not the manifest of a bundle (wanted format {FORMAT!r})")
         if (version := raw.pop("version", None)) != VERSION:
             raise ValueError(f"{where}: version {version!r} is not {VERSION}; update shadowattn or convert anew")
-        manifest = _build(cls, raw, where)
+        manifest = strict_json.build(cls, raw, where, _CONTAINERS)
         _check(manifest, where)
         return manifest
 
@@ -202,54 +203,7 @@ def _check(manifest: Manifest, where: str) -> None:
         need(file is None or file in manifest.files, f"tokenizer.{label} {file!r} is not in files")
 
 
-# --- dataclass <- JSON, strict: a missing, unknown or wrongly typed field is an error that names it ---
-
-
-def _build(kind: type, raw: Any, where: str) -> Any:
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where}: expected an object, got {type(raw).__name__}; convert the model again")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = sorted(set(raw) - set(fields))
-    if unknown:
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; convert the model again")
-    values = {}
-    for name, field in fields.items():
-        if name not in raw:
-            if field.default is dataclasses.MISSING:
-                raise ValueError(f"{where}: field {name!r} is missing; convert the model again")
-            continue
-        values[name] = _value(_FIELD_TYPES.get((kind, name), field.type), raw[name], f"{where}: {name}")
-    return kind(**values)
-
-
-def _value(kind: Any, raw: Any, where: str) -> Any:
-    if isinstance(kind, tuple):  # (container, element)
-        container, element = kind
-        if container is tuple:
-            _want(list, raw, where)
-            return tuple(_value(element, item, f"{where}[{i}]") for i, item in enumerate(raw))
-        _want(dict, raw, where)
-        return {key: _value(element, item, f"{where}.{key}") for key, item in raw.items()}
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build(kind, raw, where)
-    if kind is Any:
-        return raw
-    options = getattr(kind, "__args__", (kind,))
-    if raw is None and type(None) in options:
-        return None
-    plain = next(option for option in options if option is not type(None))
-    if plain is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
-    _want(plain, raw, where)
-    return raw
-
-
-def _want(kind: type, raw: Any, where: str) -> None:
-    if not isinstance(raw, kind) or (kind is int and isinstance(raw, bool)):
-        raise ValueError(f"{where}: expected {kind.__name__}, got {raw!r:.60}; convert the model again")
-
-
-_FIELD_TYPES: dict[tuple[type, str], Any] = {
+_CONTAINERS: strict_json.FieldTypes = {
     (TensorInfo, "shape"): (tuple, int),
     (Graph, "inputs"): (dict, TensorInfo),
     (Graph, "outputs"): (dict, TensorInfo),

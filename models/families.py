@@ -97,7 +97,7 @@ def _positive(config: Config, key: str) -> int:
 
 def _rope(config: Config) -> RopeSpec:
     """Reads rope_theta and rope_scaling, or rope_parameters (transformers 5), which holds both."""
-    scaling = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    scaling: dict[str, Any] = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     theta = float(scaling.get("rope_theta", config.get("rope_theta", 10000.0)))
     if kind not in ("default", "linear", "llama3"):

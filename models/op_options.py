@@ -39,7 +39,7 @@ class OpOptions:
     def __post_init__(self) -> None:
         if self.num_kv_heads < 1 or self.num_heads < 1 or self.num_heads % self.num_kv_heads:
             raise ValueError(
-                f"op options: num_heads must be a multiple of num_kv_heads, not {self.num_heads} and {self.num_kv_heads}"
+                f"op options: num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
             )
         if not 1 <= self.head_dim <= MAX_HEAD_DIM:
             raise ValueError(f"op options: head_dim must be in 1..{MAX_HEAD_DIM}, got {self.head_dim}")

