@@ -99,10 +99,10 @@ def _rope(config: Config) -> RopeSpec:
     """Reads rope_theta and rope_scaling, or rope_parameters (transformers 5), which holds both."""
     scaling: dict[str, Any] = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    theta = float(scaling.get("rope_theta", config.get("rope_theta", 10000.0)))
+    theta = float(_either(scaling, config, "rope_theta", 10000.0))
     if kind not in ("default", "linear", "llama3"):
         raise ValueError(f"config.json: RoPE type {kind!r} is not supported; supported are default, linear, llama3")
-    if float(scaling.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))) != 1.0:
+    if float(_either(scaling, config, "partial_rotary_factor", 1.0)) != 1.0:
         raise ValueError("config.json: partial_rotary_factor other than 1.0 is not supported")
     if kind == "default":
         return RopeSpec(theta)
@@ -116,5 +116,9 @@ def _rope(config: Config) -> RopeSpec:
         float(scaling["factor"]),
         float(scaling.get("low_freq_factor", 1.0)),
         float(scaling.get("high_freq_factor", 4.0)),
-        int(scaling.get("original_max_position_embeddings", config.get("max_position_embeddings", 8192))),
+        int(scaling.get("original_max_position_embeddings") or _positive(config, "max_position_embeddings")),
     )
+
+
+def _either(scaling: Config, config: Config, key: str, default: float) -> Any:
+    return scaling[key] if key in scaling else config.get(key, default)

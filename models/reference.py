@@ -32,11 +32,12 @@ def quantize_keys(keys: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> tu
 
 
 def quantize_queries(q: np.ndarray) -> np.ndarray:
-    """q [...,d] float32 -> int8, each row scaled so that its largest element is 127."""
+    """q [...,d] float32 -> int8, each row scaled so that its largest element is 127; zeros where that overflows."""
     q = q.astype(np.float32)
     largest = np.abs(q).max(axis=-1, keepdims=True)
-    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
-    return np.rint(q * inverse).astype(np.int8)
+    with np.errstate(over="ignore"):
+        inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+    return np.rint(q * np.where(np.isfinite(inverse), inverse, np.float32(0))).astype(np.int8)
 
 
 def quantize_queries_coarse(q: np.ndarray, k_variance: np.ndarray, multiplier: float) -> np.ndarray:
@@ -54,6 +55,8 @@ def quantize_queries_coarse(q: np.ndarray, k_variance: np.ndarray, multiplier: f
                 continue
             widest = 127.0 / largest
             step = widest if spread == 0.0 else min(widest, COARSE_SPREAD / (float(np.float32(multiplier)) * spread))
+            if step > np.finfo(np.float32).max:
+                continue
             scaled = np.clip(np.rint(row * np.float32(step)), -127, 127)
             out[h // group, (h % group) * time + t] = scaled.astype(np.int8)
     return out

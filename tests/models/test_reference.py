@@ -64,6 +64,7 @@ def test_quantised_keys_centre_clamp_and_count() -> None:
 def test_queries_use_the_whole_range_and_zero_rows_stay_zero() -> None:
     q = reference.quantize_queries(np.array([[0.5, -1.0, 0.0], [0, 0, 0]], np.float32))
     assert q.tolist() == [[64, -127, 0], [0, 0, 0]]
+    assert not reference.quantize_queries(np.full((1, 3), 1e-38, np.float32)).any()
 
 
 def test_coarse_scores_have_the_spread_that_was_aimed_at() -> None:
