@@ -1,0 +1,27 @@
+// Which instruction sets the machine has, detected once, and the ISA levels that tests can force.
+#ifndef SHADOWATTN_DELEGATE_KERNELS_ARCH_H_
+#define SHADOWATTN_DELEGATE_KERNELS_ARCH_H_
+
+#include <cstdint>
+
+namespace shadow {
+
+using ArchFlags = uint32_t;
+inline constexpr ArchFlags kArchScalar = 0;
+inline constexpr ArchFlags kArchAvx2 = 1u << 0;        // AVX2, FMA, F16C
+inline constexpr ArchFlags kArchAvx512 = 1u << 1;      // F, BW, DQ, VL
+inline constexpr ArchFlags kArchAvx512Vnni = 1u << 2;  // VNNI on top of kArchAvx512
+inline constexpr ArchFlags kArchNeon = 1u << 3;
+inline constexpr ArchFlags kArchNeonDot = 1u << 4;
+
+// What this machine can run (CPUID and what the operating system saves).
+ArchFlags DetectArch();
+// "auto", "scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot" -> flags of that level and all below it.
+// False: unknown name, or more than DetectArch() offers; *message then says which, and what there is.
+bool ArchFromName(const char* name, ArchFlags* flags, const char** message);
+// Name of the highest level in flags.
+const char* ArchName(ArchFlags flags);
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_KERNELS_ARCH_H_

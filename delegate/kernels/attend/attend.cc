@@ -1,0 +1,34 @@
+#include "kernels/attend/attend.h"
+
+#include "kernels/attend/dense_scratch.h"
+#include "kernels/attend/kernels.h"
+
+namespace shadow {
+
+AttendSparseFn GetAttendSparseKernel(ArchFlags arch, CacheType type) {
+#define SHADOW_KERNEL(needed, name) \
+  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? AttendSparseF32##name : AttendSparseF16##name;
+#include "kernels/attend/kernels.inc"
+#undef SHADOW_KERNEL
+  return nullptr;
+}
+
+AttendDenseFn GetAttendDenseKernel(ArchFlags arch, CacheType type) {
+#define SHADOW_KERNEL(needed, name) \
+  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? AttendDenseF32##name : AttendDenseF16##name;
+#include "kernels/attend/kernels.inc"
+#undef SHADOW_KERNEL
+  return nullptr;
+}
+
+StoreRowFn GetStoreRowKernel(ArchFlags arch, CacheType type) {
+#define SHADOW_KERNEL(needed, name) \
+  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? StoreRowF32##name : StoreRowF16##name;
+#include "kernels/attend/kernels.inc"
+#undef SHADOW_KERNEL
+  return nullptr;
+}
+
+int64_t AttendDenseScratchFloats(int rows, int head_dim) { return DivideScratch(nullptr, rows, head_dim).floats; }
+
+}  // namespace shadow

@@ -1,0 +1,15 @@
+#include "kernels/estimate/estimate.h"
+
+#include "kernels/estimate/kernels.h"
+
+namespace shadow {
+
+EstimateFn GetEstimateKernel(ArchFlags arch) {
+#define SHADOW_KERNEL(needed, name) \
+  if ((arch & (needed)) == (needed)) return Estimate##name;
+#include "kernels/estimate/kernels.inc"
+#undef SHADOW_KERNEL
+  return nullptr;
+}
+
+}  // namespace shadow

@@ -1,0 +1,87 @@
+// The estimate over one ISA's dot product. Only ISA files include this; each brings a type D:
+//
+//   D::kRows, D::kVecs          register tile: query rows x vectors of keys
+//   D::kKeys                    keys of one vector
+//   D::Key   LoadKey(p)         4 channels of kKeys keys, from uint8 (key + 128)
+//   D::Query LoadQuery(p)       4 channels of one query, repeated for every key
+//   D::Sums  Start(q_sum), Dot4(sums, key, query), void Store(scores, sums, q_sum)
+//
+// One of Start and Store takes 128 * q_sum off again where Key keeps the + 128.
+#ifndef SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_
+#define SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_
+
+#include <cstdint>
+
+#include "kernels/estimate/kernels.h"
+#include "kernels/layout.h"
+
+namespace shadow {
+
+// R query rows against D::kVecs vectors of keys; k_u8 points at the first of these keys.
+template <class D, int R>
+void EstimateBlock(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, int d_padded, int32_t* scores,
+                   ptrdiff_t stride) {
+  typename D::Sums sums[R][D::kVecs];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Start(q_sum[r]);
+  }
+  for (int c = 0; c < d_padded; c += 4, k_u8 += kPageRows * 4) {
+    typename D::Key key[D::kVecs];
+#pragma GCC unroll 8
+    for (int v = 0; v < D::kVecs; ++v) key[v] = D::LoadKey(k_u8 + v * D::kKeys * 4);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const typename D::Query query = D::LoadQuery(q + r * d_padded + c);
+#pragma GCC unroll 8
+      for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Dot4(sums[r][v], key[v], query);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < D::kVecs; ++v) D::Store(scores + r * stride + v * D::kKeys, sums[r][v], q_sum[r]);
+  }
+}
+
+template <class D, int R>
+void EstimateRows(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, int d_padded, int32_t* scores,
+                  ptrdiff_t stride) {
+  constexpr int kBlock = D::kVecs * D::kKeys;
+  static_assert(kPageRows % kBlock == 0);
+  for (int j = 0; j < kPageRows; j += kBlock) {
+    EstimateBlock<D, R>(q, q_sum, k_u8 + j * 4, d_padded, scores + j, stride);
+  }
+}
+
+// The last rows, fewer than R: one compiled tile for every count.
+template <class D, int R>
+void EstimateLast(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_u8, int d_padded, int32_t* scores,
+                  ptrdiff_t stride) {
+  if constexpr (R > 0) {
+    if (rows == R) return EstimateRows<D, R>(q, q_sum, k_u8, d_padded, scores, stride);
+    EstimateLast<D, R - 1>(q, q_sum, rows, k_u8, d_padded, scores, stride);
+  }
+}
+
+template <class D>
+void Estimate(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_u8, int d_padded, int32_t* scores,
+              ptrdiff_t stride) {
+  int r = 0;
+  for (; r + D::kRows <= rows; r += D::kRows) {
+    EstimateRows<D, D::kRows>(q + r * d_padded, q_sum + r, k_u8, d_padded, scores + r * stride, stride);
+  }
+  EstimateLast<D, D::kRows - 1>(q + r * d_padded, q_sum + r, rows - r, k_u8, d_padded, scores + r * stride, stride);
+}
+
+// Defines the kernel of one ISA.
+#define SHADOW_DEFINE_ESTIMATE(name, D)                                                                   \
+  void Estimate##name(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_u8, int d_padded, \
+                      int32_t* scores, ptrdiff_t stride) {                                                \
+    Estimate<D>(q, q_sum, rows, k_u8, d_padded, scores, stride);                                          \
+  }
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_

@@ -1,0 +1,17 @@
+// The kernels of kernels.inc, declared.
+#ifndef SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_KERNELS_H_
+#define SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_KERNELS_H_
+
+#include <type_traits>
+
+#include "kernels/estimate/estimate.h"
+
+namespace shadow {
+
+#define SHADOW_KERNEL(arch, name) std::remove_pointer_t<EstimateFn> Estimate##name;
+#include "kernels/estimate/kernels.inc"
+#undef SHADOW_KERNEL
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_KERNELS_H_

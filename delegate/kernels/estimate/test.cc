@@ -1,0 +1,89 @@
+// Every estimate kernel of this machine against the sum of products, one at a time. Integers: exact.
+#include "kernels/estimate/kernels.h"
+#include "kernels/testing.h"
+
+namespace shadow {
+namespace {
+
+using testing::AlignedVector;
+using testing::RandomInt;
+
+constexpr int kDims[] = {1, 4, 5, 8, 40, 64, 80, 96, 100, 128, 256, 512};
+constexpr int kRowCounts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 47, 96};
+
+struct Tile {
+  int d, rows;
+  ptrdiff_t stride;
+  std::vector<int8_t> q;  // [rows][d_padded], one byte after a random misalignment
+  size_t q_begin;
+  std::vector<int32_t> q_sum;
+  AlignedVector<uint8_t> k_u8;
+};
+
+// Extremes: every product as large as it gets, where 16-bit sums would saturate.
+Tile RandomTile(int d, int rows, bool extremes) {
+  const int d_padded = PaddedBytes(d);
+  Tile t{d, rows, kPageRows * RandomInt(1, 3), {}, static_cast<size_t>(RandomInt(0, 15)), {}, {}};
+  t.q.resize(t.q_begin + static_cast<size_t>(rows * d_padded));
+  t.q_sum.resize(static_cast<size_t>(rows));
+  t.k_u8.resize(static_cast<size_t>(d_padded * kPageRows));
+  for (uint8_t& k : t.k_u8) k = static_cast<uint8_t>(extremes ? 255 * RandomInt(0, 1) : RandomInt(0, 255));
+  for (int i = 0; i < rows * d_padded; ++i) {
+    if (i % d_padded >= d) continue;
+    const int value = extremes ? (RandomInt(0, 1) != 0 ? 127 : -128) : RandomInt(-128, 127);
+    t.q[t.q_begin + static_cast<size_t>(i)] = static_cast<int8_t>(value);
+    t.q_sum[static_cast<size_t>(i / d_padded)] += value;
+  }
+  return t;
+}
+
+int32_t Oracle(const Tile& t, int r, int j) {
+  int32_t sum = 0;
+  for (int c = 0; c < t.d; ++c) {
+    const int q = t.q[t.q_begin + static_cast<size_t>(r * PaddedBytes(t.d) + c)];
+    sum += q * (t.k_u8[static_cast<size_t>((c / 4 * kPageRows + j) * 4 + c % 4)] - 128);
+  }
+  return sum;
+}
+
+void TestTile(EstimateFn kernel, const char* name, const Tile& t) {
+  constexpr int32_t kUntouched = 0x5a5a5a5a;
+  AlignedVector<int32_t> scores(static_cast<size_t>(t.rows * t.stride), kUntouched);
+  kernel(t.q.data() + t.q_begin, t.q_sum.data(), t.rows, t.k_u8.data(), PaddedBytes(t.d), scores.data(), t.stride);
+  for (int r = 0; r < t.rows; ++r) {
+    for (int j = 0; j < t.stride; ++j) {
+      const int32_t got = scores[static_cast<size_t>(r * t.stride + j)];
+      const int32_t expected = j < kPageRows ? Oracle(t, r, j) : kUntouched;
+      SHADOW_CHECK(got == expected, "%s d %d rows %d, row %d key %d: %d, not %d", name, t.d, t.rows, r, j, got,
+                   expected);
+    }
+  }
+}
+
+void Test(EstimateFn kernel, const char* name) {
+  for (int d : kDims) {
+    for (int rows : kRowCounts) {
+      TestTile(kernel, name, RandomTile(d, rows, false));
+      TestTile(kernel, name, RandomTile(d, rows, true));
+    }
+  }
+}
+
+void TestAll() {
+#define SHADOW_KERNEL(needed, name)                                   \
+  if (testing::HasArch(#name, needed)) {                              \
+    Test(Estimate##name, #name);                                      \
+    SHADOW_CHECK(GetEstimateKernel(needed) == Estimate##name, #name); \
+  }
+#include "kernels/estimate/kernels.inc"
+#undef SHADOW_KERNEL
+}
+
+}  // namespace
+}  // namespace shadow
+
+int main() {
+  shadow::testing::Start("estimate");
+  shadow::TestAll();
+  return shadow::testing::Finish();
+}

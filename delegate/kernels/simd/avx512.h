@@ -1,0 +1,91 @@
+// The float vector of the generic kernels (see scalar.h) for AVX-512 F, BW, DQ and VL.
+#ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX512_H_
+#define SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX512_H_
+
+#include <cstdint>
+
+#include "kernels/simd/x86.h"
+
+namespace shadow::avx512 {
+
+struct Floats {
+  static constexpr int kLanes = 16;
+  static constexpr int kRowBlock = 6;
+  static constexpr int kVecBlock = 4;
+  static constexpr int kGatherVecs = 8;
+  using V = __m512;
+
+  static V Set(float a) { return _mm512_set1_ps(a); }
+  static V Load(const float* p) { return _mm512_loadu_ps(p); }
+  static V Load(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static void Store(float* p, V a) { _mm512_storeu_ps(p, a); }
+  static void Store(uint16_t* p, V a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static void Store(int8_t* p, V a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+  }
+
+  static V Add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V Sub(V a, V b) { return _mm512_sub_ps(a, b); }
+  static V Mul(V a, V b) { return _mm512_mul_ps(a, b); }
+  static V MulAdd(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static V Max(V a, V b) { return _mm512_max_ps(a, b); }
+  static V Min(V a, V b) { return _mm512_min_ps(a, b); }
+  static V Abs(V a) { return _mm512_abs_ps(a); }
+  static V Round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static V Ldexp(V a, V n) { return _mm512_scalef_ps(a, n); }
+
+  static float SumLanes(V a) { return _mm512_reduce_add_ps(a); }
+  static float MaxLanes(V a) { return _mm512_reduce_max_ps(a); }
+  static bool AnyNan(V a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0; }
+  static int CountGreaterEqual(V a, V b) { return _mm_popcnt_u32(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ)); }
+
+  static V SumEach(const V (&a)[kLanes]) {
+    V quad[4];  // 128-bit lane i of quad[j]: what lane i of a[4j], ..., a[4j + 3] adds up to
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const V ab = Add(_mm512_unpacklo_ps(a[4 * j], a[4 * j + 1]), _mm512_unpackhi_ps(a[4 * j], a[4 * j + 1]));
+      const V cd = Add(_mm512_unpacklo_ps(a[4 * j + 2], a[4 * j + 3]), _mm512_unpackhi_ps(a[4 * j + 2], a[4 * j + 3]));
+      quad[j] = Add(LowPairs(ab, cd), HighPairs(ab, cd));
+    }
+    const V low = AddLanes(quad[0], quad[1]), high = AddLanes(quad[2], quad[3]);
+    return AddLanes(low, high);
+  }
+
+  static void Transpose(V (&a)[kLanes]) {
+    V b[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 4) {  // 4 x 4 blocks within the 128-bit lanes
+      const V ab_low = _mm512_unpacklo_ps(a[i], a[i + 1]), ab_high = _mm512_unpackhi_ps(a[i], a[i + 1]);
+      const V cd_low = _mm512_unpacklo_ps(a[i + 2], a[i + 3]), cd_high = _mm512_unpackhi_ps(a[i + 2], a[i + 3]);
+      b[i] = LowPairs(ab_low, cd_low);
+      b[i + 1] = HighPairs(ab_low, cd_low);
+      b[i + 2] = LowPairs(ab_high, cd_high);
+      b[i + 3] = HighPairs(ab_high, cd_high);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {  // then a 4 x 4 transpose of the lanes themselves
+      const V low_even = _mm512_shuffle_f32x4(b[i], b[i + 4], 0x88),
+              low_odd = _mm512_shuffle_f32x4(b[i], b[i + 4], 0xdd);
+      const V high_even = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0x88);
+      const V high_odd = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0xdd);
+      a[i] = _mm512_shuffle_f32x4(low_even, high_even, 0x88);
+      a[i + 4] = _mm512_shuffle_f32x4(low_odd, high_odd, 0x88);
+      a[i + 8] = _mm512_shuffle_f32x4(low_even, high_even, 0xdd);
+      a[i + 12] = _mm512_shuffle_f32x4(low_odd, high_odd, 0xdd);
+    }
+  }
+
+ private:
+  static V LowPairs(V a, V b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
+  static V HighPairs(V a, V b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  }
+  // (a0 + a1, a2 + a3, b0 + b1, b2 + b3) of 128-bit lanes.
+  static V AddLanes(V a, V b) { return Add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)); }
+};
+
+}  // namespace shadow::avx512
+
+#endif  // SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX512_H_

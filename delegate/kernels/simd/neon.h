@@ -1,0 +1,64 @@
+// The float vector of the generic kernels (see scalar.h) for Advanced SIMD of AArch64.
+#ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_
+#define SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+namespace shadow::neon {
+
+struct Floats {
+  static constexpr int kLanes = 4;
+  static constexpr int kRowBlock = 6;
+  static constexpr int kVecBlock = 4;
+  static constexpr int kGatherVecs = 16;
+  using V = float32x4_t;
+
+  static V Set(float a) { return vdupq_n_f32(a); }
+  static V Load(const float* p) { return vld1q_f32(p); }
+  static V Load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+  static void Store(float* p, V a) { vst1q_f32(p, a); }
+  static void Store(uint16_t* p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
+  static void Store(int8_t* p, V a) {
+    const int16x4_t shorts = vmovn_s32(vcvtq_s32_f32(a));
+    const int32x2_t bytes = vreinterpret_s32_s8(vmovn_s16(vcombine_s16(shorts, shorts)));
+    const int32_t four = vget_lane_s32(bytes, 0);
+    __builtin_memcpy(p, &four, sizeof(four));
+  }
+
+  static V Add(V a, V b) { return vaddq_f32(a, b); }
+  static V Sub(V a, V b) { return vsubq_f32(a, b); }
+  static V Mul(V a, V b) { return vmulq_f32(a, b); }
+  static V MulAdd(V a, V b, V c) { return vfmaq_f32(c, a, b); }
+  static V Max(V a, V b) { return vmaxq_f32(a, b); }
+  static V Min(V a, V b) { return vminq_f32(a, b); }
+  static V Abs(V a) { return vabsq_f32(a); }
+  static V Round(V a) { return vrndnq_f32(a); }
+  static V Ldexp(V a, V n) {
+    const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+    return Mul(a, vreinterpretq_f32_s32(vshlq_n_s32(vmaxq_s32(exponent, vdupq_n_s32(0)), 23)));
+  }
+
+  static float SumLanes(V a) { return vaddvq_f32(a); }
+  static float MaxLanes(V a) { return vmaxvq_f32(a); }
+  static bool AnyNan(V a) { return vminvq_u32(vceqq_f32(a, a)) == 0; }
+  static int CountGreaterEqual(V a, V b) { return -vaddvq_s32(vreinterpretq_s32_u32(vcgeq_f32(a, b))); }
+
+  static V SumEach(const V (&a)[kLanes]) { return vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3])); }
+
+  static void Transpose(V (&a)[kLanes]) {
+    const float64x2_t ab_even = vreinterpretq_f64_f32(vtrn1q_f32(a[0], a[1]));
+    const float64x2_t ab_odd = vreinterpretq_f64_f32(vtrn2q_f32(a[0], a[1]));
+    const float64x2_t cd_even = vreinterpretq_f64_f32(vtrn1q_f32(a[2], a[3]));
+    const float64x2_t cd_odd = vreinterpretq_f64_f32(vtrn2q_f32(a[2], a[3]));
+    a[0] = vreinterpretq_f32_f64(vtrn1q_f64(ab_even, cd_even));
+    a[1] = vreinterpretq_f32_f64(vtrn1q_f64(ab_odd, cd_odd));
+    a[2] = vreinterpretq_f32_f64(vtrn2q_f64(ab_even, cd_even));
+    a[3] = vreinterpretq_f32_f64(vtrn2q_f64(ab_odd, cd_odd));
+  }
+};
+
+}  // namespace shadow::neon
+
+#endif  // SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_

@@ -1,0 +1,116 @@
+// The float vector that the generic kernels are written in, in portable code. The other headers of this folder hold the
+// same type for one instruction set each, in a namespace of their own: a template instantiated with it can then never
+// be merged by the linker with one that was compiled for another machine. Only ISA files include those.
+#ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_SCALAR_H_
+#define SHADOWATTN_DELEGATE_KERNELS_SIMD_SCALAR_H_
+
+#include <cstdint>
+
+#include "kernels/half.h"
+
+namespace shadow::scalar {
+
+struct Floats {
+  static constexpr int kLanes = 4;       // an array that the compiler may keep in whatever vectors it has
+  static constexpr int kRowBlock = 2;    // register tile of the dense kernel: query rows,
+  static constexpr int kVecBlock = 2;    // times vectors of keys or channels
+  static constexpr int kGatherVecs = 4;  // vectors of channels per pass over the gathered value rows
+  struct V {
+    float x[kLanes];
+  };
+
+  template <class Function>
+  static V Map(Function f) {
+    V r;
+    for (int i = 0; i < kLanes; ++i) r.x[i] = f(i);
+    return r;
+  }
+
+  static V Set(float a) {
+    return Map([=](int) { return a; });
+  }
+  static V Load(const float* p) {
+    return Map([=](int i) { return p[i]; });
+  }
+  static V Load(const uint16_t* p) {
+    return Map([=](int i) { return FloatFromHalf(p[i]); });
+  }
+  static void Store(float* p, V a) {
+    for (int i = 0; i < kLanes; ++i) p[i] = a.x[i];
+  }
+  static void Store(uint16_t* p, V a) {
+    for (int i = 0; i < kLanes; ++i) p[i] = HalfFromFloat(a.x[i]);
+  }
+  // Integral values within [-127, 127].
+  static void Store(int8_t* p, V a) {
+    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(a.x[i]);
+  }
+
+  static V Add(V a, V b) {
+    return Map([&](int i) { return a.x[i] + b.x[i]; });
+  }
+  static V Sub(V a, V b) {
+    return Map([&](int i) { return a.x[i] - b.x[i]; });
+  }
+  static V Mul(V a, V b) {
+    return Map([&](int i) { return a.x[i] * b.x[i]; });
+  }
+  // a * b + c, fused where the machine can.
+  static V MulAdd(V a, V b, V c) {
+    return Map([&](int i) { return a.x[i] * b.x[i] + c.x[i]; });
+  }
+  static V Max(V a, V b) {
+    return Map([&](int i) { return a.x[i] > b.x[i] ? a.x[i] : b.x[i]; });
+  }
+  static V Min(V a, V b) {
+    return Map([&](int i) { return a.x[i] < b.x[i] ? a.x[i] : b.x[i]; });
+  }
+  static V Abs(V a) {
+    return Map([&](int i) { return a.x[i] < 0 ? -a.x[i] : a.x[i]; });
+  }
+  // Half to even, for |a| < 2^22: there the last bit of a + 1.5 * 2^23 is worth one.
+  static V Round(V a) {
+    return Map([&](int i) { return (a.x[i] + 12582912.0f) - 12582912.0f; });
+  }
+  // a * 2^n for integral n <= 127; zero for n <= -127.
+  static V Ldexp(V a, V n) {
+    return Map([&](int i) {
+      const int exponent = static_cast<int>(n.x[i]) + 127;
+      return a.x[i] * FloatFromBits(static_cast<uint32_t>(exponent < 0 ? 0 : exponent) << 23);
+    });
+  }
+
+  static float SumLanes(V a) { return (a.x[0] + a.x[2]) + (a.x[1] + a.x[3]); }
+  static float MaxLanes(V a) {
+    float m = a.x[0];
+    for (int i = 1; i < kLanes; ++i) m = a.x[i] > m ? a.x[i] : m;
+    return m;
+  }
+  static bool AnyNan(V a) {
+    bool any = false;
+    for (int i = 0; i < kLanes; ++i) any |= a.x[i] != a.x[i];
+    return any;
+  }
+  static int CountGreaterEqual(V a, V b) {
+    int count = 0;
+    for (int i = 0; i < kLanes; ++i) count += a.x[i] >= b.x[i];
+    return count;
+  }
+  // Lane i of the result is the sum of the lanes of a[i].
+  static V SumEach(const V (&a)[kLanes]) {
+    return Map([&](int i) { return SumLanes(a[i]); });
+  }
+  static void Transpose(V (&a)[kLanes]) {
+    for (int i = 0; i < kLanes; ++i) {
+      for (int j = 0; j < i; ++j) {
+        const float t = a[i].x[j];
+        a[i].x[j] = a[j].x[i];
+        a[j].x[i] = t;
+      }
+    }
+  }
+};
+
+}  // namespace shadow::scalar
+
+#endif  // SHADOWATTN_DELEGATE_KERNELS_SIMD_SCALAR_H_
