@@ -1,0 +1,269 @@
+"""The command `shadowattn`: finds the subcommands, parses their flags, turns what happens into exit codes.
+
+A subcommand is an entry point of the group `shadowattn.commands`, so that no module imports across the wall between
+converter and runtime. The entry point names an object with these attributes (no base class):
+
+    name, summary   "generate", and one line about it
+    usage, example  what follows `shadowattn NAME`, and whole command lines that work
+    define_flags(flag_values)             defines its absl flags there, never in the global FLAGS; must be cheap
+    run(positional, flag_values) -> int   does the work, returns the exit code; heavy imports belong in here
+    extra           (optional) the pip extra that run() needs
+
+The command line itself adds --help and --verbosity to each. run() raises absl.flags.Error for wrong usage (exit 2) and
+any other exception for a failure (exit 1): one line on stderr, a traceback only with --verbosity=1 or more.
+Results go to stdout, everything else to stderr.
+"""
+
+import contextlib
+import difflib
+import importlib.metadata
+import io
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from absl import flags
+
+GROUP = "shadowattn.commands"
+# Where the subcommands live, for a checkout that was not installed (build/dev); the order is that of the help text.
+BUILT_IN = {
+    "convert": "shadowattn.converter.cli:COMMAND",
+    "generate": "shadowattn.runtime.commands.generate:COMMAND",
+    "inspect": "shadowattn.runtime.commands.inspect:COMMAND",
+    "bench": "shadowattn.runtime.commands.bench:COMMAND",
+    "doctor": "shadowattn.runtime.commands.doctor:COMMAND",
+}
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 130, 141, 143  # 128 + the signal's number
+_HELP = ("--help", "-h", "-help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `shadowattn` with the arguments after its name (default: the process's). Returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="replace")  # an answer may hold characters that this terminal lacks
+    with _termination_as_exception(), warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            code = _dispatch(args)
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            print("\nshadowattn: interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:
+            _silence_stdout()
+            return EXIT_BROKEN_PIPE
+
+
+def _dispatch(args: list[str]) -> int:
+    commands = find_commands()
+    if not args:
+        print(_overview(commands), file=sys.stderr)
+        return EXIT_USAGE
+    first, rest = args[0], args[1:]
+    if first == "--version":
+        print(f"shadowattn {version()}")
+        return EXIT_OK
+    if first == "help" and rest:
+        first, rest = rest[0], ["--help"]
+    if first in ("help", *_HELP):
+        print(_overview(commands))
+        return EXIT_OK
+    if first not in commands:
+        hint = _did_you_mean(first, commands)
+        return _fail(f"unknown {_kind(first)} {first!r}{hint}; see `shadowattn help`", EXIT_USAGE)
+    return _run_command(commands[first], rest)
+
+
+def _run_command(entry: EntryPoint, args: list[str]) -> int:
+    verbose = _asks_for_traceback(args)
+    command: Any = None
+    try:
+        command = entry.load()
+        flag_values = command_flags(command)
+        if _asks_for_help(args):
+            print(_command_help(command, flag_values))
+            return EXIT_OK
+        flag_values.set_gnu_getopt(True)
+        positional = flag_values([entry.name, *args])[1:]
+        return int(command.run(positional, flag_values))
+    except flags.Error as error:
+        return _fail(f"{error}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001, RUF100 - the one place where every failure becomes a line and a code
+        if verbose:
+            traceback.print_exc()
+        return _fail(describe_error(error, entry.name, getattr(command, "extra", None)), EXIT_FAILED)
+
+
+def command_flags(command: Any) -> flags.FlagValues:
+    """The flags of a subcommand: its own, and those that every subcommand has."""
+    flag_values = flags.FlagValues()
+    command.define_flags(flag_values)
+    flags.DEFINE_integer("verbosity", 0, "0: errors in one line; 1: with traceback", flag_values=flag_values)
+    flags.DEFINE_bool("help", False, "show this text", short_name="h", flag_values=flag_values)
+    return flag_values
+
+
+def find_commands() -> dict[str, EntryPoint]:
+    """Name -> entry point: the installed ones, and for what is not installed the built-in list."""
+    found = {name: EntryPoint(name=name, value=value, group=GROUP) for name, value in BUILT_IN.items()}
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
+        found[entry.name] = entry
+    return found
+
+
+def version() -> str:
+    """The installed version, or "unknown (not installed)" in a checkout."""
+    try:
+        return importlib.metadata.version("shadowattn")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def describe_error(error: BaseException, name: str, extra: str | None = None) -> str:
+    """One line for a failure: what happened, where, and where we know it the next step."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("shadowattn"):
+        return f"this installation is incomplete ({text}); reinstall with: pip install --force-reinstall shadowattn"
+    if isinstance(error, ModuleNotFoundError):
+        target = f"'shadowattn[{extra}]'" if extra else "shadowattn"
+        return f"{name} needs packages that are not installed ({text}); install them with: pip install {target}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory{': ' + text if text else ''}; use a shorter prompt or a machine with more"
+    if isinstance(error, UnicodeDecodeError):
+        return f"text is not UTF-8 ({text}); convert it to UTF-8 first"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, (ValueError, RuntimeError, OSError)):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text} (a defect of shadowattn: run again with --verbosity=1 and report it)"
+
+
+# --- help texts ---
+
+
+def _overview(commands: dict[str, EntryPoint]) -> str:
+    width = max(map(len, commands))
+    lines = ["usage: shadowattn COMMAND [ARGUMENTS] [--FLAGS]", "", "commands:"]
+    for name, entry in commands.items():
+        try:
+            summary = entry.load().summary
+        except ImportError as error:
+            summary = f"(cannot be loaded: {error})"
+        lines.append(f"  {name:<{width}}  {summary}")
+    lines += [
+        "",
+        "`shadowattn COMMAND --help` explains one command. `shadowattn --version` prints the version.",
+        "Exit codes: 0 done, 1 failed, 2 wrong usage.",
+        "",
+        "example:",
+        "  shadowattn generate smollm2.bundle --chat --prompt='What is a list comprehension?'",
+    ]
+    return "\n".join(lines)
+
+
+def _command_help(command: Any, flag_values: flags.FlagValues) -> str:
+    rows = list(_flag_rows(flag_values))
+    width = min(max(len(left) for left, _ in rows), 30)
+    lines = [
+        f"usage: shadowattn {command.name} {command.usage}",
+        "",
+        f"{command.summary[0].upper()}{command.summary[1:]}.",
+        "",
+        "flags:",
+    ]
+    for left, right in rows:
+        lines.append(f"  {left:<{width}}  {right}")
+    lines += ["", "example:", *(f"  {line}" for line in command.example.splitlines())]
+    return "\n".join(lines)
+
+
+def _flag_rows(flag_values: flags.FlagValues) -> Iterator[tuple[str, str]]:
+    """(how to write the flag, what it does and its default), in the order of definition."""
+    for name in flag_values:
+        flag = flag_values[name]
+        if name != flag.name:  # the short name of a flag that has its own row
+            continue
+        short = f", -{flag.short_name}" if flag.short_name else ""
+        if flag.boolean:
+            left, default = f"--[no]{name}{short}", "on by default" if flag.default else ""
+        else:
+            left, default = (
+                f"--{name}=..{short}",
+                "" if flag.default is None else "default " + flag.default_as_str.strip("'"),
+            )
+        yield left, f"{' '.join((flag.help or '').split())}{f' ({default})' if default else ''}"
+
+
+# --- arguments and ends ---
+
+
+def _asks_for_help(args: list[str]) -> bool:
+    before_separator = args[: args.index("--")] if "--" in args else args
+    return any(arg in _HELP for arg in before_separator)
+
+
+def _asks_for_traceback(args: list[str]) -> bool:
+    """Looked for in the raw arguments, because flags may be what fails."""
+    for position, arg in enumerate(args):
+        name, _, value = arg.lstrip("-").partition("=")
+        if arg.startswith("-") and name == "verbosity":
+            value = value or (args[position + 1] if position + 1 < len(args) else "")
+            return value.isdigit() and int(value) > 0
+    return False
+
+
+def _kind(word: str) -> str:
+    return "flag" if word.startswith("-") else "command"
+
+
+def _did_you_mean(word: str, commands: dict[str, EntryPoint]) -> str:
+    near = difflib.get_close_matches(word, commands, n=1)
+    return f", did you mean {near[0]!r}?" if near else f"; wanted one of {', '.join(commands)}"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"shadowattn: error: {message}", file=sys.stderr)
+    return code
+
+
+def _show_warning(message: Warning | str, *place: object, **more: object) -> None:
+    print(f"shadowattn: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _silence_stdout() -> None:
+    """The reader has gone: what is still buffered must not fail again when Python exits."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _termination_as_exception() -> Iterator[None]:
+    """SIGTERM unwinds the stack like Ctrl-C does, so that a half-written bundle is cleaned up."""
+
+    def terminate(signum: int, frame: Any) -> None:
+        raise SystemExit(EXIT_TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread: signals are not ours
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

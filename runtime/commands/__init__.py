@@ -1,0 +1,1 @@
+"""The subcommands of `shadowattn`, one module each; the contract they keep is in shadowattn.runtime.cli."""

@@ -1,0 +1,161 @@
+"""`shadowattn doctor`: what this installation has, what is missing, and the command that mends it."""
+
+import dataclasses
+import importlib
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+_PYTHON = (3, 11)
+# distribution -> module; the runtime needs them all
+_PACKAGES = {
+    "numpy": "numpy",
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tokenizers": "tokenizers",
+    "jinja2": "jinja2",
+    "absl-py": "absl.flags",
+}
+_REINSTALL = "pip install --force-reinstall --no-deps shadowattn"
+_BUILD = "cmake -S delegate -B build/delegate && cmake --build build/delegate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing looked at. found: what is there, or what is wrong; mend: the command that helps, if it is not ok."""
+
+    what: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+class Doctor:
+    """The subcommand; the contract is in shadowattn.runtime.cli."""
+
+    name = "doctor"
+    summary = "check this installation: packages, instruction set, delegate; say what is missing and how to mend it"
+    usage = "[flags]"
+    example = "shadowattn doctor\nshadowattn doctor --json"
+
+    def define_flags(self, flag_values: flags.FlagValues) -> None:
+        flags.DEFINE_bool("json", False, "print the checks as one JSON object", flag_values=flag_values)
+
+    def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
+        if positional:
+            raise flags.Error(f"doctor takes no arguments, got {positional[0]!r}")
+        checks = examine()
+        if flag_values.json:
+            body = [dataclasses.asdict(check) for check in checks]
+            print(json.dumps({"ok": all(check.ok for check in checks), "checks": body}, indent=1))
+        else:
+            print(_report(checks))
+        return 0 if all(check.ok for check in checks) else 1
+
+
+def examine() -> list[Check]:
+    """Every check, in the order in which one rests on another; what rests on a fault is left out."""
+    checks = [_python(), *(_package(name, module) for name, module in _PACKAGES.items()), _extra()]
+    for what, look in _DELEGATE_CHECKS.items():
+        checks.append(_guarded(what, look))
+        if not checks[-1].ok:
+            break
+    return checks
+
+
+def _python() -> Check:
+    version = f"{platform.python_version()} ({platform.system()} {platform.machine()}, {sys.executable})"
+    wanted = ".".join(map(str, _PYTHON))
+    return Check("python", sys.version_info >= _PYTHON, version, f"install Python {wanted} or newer")
+
+
+def _package(name: str, module: str) -> Check:
+    """Installed, and importable: a wheel for another platform installs and then does not load."""
+    mend = f"pip install --upgrade {name}"
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, False, "not installed", f"pip install {name}")
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a broken binary package raises anything
+        return Check(name, False, f"{version}, does not load: {_line(error)}", mend)
+    return Check(name, True, version)
+
+
+def _extra() -> Check:
+    """The converter is optional: its absence is no fault."""
+    try:
+        return Check("converter extra", True, f"installed (torch {importlib.metadata.version('torch')})")
+    except importlib.metadata.PackageNotFoundError:
+        return Check(
+            "converter extra", True, "not installed; only convert needs it: pip install 'shadowattn[converter]'"
+        )
+
+
+def _guarded(what: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(what, True, look())
+    except Exception as error:  # whatever it is, it is the finding
+        in_checkout = (Path(__file__).resolve().parents[2] / "delegate" / "CMakeLists.txt").is_file()
+        return Check(what, False, _line(error), _BUILD if in_checkout else _REINSTALL)
+
+
+def _find_library() -> str:
+    from shadowattn.runtime.delegate import library_path
+
+    return str(library_path())
+
+
+def _describe_library() -> str:
+    from shadowattn.runtime.delegate import ABI_VERSION, ShadowLibrary, library_path
+
+    return f"version {ABI_VERSION}, {ShadowLibrary(library_path()).build_info}"
+
+
+def _describe_isa() -> str:
+    from shadowattn.runtime.delegate import ShadowLibrary, library_path
+
+    isa = ShadowLibrary(library_path()).best_isa
+    return isa + (" (no vector unit that the kernels know: slow)" if isa == "scalar" else "")
+
+
+def _run_in_interpreter() -> str:
+    from shadowattn.runtime.delegate import library_path
+    from shadowattn.runtime.probe import run_probe
+
+    return run_probe(library_path())
+
+
+_DELEGATE_CHECKS = {
+    "delegate library": _find_library,
+    "delegate ABI": _describe_library,
+    "instruction set": _describe_isa,
+    "delegate in LiteRT": _run_in_interpreter,
+}
+
+
+def _report(checks: list[Check]) -> str:
+    from shadowattn.runtime.table import format_table
+
+    rows = [["ok" if check.ok else "FAULT", check.what, check.found] for check in checks]
+    lines = [format_table(["", "what", "found"], rows)]
+    faults = [check for check in checks if not check.ok]
+    if faults:
+        lines += ["", "To mend it:"]
+        for command in dict.fromkeys(check.mend for check in faults):
+            lines.append(f"  {command}")
+    else:
+        lines += ["", "Everything is there."]
+    return "\n".join(lines)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+COMMAND = Doctor()

@@ -1,0 +1,361 @@
+"""Session: one conversation with a bundle. Open, prefill, decode, rewind, generate, score."""
+
+import operator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from shadowattn.models.bundle import Manifest
+from shadowattn.runtime import engine as engines
+from shadowattn.runtime.chunking import Chunk, plan_chunks
+from shadowattn.runtime.engine import Engine, NodeRow
+from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResult
+from shadowattn.runtime.executor_pipelined import PipelinedExecutor
+from shadowattn.runtime.sampler import Sampler
+from shadowattn.runtime.scoring import ScoreSlice, score_slices
+from shadowattn.runtime.settings import CacheSettings, settings_for
+from shadowattn.runtime.stats import SessionStats, session_stats
+from shadowattn.runtime.threads import MOST_THREADS, default_num_threads
+
+EXECUTORS: dict[str, Callable[[Engine], Executor]] = {"fused": FusedExecutor, "pipelined": PipelinedExecutor}
+ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot")
+Progress = Callable[[int, int], None]
+
+
+class Session:
+    """A KV cache in an opened bundle. Made by Session.open(); a context manager.
+
+    Sessions of the same bundle (with the same num_threads and isa) share weights and may be used from different
+    threads, where they take turns chunk by chunk; one session belongs to one thread at a time. After any exception,
+    Ctrl-C included, the session holds the tokens of the chunks that were finished (see `tokens`) and can go on.
+    """
+
+    def __init__(self, engine: Engine, executor: Executor, settings: CacheSettings) -> None:
+        """Use Session.open()."""
+        self._engine = engine
+        self._executor = executor
+        self._settings = settings
+        self._tokens: list[int] = []
+        self._stop_reason: str | None = None
+        self._cache = engine.shadow.create_cache(settings.creation_text())
+        self._release = weakref.finalize(self, _release, engine, self._cache)
+
+    @classmethod
+    def open(  # noqa: PLR0913  (keywords with defaults)
+        cls,
+        bundle: str | Path,
+        *,
+        num_threads: int | None = None,
+        mode: str | None = None,
+        keep_ratio: float | None = None,
+        executor: str = "fused",
+        cache_type: str | None = None,
+        min_k: int | None = None,
+        sinks: int | None = None,
+        latest: int | None = None,
+        isa: str | None = None,
+        max_length: int | None = None,
+        verbosity: int = 0,
+    ) -> "Session":
+        """Opens a bundle folder. None means the default: of the bundle, of docs/op_spec.md, or of this machine.
+
+        num_threads: 1 to 64. mode: shadow or dense. keep_ratio: (0, 1]. executor: fused or pipelined. cache_type: f16
+        or f32. max_length: positions the session may hold, at most the bundle's. Raises ValueError that names what is
+        wrong with an argument, the bundle or the delegate library.
+        """
+        threads = default_num_threads() if num_threads is None else num_threads
+        _check_open(threads, executor, isa or "auto")
+        engine = engines.acquire(Path(bundle), threads, isa or "auto", verbosity)
+        try:
+            choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
+            floors = {"min_k": min_k, "sinks": sinks, "latest": latest}
+            settings = settings_for(engine.manifest, max_length, **choices, **floors)
+            return cls(engine, EXECUTORS[executor](engine), settings)
+        except BaseException:
+            engines.release(engine)
+            raise
+
+    # --- facts ---
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._engine.manifest
+
+    @property
+    def tokens(self) -> list[int]:
+        """Token ids in the cache (a copy)."""
+        return list(self._tokens)
+
+    @property
+    def length(self) -> int:
+        """Positions in the cache."""
+        return len(self._tokens)
+
+    @property
+    def max_length(self) -> int:
+        return self._settings.max_length
+
+    @property
+    def settings(self) -> CacheSettings:
+        """mode, keep_ratio and their kin, as they are now."""
+        return self._settings
+
+    @property
+    def num_threads(self) -> int:
+        return self._engine.num_threads
+
+    @property
+    def isa(self) -> str:
+        """The ISA level of the custom ops."""
+        return self._engine.shadow.isa
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the last generate() ended: stop_token, max_new_tokens or context_full; None while it runs."""
+        return self._stop_reason
+
+    # --- text in, logits out ---
+
+    def prepare(self, num_tokens: int) -> None:
+        """Opens now what a prompt of that many more tokens, and decoding after it, will need: packing weights takes a
+        moment and memory, and would otherwise be part of the first prefill. Raises ValueError if they do not fit."""
+        self._check_open()
+        self._check_room(num_tokens, self.length, self.max_length)
+        end = self.length
+        for chunk in [*plan_chunks(num_tokens, self.manifest.prefill_chunks), Chunk(1, 1)]:
+            end = min(end + chunk.n_valid, self.max_length)
+            with self._engine.lock:
+                self._executor.prepare(chunk.length, end)
+
+    def prefill(self, token_ids: Iterable[int], *, on_progress: Progress | None = None) -> np.ndarray:
+        """Appends tokens to the cache -> float32 [vocab], logits after the last. May be called again to continue.
+
+        on_progress(done, total) is called after each chunk. Raises ValueError for no tokens, an id outside the
+        vocabulary or more tokens than fit.
+        """
+        self._check_open()
+        ids = self._check_ids(token_ids)
+        for result in self._advance(ids, on_progress):
+            logits = result.logits
+        return logits
+
+    def decode(self, token_id: int) -> np.ndarray:
+        """Appends one token -> float32 [vocab]. Raises ValueError as prefill does, and before the first prefill."""
+        self._check_open()
+        if not self._tokens:
+            raise ValueError("decode before prefill: the cache is empty; call prefill(token_ids) first")
+        ids = self._check_ids([token_id])
+        return self._run(Chunk(1, 1), ids, wants_hidden=False).logits
+
+    def generate(  # noqa: PLR0913
+        self,
+        token_ids: Iterable[int],
+        max_new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop_token_ids: Iterable[int] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[int]:
+        """Yields the tokens that follow token_ids, the whole prompt. Work begins with the first next().
+
+        The longest common prefix of prompt and cache is kept, only the rest is prefilled. Ends at a stop token (not
+        yielded; None: the bundle's), after max_new_tokens, or when the context is full: see stop_reason. Sampling:
+        see Sampler. Raises ValueError, at once, for arguments that prefill or Sampler would refuse.
+        """
+        self._check_open()
+        sampler = Sampler(temperature, top_k, top_p, seed)
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be positive, got {max_new_tokens}")
+        ids = self._check_ids(token_ids, kept=0)
+        stop = self.manifest.tokenizer.stop_token_ids if stop_token_ids is None else stop_token_ids
+        return self._generate(ids, max_new_tokens, sampler, frozenset(stop), on_progress)
+
+    def score(self, token_ids: Iterable[int], *, on_progress: Progress | None = None) -> np.ndarray:
+        """float32 [n-1]: log-probability of token i+1 given tokens 0 .. i. Starts by emptying the cache.
+
+        Afterwards the cache holds all tokens but the last. Raises ValueError for fewer than two tokens, or as prefill.
+        """
+        return np.concatenate([part.logprobs for part in self.score_slices(token_ids, on_progress=on_progress)])
+
+    def score_slices(self, token_ids: Iterable[int], *, on_progress: Progress | None = None) -> Iterator[ScoreSlice]:
+        """score() piece by piece, with the logits: at most score_rows x vocab of them exist at a time."""
+        self._check_open()
+        ids = self._check_ids(token_ids, kept=0, most=self.max_length + 1)
+        if len(ids) < 2:
+            raise ValueError(f"score needs at least 2 tokens, got {len(ids)}")
+        self.reset()
+        results = self._advance(ids[:-1], on_progress, wants_hidden=True)
+        return score_slices(self._engine, (result.hidden for result in results if result.hidden is not None), ids[1:])
+
+    # --- the cache ---
+
+    def rewind(self, length: int) -> None:
+        """Forgets every position from `length` on. Raises ValueError for more than `length` now, or less than 0."""
+        self._check_open()
+        if not 0 <= length <= self.length:
+            raise ValueError(f"rewind to {length}: must be between 0 and the session's length {self.length}")
+        del self._tokens[length:]
+        self._match_cache()
+
+    def reset(self) -> None:
+        """Forgets everything; settings and statistics stay."""
+        self.rewind(0)
+
+    def configure(
+        self,
+        *,
+        mode: str | None = None,
+        keep_ratio: float | None = None,
+        min_k: int | None = None,
+        sinks: int | None = None,
+        latest: int | None = None,
+    ) -> None:
+        """Changes how the next tokens attend; what is in the cache stays. Raises ValueError."""
+        self._check_open()
+        changed = self._settings.changed(mode=mode, keep_ratio=keep_ratio, min_k=min_k, sinks=sinks, latest=latest)
+        with self._engine.lock:
+            self._engine.shadow.configure_cache(self._cache, changed.living_text())
+        self._settings = changed
+
+    # --- what happened ---
+
+    def stats(self) -> SessionStats:
+        """Counts and seconds since open() or reset_stats()."""
+        self._check_open()
+        with self._engine.lock:
+            cache = self._engine.shadow.cache_stats(self._cache)
+        return session_stats(cache, self._executor.seconds, self._executor.copied_bytes)
+
+    def reset_stats(self) -> None:
+        self._check_open()
+        with self._engine.lock:
+            self._engine.shadow.reset_cache_stats(self._cache)
+        self._executor.seconds.clear()
+        self._executor.copied_bytes = 0
+
+    def who_runs(self) -> list[NodeRow]:
+        """(signature, node index, op, runner) of every node of the signatures that were prepared, for all sessions of
+        the engine. runner: shadow, xnnpack or litert builtin. A Shadow op not run by us raises at first use, a matrix
+        product outside XNNPACK warns."""
+        self._check_open()
+        return self._engine.who_runs()
+
+    def close(self) -> None:
+        """Frees the cache, and the weights with the last session of the bundle. May be called again."""
+        self._release()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- inside ---
+
+    def _generate(
+        self, ids: list[int], max_new_tokens: int, sampler: Sampler, stop: frozenset[int], on_progress: Progress | None
+    ) -> Iterator[int]:
+        self._stop_reason = None
+        self.rewind(min(_common_prefix(self._tokens, ids), len(ids) - 1))
+        logits = self.prefill(ids[self.length :], on_progress=on_progress)
+        for count in range(1, max_new_tokens + 1):
+            token = sampler(logits)
+            if token in stop:
+                self._stop_reason = "stop_token"
+                return
+            ended = "max_new_tokens" if count == max_new_tokens else "context_full" if self._is_full else None
+            self._stop_reason = ended
+            yield token
+            if ended:
+                return
+            logits = self.decode(token)
+
+    def _advance(
+        self, ids: list[int], on_progress: Progress | None, wants_hidden: bool = False
+    ) -> Iterator[StepResult]:
+        """Runs ids chunk by chunk."""
+        done = 0
+        for chunk in plan_chunks(len(ids), self.manifest.prefill_chunks):
+            yield self._run(chunk, ids[done : done + chunk.n_valid], wants_hidden)
+            done += chunk.n_valid
+            if on_progress is not None:
+                on_progress(done, len(ids))
+
+    def _run(self, chunk: Chunk, ids: list[int], wants_hidden: bool) -> StepResult:
+        """One chunk. Whatever goes wrong, the delegate's cache is taken back to the tokens of this session."""
+        try:
+            with self._engine.lock:
+                self._check_open()
+                self._match_cache()
+                step = Step(chunk.length, ids, self.length, self._cache, self._settings, wants_hidden)
+                result = self._executor.run(step)
+            self._tokens.extend(ids)
+            return result
+        except BaseException:
+            self._match_cache()
+            raise
+
+    def _match_cache(self) -> None:
+        """The delegate's rows beyond our tokens go: after rewind(), a failed chunk, a Ctrl-C just after a commit."""
+        with self._engine.lock:
+            if self._release.alive and self._engine.shadow.cache_length(self._cache) != self.length:
+                self._engine.shadow.rewind_cache(self._cache, self.length)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.length >= self.max_length
+
+    def _check_open(self) -> None:
+        if not self._release.alive:
+            raise ValueError("the session is closed; open another with Session.open(bundle)")
+
+    def _check_ids(self, token_ids: Iterable[int], kept: int | None = None, most: int | None = None) -> list[int]:
+        """Token ids as integers that fit after `kept` positions (None: all that are there). Raises ValueError."""
+        ids = [operator.index(token) for token in token_ids]
+        vocab = self.manifest.model.vocab_size
+        if not ids:
+            raise ValueError("the prompt is empty: at least one token is needed")
+        for index, token in enumerate(ids):
+            if not 0 <= token < vocab:
+                raise ValueError(f"token id {token} at index {index} is outside the vocabulary of {vocab}")
+        self._check_room(len(ids), self.length if kept is None else kept, self.max_length if most is None else most)
+        return ids
+
+    @staticmethod
+    def _check_room(count: int, kept: int, most: int) -> None:
+        if kept + count > most:
+            raise ValueError(
+                f"{count} tokens do not fit: {kept} of {most} positions are used; shorten the text, "
+                "rewind() or reset() the session"
+            )
+
+
+def _release(engine: Engine, cache: int) -> None:
+    """Of close(), garbage collection or interpreter exit, whichever comes first."""
+    with engine.lock:
+        engine.shadow.destroy_cache(cache)
+    engines.release(engine)
+
+
+def _common_prefix(ours: list[int], theirs: list[int]) -> int:
+    pairs = zip(ours, theirs, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
+
+
+def _check_open(num_threads: Any, executor: str, isa: str) -> None:
+    """The arguments that need no bundle. Raises ValueError."""
+    if not isinstance(num_threads, int) or isinstance(num_threads, bool) or not 1 <= num_threads <= MOST_THREADS:
+        raise ValueError(f"num_threads must be an integer from 1 to {MOST_THREADS}, got {num_threads!r}")
+    if executor not in EXECUTORS:
+        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, got {executor!r}")
+    if isa not in ISAS:
+        raise ValueError(f"isa must be one of {', '.join(ISAS)}, got {isa!r}")

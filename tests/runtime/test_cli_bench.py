@@ -1,0 +1,156 @@
+"""`shadowattn bench`, and the comparison of two settings below it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runner import needs_delegate, run, run_process, write_speaking_bundle
+from tiny_bundle import write_tiny_bundle
+from tiny_tokenizer import byte_level_tokenizer
+
+from shadowattn.runtime.commands import bench
+from shadowattn.runtime.comparison import SessionProcess, difference, peak_rss
+from shadowattn.runtime.session import Session
+
+CHATML_OF_ONE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture(scope="module")
+def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_speaking_bundle(tmp_path_factory.mktemp("bench") / "tiny.bundle")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "wanted a bundle"),
+        (["b", "--prompt_lengths=a,5"], "--prompt_lengths: wanted positive numbers such as 512,4096, got 'a,5'"),
+        (["b", "--prompt_lengths=0"], "wanted positive numbers"),
+        (["b", "--prompt_lengths="], "wanted positive numbers"),
+        (["b", "--runs=0"], "0 is not a positive integer"),
+        (["b", "--mode=dense"], "wanted a sparse --mode, got dense"),
+        (["b", "--chat"], "--chat needs --prompt_file"),
+        (["b", "--prompt_file=x", "--text=y"], "--prompt_file is one prompt"),
+        (["b", "--prompt_file=x", "--prompt_lengths=5"], "--prompt_file is one prompt"),
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    outcome = run(capsys, "bench", *args)
+    assert outcome.code == 2
+    assert message in outcome.error
+
+
+def test_lengths_that_do_not_fit(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    outcome = run(capsys, "bench", shared_bundle, "--prompt_lengths=240", "--decode_tokens=20")
+    assert outcome.code == 1
+    assert "240 tokens and 20 decode steps need more than the 256 positions of a session" in outcome.error
+
+
+def test_texts_that_do_not_do(capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("short")
+    args = ["--prompt_lengths=100", "--decode_tokens=4"]
+    outcome = run(capsys, "bench", shared_bundle, *args, f"--text={tmp_path}/short.txt")
+    assert outcome.code == 1
+    assert "short.txt: wanted at least 104 tokens, got 5; give a longer text" in outcome.error
+    write_tiny_bundle(tmp_path / "mute")
+    outcome = run(capsys, "bench", tmp_path / "mute", *args, f"--text={tmp_path}/short.txt")
+    assert "has no tokenizer, so --text cannot be used" in outcome.error
+
+
+def test_settings_take_turns() -> None:
+    turns = list(bench._turns(3))
+    assert [name for _, name in turns] == ["dense", "sparse", "sparse", "dense", "dense", "sparse"]
+    assert [turn for turn, _ in turns] == [0, 0, 1, 1, 2, 2]
+
+
+def test_difference_of_distributions() -> None:
+    random = np.random.default_rng(1)
+    logits = random.standard_normal((5, 50)).astype(np.float32)
+    same = difference(logits, logits + 3)  # a shift changes no distribution
+    assert same.kl_mean == pytest.approx(0, abs=1e-9)
+    assert (same.same_top_token, same.positions) == (1.0, 5)
+    p, q = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
+    wanted = 0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75)
+    assert difference(np.log(p), np.log(q)).kl_max == pytest.approx(wanted)
+
+
+def test_peak_rss_is_of_this_process() -> None:
+    assert 2**20 < peak_rss() < 2**40
+
+
+def test_a_failure_in_the_child_is_raised_here(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"sparse run: .*manifest\.json is missing"):
+        SessionProcess("sparse", tmp_path, {})
+
+
+@needs_delegate
+def test_a_child_that_is_killed_is_named(shared_bundle: Path) -> None:
+    with SessionProcess("dense", shared_bundle, {}) as process:
+        process._process.kill()
+        with pytest.raises(RuntimeError, match=r"the dense run ended without an answer \(exit code -9;"):
+            process.run([1, 2], [3])
+
+
+@needs_delegate
+@pytest.mark.parametrize("speaking", [True, False])
+def test_table_and_json(shared_bundle: Path, tmp_path: Path, speaking: bool) -> None:
+    bundle = shared_bundle
+    if not speaking:
+        bundle = tmp_path / "mute"
+        write_tiny_bundle(bundle)
+    args = ["--prompt_lengths=200,100", "--runs=3", "--decode_tokens=4", "--keep_ratio=0.1"]
+    outcome = run_process("bench", bundle, "--json", *args)
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert report["text"] == ("pydoc_data.topics" if speaking else "random token ids")
+    assert [row["prompt_tokens"] for row in report["rows"]] == [100, 200]
+    row = report["rows"][1]
+    assert len(row["dense"]["ttft_s_runs"]) == 3
+    assert row["dense"]["ttft_s"] == sorted(row["dense"]["ttft_s_runs"])[1]
+    assert row["dense"]["mean_keep_ratio"] == 1.0
+    assert 0.3 < row["sparse"]["mean_keep_ratio"] < 0.9  # the floor of 64 positions weighs in at 200
+    assert row["positions"] == 5
+    assert row["kl_max"] >= row["kl_mean"] > 0
+    assert row["sparse"]["peak_rss_bytes"] > 2**20
+    for setting in ("dense", "sparse"):
+        ops = report["custom_ops"][setting]
+        assert {"prefill_16", "decode"} <= {entry["signature"] for entry in ops}
+        assert all(entry["runner"] == "shadow" and entry["nodes"] == 2 for entry in ops)
+    if speaking:
+        table = run_process("bench", bundle, *args)
+        assert "dense against shadow at keep_ratio 0.1; medians of 3 runs in turn; text: pydoc_data.topics" in table.out
+        assert "peak RSS sparse MiB" in table.out
+        assert (
+            "Custom op nodes (sparse): all 6 by the delegate, nothing fell back (decode, prefill_16, prefill_4)."
+            in table.out
+        )
+
+
+@needs_delegate
+def test_one_prompt_as_it_is_asked(shared_bundle: Path, tmp_path: Path) -> None:
+    prompt = tmp_path / "question.txt"
+    prompt.write_text("What is it? " * 12)
+    args = ["--chat", f"--prompt_file={prompt}", "--runs=1", "--decode_tokens=3", "--json"]
+    outcome = run_process("bench", shared_bundle, *args)
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert report["text"] == f"{prompt} as a chat"
+    with Session.open(shared_bundle, mode="dense") as session:
+        token_ids = byte_level_tokenizer().encode(CHATML_OF_ONE.format(prompt.read_text())).ids
+        assert report["rows"][0]["prompt_tokens"] == len(token_ids)
+        greedy = [int(session.prefill(token_ids).argmax())]
+        for _ in range(2):
+            greedy.append(int(session.decode(greedy[-1]).argmax()))
+    with SessionProcess("dense", shared_bundle, {"mode": "dense"}) as process:
+        assert process.run(token_ids, 3).decoded == tuple(greedy)
+        assert process.run(token_ids, (5, 6)).decoded == (5, 6)
+
+
+def test_a_prompt_that_does_not_fit(capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path) -> None:
+    prompt = tmp_path / "question.txt"
+    for length, message in ((300, "the prompt has 300 tokens"), (250, "250 tokens and 32 decode steps need more than")):
+        prompt.write_text("x" * length)
+        outcome = run(capsys, "bench", shared_bundle, f"--prompt_file={prompt}")
+        assert outcome.code == 1
+        assert message in outcome.error

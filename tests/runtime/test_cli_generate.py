@@ -1,0 +1,308 @@
+"""`shadowattn generate`: where prompts come from, streaming, chat, statistics, and what it refuses."""
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_runner import environment, needs_delegate, run, run_process, write_speaking_bundle
+from tiny_bundle import write_tiny_bundle
+from tiny_tokenizer import byte_level_tokenizer
+
+from shadowattn.runtime.session import Session
+
+STATISTICS = re.compile(
+    r"\[(\d+) prompt tokens(?: \((\d+) reused\))?(?:, TTFT [\d.]+ s)?, (\d+) new tokens(?:, TPOT [\d.]+ ms)?, "
+    r"mean keep_ratio ([\d.]+)\]"
+)
+
+
+@pytest.fixture(scope="module")
+def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_speaking_bundle(tmp_path_factory.mktemp("generate") / "tiny.bundle")
+
+
+# --- what it refuses: none of it loads the model ---
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "wanted a bundle"),
+        (["b", "words"], "unexpected argument 'words'; give the prompt with --prompt"),
+        (["b", "-", "more"], "too many arguments: 'more'"),
+        (["b", "--prompt=x", "-"], "wanted one prompt, got --prompt and -"),
+        (["b", "--prompt=x", "--prompt_file=y"], "wanted one prompt, got --prompt and --prompt_file"),
+        (["b"], "wanted a prompt: --prompt=TEXT, --prompt_file=FILE, or -"),
+        (["b", "--prompt=x", "--system=y"], "--system needs --chat"),
+        (["b", "--prompt=x", "--keep_ratio=0"], "wanted a number in (0, 1]"),
+        (["b", "--prompt=x", "--keep_ratio=nan"], "wanted a number in (0, 1]"),
+        (["b", "--prompt=x", "--mode=fast"], "value should be one of <shadow|dense>"),
+        (["b", "--prompt=x", "--top_p=2"], "flag --top_p=2"),
+        (["b", "--prompt=x", "--top_p=0"], "wanted a number in (0, 1]"),
+        (["b", "--prompt=x", "--temperature=-1"], "flag --temperature=-1"),
+        (["b", "--prompt=x", "--max_new_tokens=0"], "0 is not a positive integer"),
+        (["b", "--prompt=x", "--num_threads=0"], "0 is not a positive integer"),
+        (["b", "--prompt=x", "--executor=turbo"], "value should be one of <fused|pipelined>"),
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    outcome = run(capsys, "generate", *args)
+    assert outcome.code == 2
+    assert message in outcome.error
+    assert outcome.error.endswith("see `shadowattn generate --help`")
+
+
+def test_no_bundle(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    outcome = run(capsys, "generate", tmp_path / "nowhere", "--prompt=x")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "nowhere: not a bundle, manifest.json is missing; make one with `shadowattn convert`" in outcome.error
+
+
+def test_a_bundle_without_tokenizer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "mute")
+    outcome = run(capsys, "generate", tmp_path / "mute", "--prompt=x")
+    assert outcome.code == 1
+    assert "the bundle has no tokenizer, so it takes token ids only; convert again" in outcome.error
+
+
+def test_a_chat_without_template(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle = write_speaking_bundle(tmp_path / "plain", chat_template=None)
+    outcome = run(capsys, "generate", bundle, "--prompt=x", "--chat")
+    assert outcome.code == 1
+    assert "no chat template" in outcome.error
+
+
+def test_prompt_files(capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path) -> None:
+    outcome = run(capsys, "generate", shared_bundle, "--prompt_file", tmp_path / "none.txt")
+    assert (outcome.code, outcome.error) == (1, f"{tmp_path}/none.txt: No such file or directory")
+    (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
+    outcome = run(capsys, "generate", shared_bundle, "--prompt_file", tmp_path / "latin1.txt")
+    assert outcome.code == 1
+    assert "latin1.txt: not UTF-8 text (byte 3)" in outcome.error
+
+
+# --- with the delegate ---
+
+
+@needs_delegate
+def test_an_answer_streams_to_stdout_and_its_statistics_to_stderr(
+    capsys: pytest.CaptureFixture[str], shared_bundle: Path
+) -> None:
+    outcome = run(capsys, "generate", shared_bundle, "--prompt=Hello", "--max_new_tokens=12")
+    assert outcome.code == 0
+    found = STATISTICS.fullmatch(outcome.err.strip())
+    assert found, outcome.err
+    assert found[1] == "5"
+    assert float(found[4]) == 1.0  # below min_k everything is kept
+
+
+@needs_delegate
+def test_the_text_is_what_the_session_says(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    prompt = byte_level_tokenizer().encode("Hello, world").ids
+    with Session.open(shared_bundle) as session:
+        wanted = list(session.generate(prompt, 20, temperature=1.5, seed=3))
+    flags = ["--max_new_tokens=20", "--temperature=1.5", "--seed=3"]
+    outcome = run(capsys, "generate", shared_bundle, "--prompt=Hello, world", "--json", *flags)
+    report = json.loads(outcome.out)
+    assert report["token_ids"] == wanted
+    assert report["prompt_tokens"] == report["prefilled_tokens"] == len(prompt)
+    plain = run(capsys, "generate", shared_bundle, "--prompt=Hello, world", *flags)
+    assert plain.out == report["text"] + "\n"
+    whole = byte_level_tokenizer().decode(wanted)
+    assert plain.out[:-1] == whole.rstrip("\N{REPLACEMENT CHARACTER}")
+
+
+@needs_delegate
+@pytest.mark.parametrize("args", [["-"], ["--prompt_file=-"]])
+def test_standard_input(shared_bundle: Path, args: list[str]) -> None:
+    outcome = run_process("generate", shared_bundle, *args, "--json", "--max_new_tokens=2", stdin="naïve 🙂".encode())
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["prompt_tokens"] == len("naïve 🙂".encode())
+
+
+@needs_delegate
+def test_the_chat_template_wraps_the_prompt(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    outcome = run(
+        capsys, "generate", shared_bundle, "--chat", "--system=S", "--prompt=Hi", "--json", "--max_new_tokens=1"
+    )
+    text = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert json.loads(outcome.out)["prompt_tokens"] == len(byte_level_tokenizer().encode(text).ids)
+
+
+@needs_delegate
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_an_empty_prompt(capsys: pytest.CaptureFixture[str], shared_bundle: Path, prompt: str) -> None:
+    outcome = run(capsys, "generate", shared_bundle, f"--prompt={prompt}")
+    assert outcome.code == 1
+    assert "the prompt is empty" in outcome.error
+
+
+@needs_delegate
+def test_a_prompt_that_is_too_long(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    outcome = run(capsys, "generate", shared_bundle, "--prompt=" + "x" * 300)
+    assert outcome.code == 1
+    assert "the prompt has 300 tokens, but this session holds 256 with the answer; shorten" in outcome.error
+
+
+@needs_delegate
+def test_an_answer_that_fills_the_context_says_so(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    flags = ["--max_length=16", "--max_new_tokens=50", "--temperature=2", "--seed=1", "--json"]
+    outcome = run(capsys, "generate", shared_bundle, "--prompt=Hello", *flags)
+    report = json.loads(outcome.out)
+    assert report["stopped_by"] == "context_full"
+    assert "the context is full (16 of 16 tokens)" in outcome.err
+
+
+@needs_delegate
+def test_without_torch_and_transformers(shared_bundle: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'litert_torch', 'shadowattn.converter'): sys.modules[name] = None\n"
+        "from shadowattn.runtime import cli\n"
+        "sys.exit(cli.main(['generate', sys.argv[1], '--chat', '--prompt=Hi', '--max_new_tokens=3']))\n"
+    )
+    outcome = run_process(shared_bundle, code=code)
+    assert outcome.code == 0, outcome.err
+
+
+@needs_delegate
+def test_a_terminal_that_lacks_a_character(shared_bundle: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from shadowattn.runtime import cli\n"
+        "sys.exit(cli.main(['generate', sys.argv[1], '--prompt=Hello', '--temperature=3', '--seed=1']))\n"
+    )
+    outcome = run_process(shared_bundle, code=code, environ={"PYTHONIOENCODING": "ascii"})
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.isascii()
+
+
+def test_a_prompt_that_is_not_text(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    outcome = run(capsys, "generate", shared_bundle, "--prompt=caf\udce9")
+    assert outcome.code == 1
+    assert "--prompt: not UTF-8 text (character 3)" in outcome.error
+
+
+def interrupt_decode(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Ctrl-C arrives once, in the decode step with that number."""
+    real, calls = Session.decode, iter(range(10**6))
+
+    def decode(session: Session, token_id: int) -> object:
+        if next(calls) == after:
+            raise KeyboardInterrupt
+        return real(session, token_id)
+
+    monkeypatch.setattr(Session, "decode", decode)
+
+
+@needs_delegate
+def test_ctrl_c_in_an_answer_ends_the_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_bundle: Path
+) -> None:
+    interrupt_decode(monkeypatch, 2)
+    outcome = run(capsys, "generate", shared_bundle, "--prompt=Hello", "--temperature=3", "--seed=1")
+    assert outcome.code == 130
+    assert outcome.err.strip() == "shadowattn: interrupted"
+
+
+@needs_delegate
+def test_ctrl_c_in_a_chat_ends_only_the_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_bundle: Path
+) -> None:
+    interrupt_decode(monkeypatch, 2)
+    lines = iter(["Hello", "And now?"])
+
+    def read_line(prompt: str) -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", read_line)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    outcome = run(capsys, "generate", shared_bundle, "--max_new_tokens=5", "--temperature=3", "--seed=1")
+    assert outcome.code == 0
+    answers = STATISTICS.findall(outcome.err)
+    assert [int(new_tokens) for _, _, new_tokens, _ in answers] == [3, 5]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class TerminalRun:
+    """`shadowattn generate BUNDLE` on a pseudo-terminal."""
+
+    def __init__(self, *args: object) -> None:
+        self._fd, child = pty.openpty()
+        # The leader of a new session gets the terminal that it opens first, and with it the terminal's Ctrl-C.
+        shell = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(child)]
+        command = [*shell, sys.executable, "-m", "shadowattn.runtime.cli", "generate", *map(str, args)]
+        environ = {**environment(), "TERM": "dumb"}
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environ, start_new_session=True)
+        self._child = child  # kept open, or reading fails until the process has opened its end
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def read_until(self, pattern: str, seconds: float = 60) -> str:
+        """What appears up to the pattern (a regular expression). Fails after a while."""
+        seen, end = "", time.monotonic() + seconds
+        while not re.search(pattern, seen):
+            assert time.monotonic() < end, f"waited for {pattern!r}, saw {seen!r}"
+            if select.select([self._fd], [], [], 0.2)[0]:
+                seen += os.read(self._fd, 65536).decode(errors="replace")
+        return seen
+
+    def has_ended(self, seconds: float) -> bool:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end(self) -> int:
+        code = self.process.wait(60)
+        os.close(self._fd)
+        os.close(self._child)
+        return code
+
+
+@needs_delegate
+def test_interactive_chat(shared_bundle: Path) -> None:
+    terminal = TerminalRun(shared_bundle, "--max_new_tokens=4", "--system=S")
+    terminal.read_until(r"Ask something[\s\S]*> ")
+    terminal.type("Hi\n")
+    first = STATISTICS.search(terminal.read_until(r"mean keep_ratio [\d.]+\][\s\S]*> "))
+    terminal.type("Why?\n")
+    second = STATISTICS.search(terminal.read_until(r"mean keep_ratio [\d.]+\][\s\S]*> "))
+    assert first
+    assert second
+    assert int(second[2]) >= int(first[1])  # the first turn was reused
+    terminal.type("/reset\n")
+    terminal.read_until("> ")
+    terminal.type("x" * 300 + "\n")
+    assert "tokens, but this session holds 256" in terminal.read_until(r"/reset\)[\s\S]*> ")
+    terminal.type("/exit\n")
+    assert terminal.end() == 0
+
+
+@needs_delegate
+def test_ctrl_d_and_ctrl_c_at_the_prompt(shared_bundle: Path) -> None:
+    for key, code in (("\x04", 0), ("\x03", 130)):
+        terminal = TerminalRun(shared_bundle)
+        terminal.read_until(r"Ask something[\s\S]*> ")
+        for _ in range(20):  # CPython's input() sleeps over a signal that comes just before it waits
+            terminal.type(key)
+            if terminal.has_ended(1):
+                break
+        assert terminal.end() == code

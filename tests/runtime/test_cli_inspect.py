@@ -1,0 +1,88 @@
+"""`shadowattn inspect`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_runner import needs_delegate, run, write_speaking_bundle
+
+from shadowattn.models.bundle import MANIFEST, MODEL
+
+
+@pytest.fixture(scope="module")
+def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_speaking_bundle(tmp_path_factory.mktemp("inspect") / "tiny.bundle")
+
+
+def test_what_the_files_say(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    outcome = run(capsys, "inspect", shared_bundle, "--nowho_runs")
+    assert (outcome.code, outcome.err) == (0, "")
+    for text in (
+        "licence         Apache-2.0",
+        "heads           4 query, 2 KV, head_dim 16",
+        "max_length      256 positions",
+        "buckets         64, 256 positions (split form)",
+        "stop tokens     1, 3",
+        "model.tflite",
+        "plan: K centres and scales of 2 layers x 2 KV heads",
+    ):
+        assert text in outcome.out
+    assert any(line.split()[:3] == ["estimate", "16", "2"] for line in outcome.out.splitlines())
+
+
+def test_json(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    outcome = run(capsys, "inspect", shared_bundle, "--nowho_runs", "--json", "--verify")
+    report = json.loads(outcome.out)
+    assert report["verified"] is True
+    assert report["manifest"]["model"]["num_heads"] == 4
+    assert report["plan"]["num_layers"] == 2
+
+
+def test_verify_finds_one_changed_byte(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle = write_speaking_bundle(tmp_path / "tiny.bundle")
+    assert "every file is as it was written" in run(capsys, "inspect", bundle, "--verify", "--nowho_runs").out
+    data = bytearray((bundle / MODEL).read_bytes())
+    data[-1] ^= 1
+    (bundle / MODEL).write_bytes(data)
+    outcome = run(capsys, "inspect", bundle, "--verify")
+    assert outcome.code == 1
+    assert "model.tflite: SHA-256 is" in outcome.error
+    assert outcome.error.endswith("convert the model again")
+
+
+def test_what_is_no_bundle(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    outcome = run(capsys, "inspect", tmp_path)
+    assert outcome.code == 1
+    assert "not a bundle, manifest.json is missing; make one with `shadowattn convert`" in outcome.error
+    bundle = write_speaking_bundle(tmp_path / "tiny.bundle")
+    (bundle / MODEL).unlink()
+    assert "model.tflite is missing" in run(capsys, "inspect", bundle).error
+    (bundle / MANIFEST).write_text("{")
+    assert "not valid JSON" in run(capsys, "inspect", bundle).error
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "inspect").code == 2
+    outcome = run(capsys, "inspect", "a", "b")
+    assert outcome.code == 2
+    assert "too many arguments: 'b'" in outcome.error
+
+
+@needs_delegate
+@pytest.mark.parametrize("executor", ["fused", "pipelined"])
+def test_who_runs_each_node(capsys: pytest.CaptureFixture[str], shared_bundle: Path, executor: str) -> None:
+    outcome = run(capsys, "inspect", shared_bundle, "--json", "--executor", executor)
+    assert (outcome.code, outcome.err) == (0, "")
+    nodes = json.loads(outcome.out)["nodes"]
+    ours = [node for node in nodes if node["op"].startswith("Shadow")]
+    assert ours
+    assert all(node["runner"] == "shadow" for node in ours)
+    products = [node for node in nodes if node["op"] in ("FULLY_CONNECTED", "BATCH_MATMUL")]
+    assert products
+    assert all(node["runner"] == "xnnpack" for node in products)
+    wanted = {"prefill_4", "prefill_16", "decode"} if executor == "fused" else {"linear_0_16", "attend_16_64"}
+    assert wanted <= {node["signature"] for node in nodes}
+    for flags in ([], ["--nodes"]):
+        text = run(capsys, "inspect", shared_bundle, "--executor", executor, *flags).out
+        assert "ShadowSparseAttention" in text
+        assert ("linear_<layer>_16" in text) == (executor == "pipelined" and not flags)

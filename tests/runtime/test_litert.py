@@ -1,0 +1,69 @@
+"""Running signatures through the subgraph interface: views, messages, and who must run what."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from shadowattn.models.bundle import MODEL
+from shadowattn.runtime import Session
+from shadowattn.runtime.litert import _check_runners, op_name, short
+from shadowattn.runtime.nodes import BATCH_MATMUL, CUSTOM, FULLY_CONNECTED, Node
+
+
+def test_views_survive_the_preparation_of_other_signatures(tiny: Path, text: list[int]) -> None:
+    """In one interpreter (a split chunk length), preparing the next bucket may move memory; results must not change."""
+    with Session.open(tiny, executor="pipelined", cache_type="f32", min_k=1) as session:
+        wanted = session.prefill(text[:16])
+        before = session._engine.runner("linear_0_16")
+        session.prefill(text[16:112])  # from bucket 64 to 256
+        session.reset()
+        assert np.array_equal(session.prefill(text[:16]), wanted)
+        assert session._engine.runner("linear_0_16") is before
+
+
+def test_results_are_copies(tiny: Path) -> None:
+    with Session.open(tiny) as session:
+        first = session.prefill([1, 2, 3])
+        kept = first.copy()
+        session.decode(4)
+        assert first.flags.owndata
+        assert np.array_equal(first, kept)
+
+
+def test_a_foreign_shadow_op_is_an_error() -> None:
+    node = Node(3, CUSTOM, "ShadowSparseAttention", "litert builtin")
+    with pytest.raises(RuntimeError, match=r"decode: node 3 ShadowSparseAttention is run by litert builtin, not by us"):
+        _check_runners("decode", [node])
+
+
+@pytest.mark.parametrize("code", [FULLY_CONNECTED, BATCH_MATMUL])
+def test_a_slow_product_warns(code: int) -> None:
+    with pytest.warns(RuntimeWarning, match=r"decode: 1 matrix products \(first: node 7\) are run by litert builtin"):
+        _check_runners("decode", [Node(6, code, "", "xnnpack"), Node(7, code, "", "litert builtin")])
+
+
+def test_names_of_ops() -> None:
+    assert op_name(Node(0, FULLY_CONNECTED, "", "xnnpack")) == "FULLY_CONNECTED"
+    assert op_name(Node(0, CUSTOM, "ShadowKvAppend", "shadow")) == "ShadowKvAppend"
+    assert op_name(Node(0, 9999, "", "shadow")) == "builtin 9999"
+
+
+def test_messages_are_one_short_line() -> None:
+    error = RuntimeError("k must be\n positive.Node number 3 (ShadowDelegate) failed to invoke.\nNode number 4 (WHILE)")
+    assert short(error) == "k must be positive"
+    assert short(RuntimeError("Node number 3 (ADD) failed to prepare.")) == "Node number 3 (ADD) failed to prepare."
+
+
+def test_without_the_delegate(tiny: Path) -> None:
+    with pytest.raises(RuntimeError, match="Encountered unresolved custom op: ShadowSparseAttention"):
+        Interpreter(model_path=str(tiny / MODEL)).allocate_tensors()
+
+
+def test_importing_the_package_is_light() -> None:
+    script = "import sys, shadowattn.runtime; print([m for m in ('numpy', 'ai_edge_litert') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,71 @@
+"""Greedy, temperature, top-k and top-p choose from the tokens they should, in the proportions they should."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from shadowattn.runtime.sampler import Sampler
+
+LOGITS = np.log(np.array([0.05, 0.5, 0.15, 0.3], np.float32))
+
+
+def _draw(sampler: Sampler, times: int = 4000) -> dict[int, float]:
+    return {token: count / times for token, count in Counter(sampler(LOGITS) for _ in range(times)).items()}
+
+
+def test_greedy_takes_the_best_and_the_lowest_of_equals() -> None:
+    assert Sampler()(LOGITS) == 1
+    assert Sampler()(np.array([1.0, 3.0, 3.0], np.float32)) == 1
+
+
+def test_temperature_one_follows_the_probabilities() -> None:
+    drawn = _draw(Sampler(1.0, seed=3))  # standard error below 0.008
+    assert all(abs(drawn[token] - wanted) < 0.04 for token, wanted in enumerate([0.05, 0.5, 0.15, 0.3])), drawn
+
+
+def test_low_temperature_is_nearly_greedy() -> None:
+    assert _draw(Sampler(0.05, seed=3)).get(1, 0) > 0.99
+
+
+def test_top_k_keeps_k_and_renormalises() -> None:
+    drawn = _draw(Sampler(1.0, top_k=2, seed=3))
+    assert set(drawn) == {1, 3}
+    assert abs(drawn[1] - 0.625) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"), [(0.4, {1}), (0.5, {1}), (0.51, {1, 3}), (0.9, {1, 2, 3}), (1.0, {0, 1, 2, 3})]
+)
+def test_top_p_keeps_the_smallest_sufficient_set(top_p: float, kept: set[int]) -> None:
+    assert set(_draw(Sampler(1.0, top_p=top_p, seed=3))) == kept
+
+
+def test_the_same_seed_gives_the_same_tokens() -> None:
+    first, second, other = (Sampler(1.0, seed=seed) for seed in (11, 11, 12))
+    a, b, c = ([sampler(LOGITS) for _ in range(50)] for sampler in (first, second, other))
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -0.1}, "temperature must be 0"),
+        ({"temperature": float("nan")}, "temperature must be 0"),
+        ({"top_k": -1}, "top_k must be 0"),
+        ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
+        ({"top_p": 1.5}, r"top_p must be in \(0, 1\]"),
+        ({"top_p": float("nan")}, r"top_p must be in \(0, 1\]"),
+        ({"seed": -3}, "seed must not be negative"),
+    ],
+)
+def test_refuses(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sampler(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_refuses_logits_that_are_not_finite(bad: float) -> None:
+    with pytest.raises(ValueError, match=r"logits\[2\] is"):
+        Sampler()(np.array([0.0, 1.0, bad], np.float32))
