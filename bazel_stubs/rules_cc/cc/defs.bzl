@@ -1,0 +1,19 @@
+"""Stands in for rules_cc, which Bazel 4.2 would download: the C++ rules built into Bazel, under the names it loads."""
+
+cc_binary = native.cc_binary
+cc_import = native.cc_import
+cc_library = native.cc_library
+cc_proto_library = native.cc_proto_library
+cc_test = native.cc_test
+cc_toolchain = native.cc_toolchain
+cc_toolchain_suite = native.cc_toolchain_suite
+fdo_prefetch_hints = native.fdo_prefetch_hints
+fdo_profile = native.fdo_profile
+objc_import = native.objc_import
+objc_library = native.objc_library
+
+def cc_flags_supplier(**kwargs):
+    native.cc_flags_supplier(**kwargs)
+
+def compiler_flag(**kwargs):
+    native.compiler_flag(**kwargs)

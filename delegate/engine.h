@@ -1,0 +1,54 @@
+// What all ops of one delegate share.
+#ifndef SHADOWATTN_DELEGATE_ENGINE_H_
+#define SHADOWATTN_DELEGATE_ENGINE_H_
+
+#include <memory>
+#include <optional>
+
+#include "append_rows.h"
+#include "cache_table.h"
+#include "kernel_table.h"
+#include "op_options.h"
+#include "options.h"
+#include "plan.h"
+#include "signature_gate.h"
+#include "thread_pool.h"
+
+namespace shadow {
+
+class Engine {
+ public:
+  // Loads the plan. Throws std::bad_alloc and std::system_error.
+  static Status Create(const DelegateOptions& options, std::unique_ptr<Engine>* engine);
+
+  const DelegateOptions& options() const { return options_; }
+  const KernelTable& kernels() const { return kernels_; }
+  const Plan* plan() const { return plan_ ? &*plan_ : nullptr; }
+  CacheTable& caches() { return caches_; }
+  ThreadPool& pool() { return pool_; }
+  SignatureGate& signatures() { return signatures_; }
+
+  // The cache an op was told to use, checked against the op: its shape, the plan's shape, and that there is a plan if
+  // the cache's mode needs one.
+  Status Open(int32_t handle, const OpOptions& op, CacheLease* lease);
+
+  bool benchmark() const { return options_.benchmark_rows > 0; }
+  // Makes random inputs meaningful: clamps the chunk to follow benchmark_rows random rows.
+  Status PrepareBenchmark(const OpOptions& op, int64_t time, KvCache* cache, Chunk* chunk);
+  // The split attend alone: random rows stand in for the chunk's own.
+  Status AppendBenchmarkRows(const OpOptions& op, const Chunk& chunk, KvCache* cache);
+
+ private:
+  explicit Engine(const DelegateOptions& options);
+
+  const DelegateOptions options_;
+  const KernelTable kernels_;
+  std::optional<Plan> plan_;
+  CacheTable caches_;
+  ThreadPool pool_;
+  SignatureGate signatures_;
+};
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_ENGINE_H_

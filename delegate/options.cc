@@ -1,0 +1,146 @@
+#include "options.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <locale>
+#include <sstream>
+
+namespace shadow {
+namespace {
+
+// Not strtod: that reads "0,2" instead of "0.2" under some locales.
+template <typename T>
+bool ParseNumber(const std::string& text, T* number) {
+  std::istringstream stream(text);
+  stream.imbue(std::locale::classic());
+  stream >> std::noskipws >> *number;
+  return !stream.fail() && stream.peek() == std::istringstream::traits_type::eof();
+}
+
+template <typename T>
+Status ParseInteger(const std::string& key, const std::string& value, int64_t low, int64_t high, T* out) {
+  int64_t number = 0;
+  if (!ParseNumber(value, &number) || number < low || number > high) {
+    return Status::Error("option %s must be a whole number in %lld..%lld, got '%s'", key.c_str(),
+                         static_cast<long long>(low), static_cast<long long>(high), value.c_str());
+  }
+  *out = static_cast<T>(number);
+  return Status::Ok();
+}
+
+Status ParseKeepRatio(const std::string& value, double* keep_ratio) {
+  double number = 0;
+  if (!ParseNumber(value, &number) || !(number > 0.0 && number <= 1.0)) {
+    return Status::Error("option keep_ratio must be above 0 and at most 1, got '%s'", value.c_str());
+  }
+  *keep_ratio = number;
+  return Status::Ok();
+}
+
+Status ParseMode(const std::string& value, Mode* mode) {
+  if (value != "shadow" && value != "dense") {
+    return Status::Error("option mode must be shadow or dense, got '%s'", value.c_str());
+  }
+  *mode = value == "dense" ? Mode::kDense : Mode::kShadow;
+  return Status::Ok();
+}
+
+Status ParseCacheType(const std::string& value, CacheType* type) {
+  if (value != "f16" && value != "f32") {
+    return Status::Error("option cache_type must be f16 or f32, got '%s'", value.c_str());
+  }
+  *type = value == "f32" ? CacheType::kFloat32 : CacheType::kFloat16;
+  return Status::Ok();
+}
+
+Status ParseIsa(const std::string& value, ArchFlags* arch) {
+  const char* message = "";
+  if (!ArchFromName(value.c_str(), arch, &message)) return Status::Error("option isa=%s: %s", value.c_str(), message);
+  return Status::Ok();
+}
+
+constexpr char kLivingKeys[] = "mode, keep_ratio, min_k, sinks, latest";
+constexpr char kCreationKeys[] = "mode, keep_ratio, min_k, sinks, latest, cache_type, max_length";
+constexpr char kDelegateKeys[] =
+    "num_threads, mode, keep_ratio, min_k, sinks, latest, cache_type, max_length, plan, signatures, isa, verbosity, "
+    "benchmark_rows";
+
+// *known says whether the key is one of these.
+Status SetLiving(const std::string& key, const std::string& value, CacheSettings* s, bool* known) {
+  *known = true;
+  if (key == "mode") return ParseMode(value, &s->mode);
+  if (key == "keep_ratio") return ParseKeepRatio(value, &s->keep_ratio);
+  if (key == "min_k") return ParseInteger(key, value, 1, kLongestCache, &s->min_k);
+  if (key == "sinks") return ParseInteger(key, value, 0, kLongestCache, &s->sinks);
+  if (key == "latest") return ParseInteger(key, value, 0, kLongestCache, &s->latest);
+  *known = false;
+  return Status::Ok();
+}
+
+Status SetCreation(const std::string& key, const std::string& value, CacheSettings* s, bool* known) {
+  *known = true;
+  if (key == "cache_type") return ParseCacheType(value, &s->cache_type);
+  if (key == "max_length") return ParseInteger(key, value, 1, kLongestCache, &s->max_length);
+  return SetLiving(key, value, s, known);
+}
+
+Status SetDelegate(const std::string& key, const std::string& value, DelegateOptions* o, bool* known) {
+  *known = true;
+  if (key == "num_threads") return ParseInteger(key, value, 1, kMaxThreads, &o->num_threads);
+  if (key == "isa") return ParseIsa(value, &o->arch);
+  if (key == "verbosity") return ParseInteger(key, value, 0, 2, &o->verbosity);
+  if (key == "benchmark_rows") return ParseInteger(key, value, 0, kLongestCache, &o->benchmark_rows);
+  if (key == "plan" || key == "signatures") {
+    (key == "plan" ? o->plan : o->signatures) = value;
+    return Status::Ok();
+  }
+  return SetCreation(key, value, &o->cache, known);
+}
+
+Status UnknownKey(const std::string& key, const char* allowed) {
+  return Status::Error("unknown option '%s'; allowed are %s", key.c_str(), allowed);
+}
+
+}  // namespace
+
+Status ParseDelegateOptions(const char* const* keys, const char* const* values, size_t count,
+                            DelegateOptions* options) {
+  DelegateOptions o;
+  SHADOW_RETURN_IF_ERROR(ParseIsa("auto", &o.arch));
+  if (count > 0 && (keys == nullptr || values == nullptr))
+    return Status::Error("options were announced but not passed");
+  for (size_t i = 0; i < count; ++i) {
+    if (keys[i] == nullptr || values[i] == nullptr) return Status::Error("option %zu has no key or no value", i);
+    bool known = false;
+    SHADOW_RETURN_IF_ERROR(SetDelegate(keys[i], values[i], &o, &known));
+    if (!known) return UnknownKey(keys[i], kDelegateKeys);
+  }
+  if (o.benchmark_rows >= o.cache.max_length) {
+    return Status::Error("option benchmark_rows must be below max_length %lld, got %lld; raise max_length",
+                         static_cast<long long>(o.cache.max_length), static_cast<long long>(o.benchmark_rows));
+  }
+  *options = o;
+  return Status::Ok();
+}
+
+Status ParseCacheSettings(const char* text, CacheStage stage, CacheSettings* settings) {
+  CacheSettings s = *settings;
+  std::istringstream stream(text == nullptr ? "" : text);
+  std::string item;
+  while (std::getline(stream, item, ';')) {
+    if (item.empty()) continue;
+    const size_t equals = item.find('=');
+    if (equals == std::string::npos) return Status::Error("expected key=value, got '%s'", item.c_str());
+    const std::string key = item.substr(0, equals);
+    const std::string value = item.substr(equals + 1);
+    bool known = false;
+    SHADOW_RETURN_IF_ERROR(stage == CacheStage::kCreation ? SetCreation(key, value, &s, &known)
+                                                          : SetLiving(key, value, &s, &known));
+    if (!known) return UnknownKey(key, stage == CacheStage::kCreation ? kCreationKeys : kLivingKeys);
+  }
+  *settings = s;
+  return Status::Ok();
+}
+
+}  // namespace shadow

@@ -1,0 +1,132 @@
+#include "plan.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "kernels/layout.h"
+#include "little_endian.h"
+
+namespace shadow {
+namespace {
+
+constexpr size_t kHeaderSize = 32;
+constexpr size_t kCrcSize = 4;
+constexpr uint32_t kVersion = 1;
+constexpr int32_t kMaxCount = 1 << 10;  // of layers and of heads: far above any model, keeps products in 64 bits
+constexpr size_t kMaxFileSize = size_t{1} << 31;
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+
+Status ReadFile(const std::string& path, std::vector<uint8_t>* bytes) {
+  std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
+  if (!file) return Status::Error("plan %s cannot be opened: %s", path.c_str(), std::strerror(errno));
+  uint8_t block[1 << 14];
+  size_t count = 0;
+  while ((count = std::fread(block, 1, sizeof(block), file.get())) > 0) {
+    if (bytes->size() + count > kMaxFileSize) return Status::Error("plan %s is too large to be one", path.c_str());
+    bytes->insert(bytes->end(), block, block + count);
+  }
+  if (std::ferror(file.get())) return Status::Error("plan %s cannot be read: %s", path.c_str(), std::strerror(errno));
+  return Status::Ok();
+}
+
+Status CheckHeader(const uint8_t* bytes, size_t size, const char* name) {
+  if (size < kHeaderSize + kCrcSize || std::memcmp(bytes, "SHPL", 4) != 0) {
+    return Status::Error("%s is not a plan file (wanted SHPL and a header, got %zu bytes); calibrate or convert again",
+                         name, size);
+  }
+  const auto version = ReadField<uint32_t>(bytes, 4);
+  if (version != kVersion) {
+    return Status::Error("%s has plan version %u, this delegate knows %u; update shadowattn or calibrate again", name,
+                         version, kVersion);
+  }
+  return Status::Ok();
+}
+
+bool InRange(int32_t value, int32_t high) { return value >= 1 && value <= high; }
+
+}  // namespace
+
+Status Plan::Load(const std::string& path, Plan* plan) {
+  std::vector<uint8_t> bytes;
+  SHADOW_RETURN_IF_ERROR(ReadFile(path, &bytes));
+  return Parse(bytes.data(), bytes.size(), path, plan);
+}
+
+Status Plan::Parse(const uint8_t* bytes, size_t size, const std::string& name, Plan* plan) {
+  SHADOW_RETURN_IF_ERROR(CheckHeader(bytes, size, name.c_str()));
+  Plan p;
+  p.name_ = name;
+  p.num_layers_ = ReadField<int32_t>(bytes, 8);
+  p.num_heads_ = ReadField<int32_t>(bytes, 12);
+  p.num_kv_heads_ = ReadField<int32_t>(bytes, 16);
+  p.head_dim_ = ReadField<int32_t>(bytes, 20);
+  p.estimate_multiplier_ = ReadField<float>(bytes, 24);
+  const bool shape_ok = InRange(p.num_layers_, kMaxCount) && InRange(p.num_heads_, kMaxCount) &&
+                        InRange(p.num_kv_heads_, p.num_heads_) && InRange(p.head_dim_, kMaxHeadDim);
+  if (!shape_ok || p.num_heads_ % p.num_kv_heads_ != 0) {
+    return Status::Error(
+        "%s has an impossible shape: %d layers, %d query heads, %d KV heads, head dim %d; calibrate again",
+        name.c_str(), p.num_layers_, p.num_heads_, p.num_kv_heads_, p.head_dim_);
+  }
+  const size_t count = p.num_layers_ * p.LayerFloats();
+  const size_t wanted = kHeaderSize + count * sizeof(float) + kCrcSize;
+  if (size != wanted) {
+    return Status::Error("%s: expected %zu bytes, got %zu; the file is truncated, calibrate again", name.c_str(),
+                         wanted, size);
+  }
+  if (Crc32(bytes, size - kCrcSize) != ReadField<uint32_t>(bytes, size - kCrcSize)) {
+    return Status::Error("%s has a wrong checksum; the file is damaged, calibrate again", name.c_str());
+  }
+  p.values_.resize(count);
+  std::memcpy(p.values_.data(), bytes + kHeaderSize, count * sizeof(float));
+  SHADOW_RETURN_IF_ERROR(p.CheckValues());
+  *plan = std::move(p);
+  return Status::Ok();
+}
+
+Status Plan::CheckValues() const {
+  const char* name = name_.c_str();
+  if (!(std::isfinite(estimate_multiplier_) && estimate_multiplier_ > 0)) {
+    return Status::Error("%s: estimate_multiplier must be positive, got %g; calibrate again", name,
+                         double(estimate_multiplier_));
+  }
+  for (float value : values_) {
+    if (!std::isfinite(value)) return Status::Error("%s holds NaN or infinity; calibrate again on other text", name);
+  }
+  const int wide = num_kv_heads_ * head_dim_;
+  for (int layer = 0; layer < num_layers_; ++layer) {
+    for (int head = 0; head < num_kv_heads_; ++head) {
+      // Below the smallest normal float, 1 / scale would be infinite.
+      if (!std::isnormal(scale(layer, head)) || scale(layer, head) < 0) {
+        return Status::Error("%s: scale of layer %d, KV head %d must be positive, got %g; calibrate again", name, layer,
+                             head, double(scale(layer, head)));
+      }
+    }
+    for (int i = 0; i < wide; ++i) {
+      if (k_variance(layer, 0)[i] < 0) {
+        return Status::Error("%s: k_variance of layer %d is negative; calibrate again", name, layer);
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+Status Plan::CheckFits(const OpOptions& op) const {
+  if (op.num_layers == num_layers_ && op.num_heads == num_heads_ && op.num_kv_heads == num_kv_heads_ &&
+      op.head_dim == head_dim_) {
+    return Status::Ok();
+  }
+  return Status::Error(
+      "%s was made for %d layers, %d query heads, %d KV heads, head dim %d, but the model has %d, %d, %d, %d; "
+      "pass the plan of this bundle",
+      name_.c_str(), num_layers_, num_heads_, num_kv_heads_, head_dim_, op.num_layers, op.num_heads, op.num_kv_heads,
+      op.head_dim);
+}
+
+}  // namespace shadow

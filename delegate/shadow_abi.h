@@ -1,0 +1,60 @@
+// The versioned C ABI beside the two TFLite plugin symbols. Used by the Python runtime through ctypes.
+// Functions that can fail return -1 and leave a message for shadow_last_error(); a message lives until the
+// calling thread's next failing call.
+#ifndef SHADOWATTN_DELEGATE_SHADOW_ABI_H_
+#define SHADOWATTN_DELEGATE_SHADOW_ABI_H_
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SHADOW_ABI_VERSION 1
+
+typedef struct ShadowStats {
+  uint32_t struct_size;     // sizeof(ShadowStats), set by the caller
+  uint32_t reserved;        // 0
+  int64_t rows;             // (query row, head) pairs attended
+  int64_t causal_rows;      // sum over those of the causal length n
+  int64_t value_rows_read;  // sum over those of k (n where dense)
+  int64_t k_saturated;      // elements of K that had to be clamped to +-127
+  int64_t cache_bytes;      // bytes held by this cache now
+  int64_t length;           // committed length
+  double seconds_append;    // wall time per stage, summed over calls
+  double seconds_estimate;
+  double seconds_select;
+  double seconds_attend;
+} ShadowStats;
+
+int32_t shadow_abi_version(void);
+// One line: project version, compiler, ISA levels compiled in.
+const char* shadow_build_info(void);
+// The ISA level that "auto" chooses on this machine, for example "avx512vnni".
+const char* shadow_best_isa(void);
+// The ISA level this delegate runs with.
+const char* shadow_isa(void* delegate);
+const char* shadow_last_error(void);
+
+// options: "key=value;key=value" with the keys marked *cache* in docs/op_spec.md, or "". Returns a handle >= 1, or -1.
+int32_t shadow_cache_create(void* delegate, const char* options);
+int32_t shadow_cache_destroy(void* delegate, int32_t cache);
+// Changes mode, keep_ratio, min_k, sinks, latest of a living cache.
+int32_t shadow_cache_configure(void* delegate, int32_t cache, const char* options);
+// Committed length, or -1.
+int64_t shadow_cache_length(void* delegate, int32_t cache);
+// Drops every row from `length` on, and whatever was not committed.
+int32_t shadow_cache_rewind(void* delegate, int32_t cache, int64_t length);
+// Comma-separated signatures that the interpreters made from now on will run; "" for all (option `signatures`).
+int32_t shadow_set_signatures(void* delegate, const char* list);
+int32_t shadow_set_num_threads(void* delegate, int32_t num_threads);
+int32_t shadow_stats(void* delegate, int32_t cache, ShadowStats* out);
+int32_t shadow_stats_reset(void* delegate, int32_t cache);
+// Number of caches alive in this delegate, handle 0 not counted.
+int32_t shadow_num_caches(void* delegate);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // SHADOWATTN_DELEGATE_SHADOW_ABI_H_

@@ -1,0 +1,107 @@
+// key=value settings: what is read, what is refused, and that the refusal lists what is allowed.
+#include "options.h"
+
+#include "tests/check.h"
+
+using namespace shadow;
+using namespace shadow::testing;
+
+namespace {
+
+Status Parse(std::vector<std::pair<const char*, const char*>> pairs, DelegateOptions* options) {
+  std::vector<const char*> keys;
+  std::vector<const char*> values;
+  for (const auto& pair : pairs) {
+    keys.push_back(pair.first);
+    values.push_back(pair.second);
+  }
+  return ParseDelegateOptions(keys.data(), values.data(), keys.size(), options);
+}
+
+Status Parse(const char* key, const char* value) {
+  DelegateOptions ignored;
+  return Parse({{key, value}}, &ignored);
+}
+
+void TestDefaults() {
+  DelegateOptions o;
+  CHECK_OK(ParseDelegateOptions(nullptr, nullptr, 0, &o));
+  CHECK(o.num_threads == 1 && o.verbosity == 0 && o.benchmark_rows == 0 && o.plan.empty());
+  CHECK(o.arch == DetectArch());
+  CHECK(o.cache.mode == Mode::kShadow && o.cache.keep_ratio == 0.2 && o.cache.min_k == 64 && o.cache.sinks == 4);
+  CHECK(o.cache.latest == 16 && o.cache.cache_type == CacheType::kFloat16 && o.cache.max_length == 32768);
+  CHECK(!o.cache.dense());
+}
+
+void TestValues() {
+  DelegateOptions o;
+  CHECK_OK(Parse({{"num_threads", "8"},
+                  {"mode", "dense"},
+                  {"keep_ratio", "1e-3"},
+                  {"min_k", "1"},
+                  {"sinks", "0"},
+                  {"latest", "3"},
+                  {"cache_type", "f32"},
+                  {"max_length", "100"},
+                  {"plan", "a=b;c"},
+                  {"isa", "scalar"},
+                  {"verbosity", "2"},
+                  {"benchmark_rows", "99"}},
+                 &o));
+  CHECK(o.num_threads == 8 && o.cache.mode == Mode::kDense && o.cache.keep_ratio == 1e-3 && o.cache.min_k == 1);
+  CHECK(o.cache.sinks == 0 && o.cache.latest == 3 && o.cache.cache_type == CacheType::kFloat32);
+  CHECK(o.cache.max_length == 100 && o.plan == "a=b;c" && o.arch == kArchScalar && o.verbosity == 2);
+  CHECK(o.benchmark_rows == 99 && o.cache.dense());
+  CHECK_OK(Parse({{"keep_ratio", "1.0"}}, &o));
+  CHECK(o.cache.dense());
+}
+
+void TestRefusals() {
+  CHECK_REFUSED(Parse("nope", "1"), "unknown option 'nope'; allowed are num_threads, mode");
+  CHECK_REFUSED(Parse("num_threads", "0"), "1..64");
+  CHECK_REFUSED(Parse("num_threads", "65"), "1..64");
+  CHECK_REFUSED(Parse("num_threads", "2x"), "got '2x'");
+  CHECK_REFUSED(Parse("num_threads", " 2"), "whole number");
+  CHECK_REFUSED(Parse("num_threads", ""), "whole number");
+  CHECK_REFUSED(Parse("num_threads", "99999999999999999999"), "whole number");
+  CHECK_REFUSED(Parse("mode", "fast"), "shadow or dense");
+  for (const char* bad : {"0", "-0.1", "1.01", "nan", "NaN", "inf", "0,2", "", "1e999"}) {
+    CHECK_REFUSED(Parse("keep_ratio", bad), "keep_ratio");
+  }
+  CHECK_REFUSED(Parse("min_k", "0"), "min_k");
+  CHECK_REFUSED(Parse("sinks", "-1"), "sinks");
+  CHECK_REFUSED(Parse("cache_type", "f8"), "f16 or f32");
+  CHECK_REFUSED(Parse("max_length", "0"), "max_length");
+  CHECK_REFUSED(Parse("isa", "sse9"), "sse9");
+  CHECK_REFUSED(Parse("isa", DetectArch() & kArchNeon ? "avx2" : "neon"), "isa=");
+  CHECK_REFUSED(Parse("verbosity", "3"), "0..2");
+  CHECK_REFUSED(Parse("benchmark_rows", "32768"), "below max_length");
+  CHECK_REFUSED(Parse(nullptr, "1"), "no key");
+  CHECK_REFUSED(Parse("mode", nullptr), "no value");
+  DelegateOptions o;
+  CHECK_REFUSED(ParseDelegateOptions(nullptr, nullptr, 1, &o), "not passed");
+}
+
+void TestCacheSettings() {
+  CacheSettings s;
+  CHECK_OK(ParseCacheSettings("", CacheStage::kCreation, &s));
+  CHECK_OK(ParseCacheSettings(nullptr, CacheStage::kCreation, &s));
+  CHECK_OK(ParseCacheSettings("mode=dense;max_length=7;;", CacheStage::kCreation, &s));
+  CHECK(s.mode == Mode::kDense && s.max_length == 7 && s.keep_ratio == 0.2);
+  CHECK_REFUSED(ParseCacheSettings("mode", CacheStage::kCreation, &s), "expected key=value");
+  CHECK_REFUSED(ParseCacheSettings("keep_ratio=0.5;plan=x", CacheStage::kCreation, &s), "allowed are mode");
+  CHECK_REFUSED(ParseCacheSettings("max_length=9", CacheStage::kLiving, &s), "unknown option 'max_length'");
+  CHECK(s.keep_ratio == 0.2);  // a refused text changes nothing
+  CHECK_OK(ParseCacheSettings("keep_ratio=0.5;mode=shadow", CacheStage::kLiving, &s));
+  CHECK(s.keep_ratio == 0.5 && !s.dense());
+}
+
+}  // namespace
+
+int main() {
+  TestDefaults();
+  TestValues();
+  TestRefusals();
+  TestCacheSettings();
+  return Finish();
+}

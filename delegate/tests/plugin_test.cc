@@ -1,0 +1,146 @@
+// The exported C symbols: option errors, cache handles, statistics, 1,000 open and close cycles, pointers kept too
+// long.
+#include <cstring>
+#include <thread>
+
+#include "shadow_abi.h"
+#include "tests/graphs.h"
+
+using namespace shadow;
+using namespace shadow::testing;
+
+extern "C" {
+tflite::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values, size_t count,
+                                                void (*report_error)(const char*));
+void tflite_plugin_destroy_delegate(tflite::Delegate* delegate);
+}
+
+namespace {
+
+const Shape kShape{1, 4, 2, 8};
+std::string reported;
+
+void Report(const char* message) { reported = message; }
+
+tflite::Delegate* Create(const char* key, const char* value) {
+  reported.clear();
+  return tflite_plugin_create_delegate(&key, &value, 1, Report);
+}
+
+void TestFacts() {
+  CHECK(shadow_abi_version() == SHADOW_ABI_VERSION);
+  CHECK(Contains(shadow_build_info(), "shadowattn "));
+  CHECK(std::strcmp(shadow_best_isa(), ArchName(DetectArch())) == 0);
+  tflite::Delegate* delegate = Create("isa", "scalar");
+  CHECK(std::strcmp(shadow_isa(delegate), "scalar") == 0);
+  CHECK(delegate->flags == 1);
+  tflite_plugin_destroy_delegate(delegate);
+}
+
+void TestRefusedCreation() {
+  CHECK(Create("nope", "1") == nullptr && Contains(reported, "unknown option 'nope'; allowed are"));
+  CHECK(Contains(shadow_last_error(), "unknown option"));
+  CHECK(Create("plan", "/nowhere") == nullptr && Contains(reported, "/nowhere cannot be opened"));
+  CHECK(Create("num_threads", "none") == nullptr && Contains(reported, "num_threads"));
+  CHECK(tflite_plugin_create_delegate(nullptr, nullptr, 3, nullptr) == nullptr);
+}
+
+void TestCaches() {
+  tflite::Delegate* delegate = Create("mode", "dense");
+  CHECK(shadow_num_caches(delegate) == 0 && shadow_cache_length(delegate, 0) == 0);
+  const int32_t cache = shadow_cache_create(delegate, "mode=shadow;keep_ratio=0.5");
+  CHECK(cache == 1 && shadow_num_caches(delegate) == 1);
+  CHECK(shadow_cache_create(delegate, "keep_ratio=5") == -1 && Contains(shadow_last_error(), "keep_ratio"));
+  CHECK(shadow_cache_configure(delegate, cache, "mode=dense") == 0);
+  CHECK(shadow_cache_configure(delegate, cache, "cache_type=f32") == -1);
+  CHECK(shadow_cache_configure(delegate, 9, "") == -1 && Contains(shadow_last_error(), "cache 9"));
+  FusedGraph graph(kShape, 4);
+  CHECK(graph.runtime.Apply(delegate) && graph.Run(0, 4, cache));
+  CHECK(shadow_cache_length(delegate, cache) == 4 && shadow_cache_length(delegate, 0) == 0);
+  CHECK(shadow_cache_rewind(delegate, cache, 2) == 0 && shadow_cache_length(delegate, cache) == 2);
+  CHECK(shadow_cache_rewind(delegate, cache, 3) == -1 && Contains(shadow_last_error(), "cannot rewind"));
+  CHECK(!graph.Run(0, 9, cache) && Contains(shadow_last_error(), "n_valid"));
+  CHECK(shadow_set_num_threads(delegate, 3) == 0 && shadow_set_num_threads(delegate, 0) == -1);
+  CHECK(graph.Run(2, 4, cache));
+  CHECK(shadow_cache_destroy(delegate, cache) == 0 && shadow_cache_destroy(delegate, cache) == -1);
+  CHECK(shadow_cache_destroy(delegate, 0) == -1 && shadow_num_caches(delegate) == 0);
+  CHECK(!graph.Run(6, 1, cache) && Contains(graph.runtime.error(), "does not exist"));
+  tflite_plugin_destroy_delegate(delegate);
+}
+
+void TestStatistics() {
+  tflite::Delegate* delegate = Create("mode", "dense");
+  FusedGraph graph(kShape, 4);
+  CHECK(graph.runtime.Apply(delegate) && graph.Run(0, 3));
+  ShadowStats stats{};
+  CHECK(shadow_stats(delegate, 0, &stats) == -1 && Contains(shadow_last_error(), "struct_size"));
+  CHECK(shadow_stats(delegate, 0, nullptr) == -1);
+  stats.struct_size = sizeof(stats);
+  CHECK(shadow_stats(delegate, 0, &stats) == 0);
+  CHECK(stats.rows == 12 && stats.causal_rows == 24 && stats.value_rows_read == 24 && stats.length == 3);
+  CHECK(stats.cache_bytes > 0 && stats.seconds_append > 0 && stats.seconds_attend > 0);
+  CHECK(shadow_stats_reset(delegate, 0) == 0 && shadow_stats(delegate, 0, &stats) == 0);
+  CHECK(stats.rows == 0 && stats.length == 3);
+  CHECK(shadow_stats(delegate, 5, &stats) == -1);
+  tflite_plugin_destroy_delegate(delegate);
+}
+
+void TestPointersKeptTooLong() {
+  tflite::Delegate* delegate = Create("mode", "dense");
+  FusedGraph graph(kShape, 4);
+  CHECK(graph.runtime.Apply(delegate));
+  tflite_plugin_destroy_delegate(delegate);
+  tflite_plugin_destroy_delegate(delegate);  // twice
+  CHECK(graph.Run(0, 4));                    // the interpreter may outlive its delegate
+  CHECK(shadow_cache_create(delegate, "") == -1 && Contains(shadow_last_error(), "not a living delegate"));
+  CHECK(shadow_num_caches(nullptr) == -1 && shadow_isa(nullptr) == nullptr && shadow_cache_length(nullptr, 0) == -1);
+}
+
+void TestOpenAndClose() {
+  for (int i = 0; i < 1000; ++i) {
+    tflite::Delegate* delegate = Create("mode", "dense");
+    const int32_t cache = shadow_cache_create(delegate, "");
+    FusedGraph graph(kShape, 4);
+    CHECK(graph.runtime.Apply(delegate) && graph.Run(0, 4, cache));
+    if (i % 2 == 0) CHECK(shadow_cache_destroy(delegate, cache) == 0);
+    if (i % 3 == 0) CHECK(shadow_set_num_threads(delegate, 2) == 0 && graph.Run(0, 4));
+    tflite_plugin_destroy_delegate(delegate);
+  }
+}
+
+void TestSignatures() {
+  tflite::Delegate* delegate = Create("mode", "dense");
+  CHECK(shadow_set_signatures(delegate, "decode,prefill_4") == 0);
+  FusedGraph closed(kShape, 4);
+  closed.runtime.tensor(0).name = "prefill_8:tokens";
+  CHECK(closed.runtime.Apply(delegate) && !closed.Run(0, 1));
+  CHECK(Contains(closed.runtime.error(), "signature prefill_8 was not opened"));
+  CHECK(shadow_set_signatures(delegate, "") == 0);
+  FusedGraph open(kShape, 4);
+  open.runtime.tensor(0).name = "prefill_8:tokens";
+  CHECK(open.runtime.Apply(delegate) && open.Run(0, 1));
+  CHECK(!closed.Run(0, 1));  // the choice holds for interpreters made after it
+  CHECK(shadow_set_signatures(nullptr, "") == -1);
+  tflite_plugin_destroy_delegate(delegate);
+}
+
+void TestErrorsBelongToTheirThread() {
+  CHECK(shadow_num_caches(nullptr) == -1);
+  std::string other = "unset";
+  std::thread([&] { other = shadow_last_error(); }).join();
+  CHECK(other.empty() && Contains(shadow_last_error(), "living delegate"));
+}
+
+}  // namespace
+
+int main() {
+  TestFacts();
+  TestRefusedCreation();
+  TestCaches();
+  TestStatistics();
+  TestPointersKeptTooLong();
+  TestSignatures();
+  TestOpenAndClose();
+  TestErrorsBelongToTheirThread();
+  return Finish();
+}
