@@ -1,0 +1,130 @@
+"""A model on disk, seen the same way whatever its format: config, weights by Hugging Face name, tokenizer, origin.
+
+`open_checkpoint` reads headers only; weights are read one at a time, as float32, when asked for.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.models.spec import ModelSpec
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a model comes from, for the manifest."""
+
+    name: str
+    source: str
+    licence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerFiles:
+    """What a bundle needs of a tokenizer. json: text of tokenizer.json; chat_template: Jinja text, if there is one."""
+
+    json: str
+    chat_template: str | None
+    special_tokens: Mapping[str, str]
+
+
+class Checkpoint(abc.ABC):
+    """One model on disk. `config` has the keys of Hugging Face's config.json."""
+
+    path: Path
+    config: Mapping[str, Any]
+    bos_token_id: int | None
+    stop_token_ids: tuple[int, ...]
+
+    @property
+    @abc.abstractmethod
+    def origin(self) -> Origin:
+        """Name, source and licence."""
+
+    @abc.abstractmethod
+    def shapes(self) -> Mapping[str, Shape]:
+        """Every weight by its Hugging Face name."""
+
+    @abc.abstractmethod
+    def read(self, name: str) -> np.ndarray:
+        """One weight as float32. Raises ValueError that names file and weight if it cannot be read."""
+
+    @abc.abstractmethod
+    def tokenizer(self) -> TokenizerFiles | None:
+        """The tokenizer; None where the model has none. Raises ValueError if it is damaged."""
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """A Hugging Face directory or a GGUF file. Raises ValueError that says what was wanted and found."""
+    from shadowattn.converter.gguf_checkpoint import GgufCheckpoint
+    from shadowattn.converter.hf_checkpoint import HfCheckpoint
+
+    if path.is_dir():
+        return HfCheckpoint(path)
+    if path.is_file():
+        return GgufCheckpoint(path)
+    raise ValueError(f"{path}: no such model; wanted a Hugging Face directory or a GGUF file, check the path")
+
+
+def expected_weights(spec: ModelSpec) -> dict[str, Shape]:
+    """Hugging Face name -> shape of every weight that a model of this spec has."""
+    hidden, mlp = spec.hidden_size, spec.intermediate_size
+    wide, narrow = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    linear: dict[str, tuple[int, int, bool]] = {
+        "self_attn.q_proj": (wide, hidden, spec.qkv_bias),
+        "self_attn.k_proj": (narrow, hidden, spec.qkv_bias),
+        "self_attn.v_proj": (narrow, hidden, spec.qkv_bias),
+        "self_attn.o_proj": (hidden, wide, spec.output_bias),
+        "mlp.gate_proj": (mlp, hidden, spec.mlp_bias),
+        "mlp.up_proj": (mlp, hidden, spec.mlp_bias),
+        "mlp.down_proj": (hidden, mlp, spec.mlp_bias),
+    }
+    in_layer: dict[str, Shape] = {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
+    for name, (rows, columns, bias) in linear.items():
+        in_layer[f"{name}.weight"] = (rows, columns)
+        if bias:
+            in_layer[f"{name}.bias"] = (rows,)
+    if spec.qk_norm:
+        in_layer |= {"self_attn.q_norm.weight": (spec.head_dim,), "self_attn.k_norm.weight": (spec.head_dim,)}
+    wanted = {EMBEDDING: (spec.vocab_size, hidden), "model.norm.weight": (hidden,)}
+    if not spec.tied_embeddings:
+        wanted[LM_HEAD] = (spec.vocab_size, hidden)
+    for layer in range(spec.num_layers):
+        wanted |= {f"model.layers.{layer}.{name}": shape for name, shape in in_layer.items()}
+    return wanted
+
+
+def check_weights(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+    """Every weight is there with its shape, none in the layers is left over. Raises ValueError for the first fault."""
+    found = checkpoint.shapes()
+    wanted = expected_weights(spec)
+    for name, shape in wanted.items():
+        if name not in found:
+            raise ValueError(
+                f"{checkpoint.path}: weight {name} is missing (the config asks for it); get the model's files again"
+            )
+        if tuple(found[name]) != shape:
+            raise ValueError(
+                f"{checkpoint.path}: weight {name} has shape {tuple(found[name])}, the config asks for {shape}; "
+                "config and weights do not belong together"
+            )
+    for name in found:
+        if name.startswith("model.layers.") and name not in wanted and not name.endswith("inv_freq"):
+            raise ValueError(
+                f"{checkpoint.path}: weight {name} has no place in a {spec.family} model of {spec.num_layers} layers; "
+                "config and weights do not belong together, or the architecture is a variant that is not supported"
+            )
+
+
+def finite(weight: np.ndarray, where: str) -> np.ndarray:
+    """The weight itself. Raises ValueError if it holds NaN or infinity."""
+    if not np.isfinite(weight).all():
+        raise ValueError(f"{where} holds NaN or infinity; the file is damaged, get it again")
+    return weight

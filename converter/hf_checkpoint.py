@@ -1,0 +1,181 @@
+"""A Hugging Face directory: config.json, safetensors (single or sharded), tokenizer files."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from shadowattn.converter import toolchain
+from shadowattn.converter.checkpoint import Checkpoint, Origin, Shape, TokenizerFiles, finite
+from shadowattn.converter.vocabulary import LM_HEAD
+
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+class HfCheckpoint(Checkpoint):
+    """Opens the directory: every safetensors header is read, no weights."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = _read_json(path, "config.json")
+        if "quantization_config" in self.config:
+            raise ValueError(
+                f"{path}: config.json has a quantization_config, and only float32, float16 and bfloat16 weights can be "
+                "read; get the model's unquantised files"
+            )
+        self._files = _weight_files(path)
+        self._shapes = {name: _shape(self._files[name], name) for name in self._files}
+        if self.config.get("tie_word_embeddings") is None:
+            self.config["tie_word_embeddings"] = LM_HEAD not in self._shapes
+        generation = _read_json(path, "generation_config.json", optional=True)
+        bos = generation.get("bos_token_id", self.config.get("bos_token_id"))
+        self.bos_token_id = bos if isinstance(bos, int) else None
+        self.stop_token_ids = _ids(self.config.get("eos_token_id"), generation.get("eos_token_id"))
+
+    @property
+    def origin(self) -> Origin:
+        """Name and licence as config.json and the model card (README.md) state them."""
+        name = str(self.config.get("_name_or_path") or self.path.resolve().name)
+        return Origin(name, str(self.path), _licence(self.path))
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """Every weight by its name."""
+        return self._shapes
+
+    def read(self, name: str) -> np.ndarray:
+        """One weight as float32."""
+        file = self._files[name]
+        try:
+            with safetensors.safe_open(file, framework="pt") as opened:
+                weight = opened.get_tensor(name).float().numpy()
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ValueError(f"{file}: weight {name} cannot be read ({error}); get the file again") from None
+        return finite(weight, f"{file}: weight {name}")
+
+    def tokenizer(self) -> TokenizerFiles | None:
+        """tokenizer.json as it is; a slow tokenizer (tokenizer.model, vocab.json) is converted by transformers."""
+        settings = _read_json(self.path, "tokenizer_config.json", optional=True)
+        file = self.path / "tokenizer.json"
+        if file.is_file():
+            text = json.dumps(_read_json(self.path, "tokenizer.json"), ensure_ascii=False)
+        elif any((self.path / name).is_file() for name in ("tokenizer.model", "vocab.json")):
+            text = _convert_slow_tokenizer(self.path)
+        else:
+            return None
+        special = {key: token for key in _SPECIAL_TOKENS if (token := _token_text(settings.get(key))) is not None}
+        return TokenizerFiles(text, self._chat_template(settings), special)
+
+    def _chat_template(self, settings: Mapping[str, Any]) -> str | None:
+        file = self.path / "chat_template.jinja"
+        if file.is_file():
+            return file.read_text("utf-8")
+        template = settings.get("chat_template")
+        if isinstance(template, list):
+            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+            template = named.get("default")
+        return template if isinstance(template, str) else None
+
+
+def _read_json(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        if optional:
+            return {}
+        raise ValueError(f"{folder}: {name} is missing; wanted a Hugging Face model directory with {name}")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); get the file again") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}; get the file again")
+    return content
+
+
+def _weight_files(folder: Path) -> dict[str, Path]:
+    """Weight name -> file that holds it."""
+    if (folder / _INDEX).is_file():
+        names = _read_json(folder, _INDEX).get("weight_map")
+        if not isinstance(names, dict) or not names:
+            raise ValueError(f"{folder / _INDEX}: weight_map is missing or empty; get the file again")
+        return {name: folder / str(file) for name, file in names.items()}
+    if (folder / _SINGLE).is_file():
+        with _open(folder / _SINGLE) as opened:
+            return {name: folder / _SINGLE for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    others = sorted(file.name for file in folder.glob("*.bin"))
+    found = f"got {', '.join(others[:3])}: convert it to safetensors first" if others else "got no weight file"
+    raise ValueError(f"{folder}: wanted {_SINGLE} or {_INDEX}, {found}")
+
+
+def _open(file: Path) -> Any:
+    if not file.is_file():
+        raise ValueError(f"{file}: the file is missing, though the index names it; get the model's files again")
+    try:
+        return safetensors.safe_open(file, framework="pt")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: not a whole safetensors file ({error}); get the file again") from None
+
+
+def _shape(file: Path, name: str) -> Shape:
+    with _open(file) as opened:
+        try:
+            view = opened.get_slice(name)
+        except safetensors.SafetensorError:
+            raise ValueError(
+                f"{file}: weight {name} is not in it, though the index says so; get the file again"
+            ) from None
+        if view.get_dtype() not in DTYPES:
+            raise ValueError(
+                f"{file}: weight {name} is {view.get_dtype()}; wanted float32, float16 or bfloat16, "
+                "get unquantised files"
+            )
+        return tuple(view.get_shape())
+
+
+def _convert_slow_tokenizer(folder: Path) -> str:
+    from transformers import AutoTokenizer
+
+    try:
+        with toolchain.quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return str(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:
+        raise ValueError(
+            f"{folder}: the tokenizer cannot be turned into tokenizer.json ({type(error).__name__}: {error!s:.200}); "
+            "add a tokenizer.json"
+        ) from error
+
+
+def _token_text(entry: Any) -> str | None:
+    """A special token of tokenizer_config.json: its text, or an object with `content`."""
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else None
+
+
+def _ids(*entries: Any) -> tuple[int, ...]:
+    found: list[int] = []
+    for entry in entries:
+        found += entry if isinstance(entry, list) else [entry] if isinstance(entry, int) else []
+    return tuple(dict.fromkeys(found))
+
+
+def _licence(folder: Path) -> str:
+    """`license:` of the model card's front matter, else the first line of a LICENSE file."""
+    card = folder / "README.md"
+    if card.is_file():
+        text = card.read_text("utf-8", errors="replace")
+        front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
+        if match := re.search(r"^license:\s*(\S+)", front, re.MULTILINE):
+            return match.group(1).strip("\"'")
+    for file in sorted(folder.glob("LICEN[SC]E*")):
+        lines = [line.strip() for line in file.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+        if lines:
+            return lines[0]
+    return "unknown (the model's files do not say)"

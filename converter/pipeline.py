@@ -1,0 +1,227 @@
+"""The conversion as a list of steps: read, decide, check, calibrate, assemble, write, verify, publish."""
+
+import dataclasses
+import functools
+import importlib.metadata
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from shadowattn.converter import progress as progress_line
+from shadowattn.converter.assemble import assemble
+from shadowattn.converter.calibrate import Calibration, CalibrationText, calibrate, calibration_text
+from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, check_weights, open_checkpoint
+from shadowattn.converter.export import convert_pieces
+from shadowattn.converter.recipes import Recipe, recipe_named
+from shadowattn.converter.resources import check_resources, model_file_bytes
+from shadowattn.converter.split import SCORE_ROWS, plan_graphs, prefill_ladder, sequence_buckets, split_chunks
+from shadowattn.converter.verify import Verification, verify_model
+from shadowattn.converter.workspace import check_output, written_aside
+from shadowattn.models import bundle
+from shadowattn.models import plan as plan_file
+from shadowattn.models.families import read_config
+from shadowattn.models.plan import Plan
+from shadowattn.models.spec import ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertOptions:
+    """What may be chosen about a bundle. max_length None: the model's own; prefill_chunks None: the default ladder."""
+
+    weights: str = "int8"
+    max_length: int | None = None
+    prefill_chunks: tuple[int, ...] | None = None
+    keep_ratio: float = 0.2
+    allow_missing_tokenizer: bool = False
+    overwrite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """Everything that was decided before work began."""
+
+    checkpoint: Checkpoint
+    spec: ModelSpec
+    recipe: Recipe
+    options: ConvertOptions
+    max_length: int
+    ladder: tuple[int, ...]
+    buckets: tuple[int, ...]
+    tokenizer: TokenizerFiles | None
+
+    def graphs(self, multiplier: float) -> tuple[bundle.Graph, ...]:
+        """Every graph of the bundle."""
+        return plan_graphs(self.spec, self.ladder, self.buckets, multiplier)
+
+
+def convert(
+    model: str | Path,
+    output: str | Path,
+    *,
+    options: ConvertOptions | None = None,
+    progress: progress_line.Progress | None = None,
+    **choices: Any,
+) -> Path:
+    """Converts a Hugging Face directory or a GGUF file into the bundle folder `output`; returns its path.
+
+    choices: the fields of ConvertOptions by name (weights="float32", max_length=4096, ...), instead of `options`.
+    progress: None shows progress on stderr. Raises ValueError in one sentence, before work begins, for anything that
+    cannot be converted; whatever happens, `output` is a finished bundle or does not exist.
+    """
+    if options is None:
+        options = _options(choices)
+    elif choices:
+        raise TypeError(f"give either options or {', '.join(choices)}, not both")
+    shown = progress or progress_line.Progress()
+    output = Path(output)
+    with shown.step("reading the model"):
+        job = _decide(Path(model), output, options)
+    with written_aside(output) as folder:
+        calibration, text = _calibrate(job, shown)
+        plan = calibration.plan
+        graphs = job.graphs(plan.estimate_multiplier)
+        load_weight = calibration.balance.wrap(job.checkpoint.read) if job.recipe.balanced else job.checkpoint.read
+        verification = _write_model(job, graphs, load_weight, folder / bundle.MODEL, shown)
+        (folder / plan_file.FILE_NAME).write_bytes(plan.to_bytes())
+        tokenizer = _write_tokenizer(job, folder)
+        with shown.step("writing the manifest"):
+            _write_manifest(job, graphs, tokenizer, _calibration_facts(plan, text, verification), folder)
+    size = sum(file.stat().st_size for file in output.iterdir())
+    shown.summary(f"{output}: {size / 1e6:.0f} MB, {len(graphs)} graphs")
+    return output
+
+
+def _options(choices: dict[str, Any]) -> ConvertOptions:
+    known = [field.name for field in dataclasses.fields(ConvertOptions)]
+    unknown = sorted(set(choices) - set(known))
+    if unknown:
+        raise ValueError(f"unknown option {unknown[0]!r}; known are {', '.join(known)}")
+    return ConvertOptions(**choices)
+
+
+def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
+    """Reads headers, decides on every graph, and refuses what will not do, before anything is written."""
+    recipe = recipe_named(options.weights)
+    if not (math.isfinite(options.keep_ratio) and 0 < options.keep_ratio <= 1):
+        raise ValueError(f"keep_ratio must be in (0, 1], got {options.keep_ratio}; 1.0 is dense attention")
+    check_output(output, options.overwrite)
+    checkpoint = open_checkpoint(model)
+    spec = read_config(checkpoint.config)
+    check_weights(checkpoint, spec)
+    max_length = _max_length(options.max_length, spec)
+    ladder = prefill_ladder(options.prefill_chunks, max_length)
+    buckets = sequence_buckets(max_length)
+    check_resources(spec, recipe, plan_graphs(spec, ladder, buckets, 1.0), output.resolve().parent)
+    tokenizer = _readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
+    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer)
+
+
+def _readable_tokenizer(checkpoint: Checkpoint, may_be_missing: bool) -> TokenizerFiles | None:
+    tokenizer = checkpoint.tokenizer()
+    if tokenizer is None:
+        if may_be_missing:
+            return None
+        raise ValueError(
+            f"{checkpoint.path}: the model has no tokenizer (tokenizer.json); add it, or pass "
+            "--allow_missing_tokenizer for a bundle that takes token ids only"
+        )
+    try:
+        Tokenizer.from_str(tokenizer.json)
+    except Exception as error:  # the library raises plain Exception
+        raise ValueError(
+            f"{checkpoint.path}: tokenizer.json cannot be read by the tokenizers library ({error!s:.120}); get it again"
+        ) from None
+    return tokenizer
+
+
+def _max_length(asked: int | None, spec: ModelSpec) -> int:
+    if asked is None:
+        return spec.max_length
+    if not 1 <= asked <= spec.max_length:
+        raise ValueError(
+            f"max_length must be between 1 and {spec.max_length} (what the model was made for), got {asked}"
+        )
+    return asked
+
+
+def _calibrate(job: _Job, shown: progress_line.Progress) -> tuple[Calibration, CalibrationText]:
+    text = calibration_text(job.spec, job.tokenizer.json if job.tokenizer else None)
+    with shown.step(f"calibrating on {len(text.ids)} tokens") as count:
+        return calibrate(job.spec, job.checkpoint.read, text, count), text
+
+
+def _write_model(
+    job: _Job,
+    graphs: tuple[bundle.Graph, ...],
+    load_weight: Callable[[str], np.ndarray],
+    path: Path,
+    shown: progress_line.Progress,
+) -> Verification:
+    with shown.step("converting the pieces of a layer with litert_torch") as count:
+        pieces = convert_pieces(job.spec, split_chunks(job.ladder), count)
+    with shown.step(f"writing {len(graphs)} graphs and the {job.recipe.name} weights") as count:
+        model = assemble(job.spec, job.recipe, pieces, graphs, load_weight)
+        model.write(path, count, model_file_bytes(job.spec, job.recipe, graphs))
+    with shown.step("verifying against torch"):
+        return verify_model(path, job.spec, job.recipe, graphs, load_weight)
+
+
+def _write_tokenizer(job: _Job, folder: Path) -> bundle.Tokenizer:
+    files, checkpoint = job.tokenizer, job.checkpoint
+    make = functools.partial(
+        bundle.Tokenizer, bos_token_id=checkpoint.bos_token_id, stop_token_ids=checkpoint.stop_token_ids
+    )
+    if files is None:
+        return make(file=None, chat_template=None, special_tokens={})
+    (folder / bundle.TOKENIZER).write_text(files.json, "utf-8")
+    template = None
+    if files.chat_template is not None:
+        template = bundle.CHAT_TEMPLATE
+        (folder / template).write_text(files.chat_template, "utf-8")
+    return make(file=bundle.TOKENIZER, chat_template=template, special_tokens=dict(files.special_tokens))
+
+
+def _calibration_facts(plan: Plan, text: CalibrationText, verification: Verification) -> dict[str, Any]:
+    return {
+        "text": text.description,
+        "tokens": len(text.ids),
+        "estimate_multiplier": plan.estimate_multiplier,
+        "verified_against_torch": {name: float(f"{value:.3g}") for name, value in verification.differences.items()},
+    }
+
+
+def _write_manifest(
+    job: _Job, graphs: tuple[bundle.Graph, ...], tokenizer: bundle.Tokenizer, facts: dict[str, Any], folder: Path
+) -> None:
+    """manifest.json, last of all files, and read back through the reader that every user of the bundle has."""
+    origin = job.checkpoint.origin
+    manifest = bundle.Manifest(
+        created_by=f"shadowattn {_version()}",
+        name=origin.name,
+        source=origin.source,
+        licence=origin.licence,
+        weights=job.recipe.name,
+        model=job.spec,
+        max_length=job.max_length,
+        keep_ratio=job.options.keep_ratio,
+        prefill_chunks=job.ladder,
+        score_rows=SCORE_ROWS,
+        seq_lens=job.buckets,
+        graphs=graphs,
+        tokenizer=tokenizer,
+        calibration=facts,
+        files={file.name: bundle.file_info(file) for file in sorted(folder.iterdir())},
+    )
+    (folder / bundle.MANIFEST).write_text(manifest.to_json(), "utf-8")
+    bundle.read_manifest(folder)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("shadowattn")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"

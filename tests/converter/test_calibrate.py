@@ -1,0 +1,114 @@
+"""Calibration against transformers: the plan holds the statistics of the keys that transformers' own cache holds."""
+
+import numpy as np
+import pytest
+import torch
+
+from shadowattn.converter import balance
+from shadowattn.converter.calibrate import CalibrationText, calibrate
+from shadowattn.converter.checkpoint import open_checkpoint
+from shadowattn.models import bundle
+from shadowattn.models.families import read_config
+from shadowattn.models.plan import FILE_NAME, Plan
+from shadowattn.models.reference import COARSE_SPREAD, quantize_keys, quantize_queries_coarse
+
+FAMILIES = ("llama", "qwen2", "qwen3")
+
+
+@pytest.fixture
+def text() -> CalibrationText:
+    return CalibrationText("random", np.random.default_rng(1).integers(0, 288, 96))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_plan_describes_the_keys_of_transformers(family, tiny, text):
+    model = tiny(family)
+    checkpoint = open_checkpoint(model.path)
+    plan = calibrate(read_config(checkpoint.config), checkpoint.read, text, lambda *_: None).plan
+    with torch.inference_mode():
+        cache = model.model(torch.from_numpy(text.ids)[None], use_cache=True).past_key_values
+    for layer in range(2):
+        keys = cache.layers[layer].keys[0].transpose(0, 1).numpy()  # [T,N_kv,d]
+        np.testing.assert_allclose(plan.centre[layer], keys.mean(axis=0), atol=1e-4)
+        largest = np.abs(keys - keys.mean(axis=0)).max(axis=(0, 2))
+        np.testing.assert_allclose(plan.scale[layer] * 127, largest, rtol=1e-3)
+        k_i8, saturated = quantize_keys(keys, plan.centre[layer], plan.scale[layer])
+        assert saturated <= 2
+        np.testing.assert_allclose(plan.k_variance[layer], k_i8.astype(float).var(axis=0), rtol=0.02, atol=0.5)
+
+
+def test_most_coarse_rows_reach_their_full_spread(tiny, text):
+    model = tiny("llama")
+    checkpoint = open_checkpoint(model.path)
+    plan = calibrate(read_config(checkpoint.config), checkpoint.read, text, lambda *_: None).plan
+    rng = np.random.default_rng(2)
+    q = rng.standard_normal((64, 5, 40)).astype(np.float32)
+    q_i8 = quantize_queries_coarse(q, plan.k_variance[0], plan.estimate_multiplier)
+    keys = rng.standard_normal((512, 40)) * np.sqrt(plan.k_variance[0, 0])
+    spread = (q_i8[0].astype(float) @ keys.T * plan.estimate_multiplier).std(axis=1)
+    assert np.median(spread) == pytest.approx(COARSE_SPREAD, rel=0.15)
+
+
+def test_the_multiplier_is_what_the_estimate_graph_computes(tiny_bundle):
+    _, path = tiny_bundle("llama")
+    plan = Plan.from_bytes((path / FILE_NAME).read_bytes())
+    for graph in bundle.read_manifest(path).graphs:
+        if graph.role == "estimate":
+            scales = [np.float32(graph.inputs[name].scale) for name in ("q_i8", "k_i8")]
+            output = np.float32(graph.outputs["scores_i8"].scale)
+            assert float(scales[0] * scales[1] / output) == plan.estimate_multiplier
+
+
+def test_plan_of_the_bundle_is_for_its_model(tiny_bundle):
+    _, path = tiny_bundle("qwen2")
+    plan, spec = Plan.from_bytes((path / FILE_NAME).read_bytes()), bundle.read_manifest(path).model
+    assert (plan.num_layers, plan.num_heads, plan.num_kv_heads, plan.head_dim) == (
+        spec.num_layers,
+        spec.num_heads,
+        spec.num_kv_heads,
+        spec.head_dim,
+    )
+
+
+@pytest.mark.parametrize("family", ["llama", "llama_linear_mha_tied", "qwen3"])
+def test_balancing_changes_nothing_in_exact_arithmetic(family, tiny, text):
+    model = tiny(family)
+    checkpoint = open_checkpoint(model.path)
+    balanced = calibrate(read_config(checkpoint.config), checkpoint.read, text, lambda *_: None).balance
+    assert len(balanced.factors) == 2 * len(balance.PLACES)
+    load = balanced.wrap(checkpoint.read)
+    tokens = text.ids[:20]
+    wanted = model.logits(tokens)
+    original = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+    changed = {name: torch.from_numpy(load(name)) for name in checkpoint.shapes()}
+    assert any(not torch.equal(changed[name], original[name]) for name in changed)
+    try:
+        model.model.load_state_dict(changed, strict=False)
+        found = model.logits(tokens)
+    finally:
+        model.model.load_state_dict(original)
+    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_balancing_shrinks_outlier_channels():
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((200, 32)).astype(np.float32)
+    inputs[:, 3] *= 100
+    weight = rng.standard_normal((16, 32)).astype(np.float32)
+    factors = balance.factors(np.abs(inputs).max(axis=0), [weight])
+    assert np.exp(np.log(factors).mean()) == pytest.approx(1, rel=0.05)
+
+    def error(x: np.ndarray, w: np.ndarray) -> float:
+        steps = np.abs(x).max(axis=1, keepdims=True) / 127
+        row_steps = np.abs(w).max(axis=1, keepdims=True) / 127
+        y = (np.rint(x / steps) * steps) @ (np.rint(w / row_steps) * row_steps).T
+        return float(((y - inputs @ weight.T) ** 2).mean())
+
+    assert error(inputs / factors, weight * factors) < 0.5 * error(inputs, weight)
+
+
+def test_dead_channels_do_not_break_balancing():
+    factors = balance.factors(np.array([0.0, 1.0, 2.0, 4.0]), [np.zeros((3, 4), np.float32)])
+    assert np.isfinite(factors).all()
+    assert factors.max() <= balance.LIMIT
+    assert factors.min() >= 1 / balance.LIMIT

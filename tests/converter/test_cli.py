@@ -1,0 +1,94 @@
+"""`shadowattn convert`: flags, usage errors, what goes to stdout and what to stderr."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from shadowattn.converter.cli import COMMAND
+from shadowattn.converter.progress import Progress
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def parsed(*arguments: str) -> tuple[list[str], flags.FlagValues]:
+    values = flags.FlagValues()
+    COMMAND.define_flags(values)
+    return values(["shadowattn", *arguments], known_only=False)[1:], values
+
+
+def test_a_model_becomes_a_bundle(tiny, tmp_path, capsys):
+    output = tmp_path / "tiny.bundle"
+    arguments = (str(tiny("mistral").path), "-o", str(output), "--prefill_chunks=3", "--max_length=64", "--json")
+    assert COMMAND.run(*parsed(*arguments)) == 0
+    captured = capsys.readouterr()
+    facts = json.loads(captured.out)
+    assert facts["bundle"] == str(output)
+    assert facts["prefill_chunks"] == [3]
+    assert facts["max_length"] == 64
+    assert facts["licence"] == "apache-2.0"
+    assert "calibrating on 192 tokens" in captured.err
+    assert "min, " in captured.err
+    assert "GB of memory at most" in captured.err
+    for noise in ("torchao", "FutureWarning", "oneDNN", "XNNPACK"):
+        assert noise not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "wanted one MODEL .*, got 0"),
+        (("a", "b", "-o", "c"), "wanted one MODEL .*, got 2"),
+        (("a",), "wanted -o BUNDLE"),
+        (("a", "-o", "b", "--prefill_chunks=32,big"), "wanted --prefill_chunks as numbers like 32,256, got '32,big'"),
+    ],
+)
+def test_wrong_usage(arguments, message):
+    with pytest.raises(flags.Error, match=message):
+        COMMAND.run(*parsed(*arguments))
+
+
+def test_unknown_weights_are_wrong_usage():
+    with pytest.raises(flags.Error, match=r"should be one of <int8\|float32>"):
+        parsed("a", "-o", "b", "--weights=int4")
+
+
+def test_a_missing_model_is_said_before_torch_is_loaded(tmp_path):
+    with pytest.raises(ValueError, match="no such model"):
+        COMMAND.run(*parsed(str(tmp_path / "nothing"), "-o", str(tmp_path / "b")))
+
+
+def test_flags_can_be_defined_without_torch():
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['gguf'] = None\n"
+        "from absl import flags\nfrom shadowattn.converter.cli import COMMAND\n"
+        "COMMAND.define_flags(flags.FlagValues()); print(COMMAND.name, COMMAND.usage, COMMAND.example)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("convert MODEL -o BUNDLE [flags] shadowattn convert")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_rewrites_its_line():
+    stream = _Terminal()
+    with Progress(stream).step("working") as count:
+        count(1, 2)
+    assert stream.getvalue().startswith("\r\x1b[Kworking ...")
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_progress_elsewhere_is_plain_lines():
+    stream = io.StringIO()
+    with Progress(stream).step("working") as count:
+        count(1, 2)
+    assert stream.getvalue().splitlines()[0] == "working ..."
+    assert "\r" not in stream.getvalue()

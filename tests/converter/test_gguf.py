@@ -1,0 +1,240 @@
+"""GGUF files, written here from tiny models as llama.cpp's converter would: the same config and weights come back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from shadowattn.converter.checkpoint import check_weights, open_checkpoint
+from shadowattn.converter.gguf_checkpoint import READABLE_TYPES
+from shadowattn.converter.pipeline import convert
+from shadowattn.converter.progress import Silent
+from shadowattn.models import bundle
+from shadowattn.models.families import read_config
+from shadowattn.models.spec import RopeSpec
+
+_ARCHITECTURES = {"llama": "llama", "llama3_rope": "llama", "llama_tied": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def gguf_name(name: str) -> str:
+    stem, kind = name.rsplit(".", 1)
+    if stem in _NAMES:
+        return f"{_NAMES[stem]}.{kind}"
+    _, _, layer, inner = stem.split(".", 3)
+    return f"blk.{layer}.{_NAMES[inner]}.{kind}"
+
+
+def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
+    """The row order that llama.cpp's converter gives q and k of Llama models."""
+    shape = (heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
+    return weight.reshape(shape).swapaxes(1, 2).reshape(weight.shape)
+
+
+def write_gguf(
+    path: Path,
+    model: Any,
+    family: str = "llama",
+    kind: str = "F32",
+    fields: dict[str, Any] | None = None,
+    tensors: dict[str, np.ndarray] | None = None,
+) -> Path:
+    """Writes `model` (transformers) as a GGUF file. fields: metadata to change, None leaves one out."""
+    config, name = model.config, _ARCHITECTURES[family]
+    writer = gguf.GGUFWriter(path, name)
+    metadata: dict[str, Any] = {
+        f"{name}.block_count": config.num_hidden_layers,
+        f"{name}.context_length": config.max_position_embeddings,
+        f"{name}.embedding_length": config.hidden_size,
+        f"{name}.feed_forward_length": config.intermediate_size,
+        f"{name}.attention.head_count": config.num_attention_heads,
+        f"{name}.attention.head_count_kv": config.num_key_value_heads,
+        f"{name}.attention.key_length": config.head_dim,
+        f"{name}.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        f"{name}.rope.freq_base": config.rope_parameters["rope_theta"],
+        f"{name}.vocab_size": config.vocab_size,
+        "general.name": "Tiny",
+        "general.license": "apache-2.0",
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.eot_token_id": 5,
+    } | (fields or {})
+    for key, value in metadata.items():
+        if isinstance(value, str):
+            writer.add_string(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        elif value is not None:
+            writer.add_uint32(key, value)
+    for hf, parameter in model.state_dict().items():
+        weight = parameter.numpy()
+        if name == "llama" and ".q_proj." in hf:
+            weight = permuted(weight, config.num_attention_heads)
+        if name == "llama" and ".k_proj." in hf:
+            weight = permuted(weight, config.num_key_value_heads)
+        _add(writer, gguf_name(hf), weight, kind)
+    for extra, array in (tensors or {}).items():
+        writer.add_tensor(extra, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _add(writer: gguf.GGUFWriter, name: str, weight: np.ndarray, kind: str) -> None:
+    qtype = gguf.GGMLQuantizationType[kind]
+    block = gguf.GGML_QUANT_SIZES[qtype][0]
+    if weight.ndim == 1 or weight.shape[-1] % block:
+        qtype = gguf.GGMLQuantizationType.F32
+    writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(weight), qtype), raw_dtype=qtype)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_weights_and_config_come_back(family, tiny, tmp_path):
+    model = tiny(family)
+    if getattr(model.model.config, "head_dim", None) is None:
+        model.model.config.head_dim = model.model.config.hidden_size // model.model.config.num_attention_heads
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", model.model, family))
+    spec = read_config(checkpoint.config)
+    wanted = read_config(open_checkpoint(model.path).config)
+    assert spec.rms_norm_eps == pytest.approx(wanted.rms_norm_eps, rel=1e-6)
+    assert spec == type(spec)(**(vars(wanted) | {"rms_norm_eps": spec.rms_norm_eps}))
+    check_weights(checkpoint, spec)
+    for name, parameter in model.model.state_dict().items():
+        np.testing.assert_array_equal(checkpoint.read(name), parameter.numpy(), err_msg=name)
+    assert checkpoint.origin.licence == "apache-2.0"
+    assert checkpoint.stop_token_ids == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [("F16", 1e-3), ("BF16", 1e-2), ("Q8_0", 1e-2), ("Q4_0", 0.2), ("Q5_1", 0.1)]
+)
+def test_quantised_types_are_dequantised(kind, error, new_model, tmp_path):
+    model = new_model("llama", hidden_size=64, intermediate_size=96, head_dim=16, num_attention_heads=4)
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", model.model, kind=kind))
+    for name, parameter in model.model.state_dict().items():
+        wanted = parameter.numpy()
+        assert np.abs(checkpoint.read(name) - wanted).max() <= error * np.abs(wanted).max()
+
+
+def test_every_listed_type_can_be_dequantised():
+    for name in READABLE_TYPES:
+        qtype = gguf.GGMLQuantizationType[name]
+        block, size = gguf.GGML_QUANT_SIZES[qtype]
+        data = np.zeros((1, size if name not in ("F32", "F16") else 1), np.uint8)
+        if name in ("F32", "F16"):
+            data = np.zeros((1, 1), np.float32 if name == "F32" else np.float16)
+        assert gguf.quants.dequantize(data, qtype).size == block
+
+
+def test_llama3_scaling_is_recognised_from_its_divisors(tiny, tmp_path):
+    model = tiny("llama3_rope")
+    scaled = RopeSpec(500000.0, "llama3", 8.0, 1.0, 4.0, 8192)
+    plain = np.array(RopeSpec(500000.0).inverse_frequencies(32))
+    divisors = (plain / np.array(scaled.inverse_frequencies(32))).astype(np.float32)
+    path = write_gguf(tmp_path / "model.gguf", model.model, "llama3_rope", tensors={"rope_freqs.weight": divisors})
+    assert read_config(open_checkpoint(path).config).rope == scaled
+
+
+def test_other_divisors_are_refused(tiny, tmp_path):
+    divisors = np.linspace(1, 3, 16).astype(np.float32)
+    path = write_gguf(
+        tmp_path / "model.gguf", tiny("llama3_rope").model, "llama3_rope", tensors={"rope_freqs.weight": divisors}
+    )
+    with pytest.raises(ValueError, match=r"rope_freqs\.weight is not the llama3 scaling"):
+        open_checkpoint(path)
+
+
+def test_linear_scaling(tiny, tmp_path):
+    fields = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+    path = write_gguf(tmp_path / "model.gguf", tiny("llama").model, fields=fields)
+    rope = read_config(open_checkpoint(path).config).rope
+    assert (rope.kind, rope.factor, rope.theta) == ("linear", 4.0, 10000.0)
+
+
+METADATA: list[tuple[dict[str, Any], str]] = [
+    (
+        {"general.architecture": "gemma"},
+        "GGUF architecture 'gemma' is not supported; supported are llama, qwen2, qwen3",
+    ),
+    ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}, "RoPE scaling 'yarn' is not supported"),
+    ({"llama.attention.sliding_window": 4096}, r"sliding-window attention \(window 4096\) is not supported"),
+    ({"llama.rope.dimension_count": 20}, r"partial rotary embedding \(20 of 40 dimensions\)"),
+    ({"llama.expert_count": 8}, "mixture-of-experts models are not supported"),
+    ({"llama.embedding_length": None}, r"the metadata lack llama\.embedding_length"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), METADATA, ids=[message[:24] for _, message in METADATA])
+def test_metadata_that_cannot_be_converted(fields, message, tiny, tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", tiny("llama").model, fields=fields)
+    with pytest.raises(ValueError, match=message):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize("keep", [0.001, 0.01, 0.3, 0.9, 0.999])
+def test_truncated_file(keep, tiny, tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", tiny("llama").model)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(ValueError, match=r"model\.gguf: the GGUF file is truncated|not a GGUF file"):
+        open_checkpoint(path)
+
+
+def test_file_that_is_no_gguf(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match=r"not a GGUF file .*wanted a GGUF file or a model directory"):
+        open_checkpoint(tmp_path / "model.gguf")
+
+
+def test_tensor_without_a_place(tiny, tmp_path):
+    extra = {"blk.0.ssm_conv1d.weight": np.zeros((4, 4), np.float32)}
+    path = write_gguf(tmp_path / "model.gguf", tiny("llama").model, tensors=extra)
+    with pytest.raises(ValueError, match=r"tensor blk\.0\.ssm_conv1d\.weight has no place"):
+        open_checkpoint(path)
+
+
+def test_damaged_metadata(tiny, tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", tiny("llama").model)
+    content = bytearray(path.read_bytes())
+    content[24:200] = b"\xff" * 176
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="the GGUF file is truncated or damaged"):
+        open_checkpoint(path)
+
+
+def test_gguf_and_directory_make_the_same_graphs(tiny_bundle: Callable[..., Any], tmp_path):
+    model, from_directory = tiny_bundle("llama")
+    path = write_gguf(tmp_path / "model.gguf", model.model, fields={"llama.attention.layer_norm_rms_epsilon": 1e-6})
+    output = convert(
+        path,
+        tmp_path / "out.bundle",
+        weights="float32",
+        prefill_chunks=(5,),
+        allow_missing_tokenizer=True,
+        progress=Silent(),
+    )
+    first, second = bundle.read_manifest(from_directory), bundle.read_manifest(output)
+    assert [g.signature for g in first.graphs] == [g.signature for g in second.graphs]
+    assert second.tokenizer.file is None
+    assert second.tokenizer.stop_token_ids == (2, 5)
+    sizes = [manifest.files[bundle.MODEL].bytes for manifest in (first, second)]
+    assert sizes[0] == sizes[1]

@@ -1,0 +1,154 @@
+"""Write aside, then rename: killed at any moment, a conversion leaves the finished bundle or nothing like one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shadowattn.converter import workspace
+from shadowattn.converter.workspace import check_output, remove_leftovers, written_aside
+from shadowattn.models.bundle import MANIFEST
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# Writes a "bundle" and kills itself at a numbered moment: 0 folder made, 1 half written, 2 whole, 3 after the first
+# rename (of the new bundle, or of the old one that it replaces), 4 after the second.
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from shadowattn.converter.workspace import written_aside
+moment, output = int(sys.argv[1]), Path(sys.argv[2])
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+renames = 0
+real = Path.rename
+def rename(self, target):
+    global renames
+    result = real(self, target)
+    renames += 1
+    if moment == 2 + renames: die()
+    return result
+Path.rename = rename
+with written_aside(output) as folder:
+    if moment == 0: die()
+    (folder / "model.tflite").write_bytes(b"new" * 1000)
+    if moment == 1: die()
+    (folder / "manifest.json").write_text("new")
+    if moment == 2: die()
+"""
+
+
+def content(output: Path) -> str | None:
+    return (output / MANIFEST).read_text() if output.exists() else None
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def run_killed(moment: int, output: Path) -> int:
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(moment), str(output)], cwd=ROOT, check=False)
+    return done.returncode
+
+
+def make_bundle(output: Path, text: str) -> None:
+    with written_aside(output) as folder:
+        (folder / MANIFEST).write_text(text)
+
+
+@pytest.mark.parametrize(("moment", "after"), [(0, None), (1, None), (2, None), (3, "new")])
+def test_killed_while_writing_a_new_bundle(moment, after, tmp_path):
+    output = tmp_path / "a.bundle"
+    assert run_killed(moment, output) == -signal.SIGKILL
+    assert content(output) == after
+    assert visible(tmp_path) == (["a.bundle"] if after else [])
+    remove_leftovers(output)
+    assert content(output) == after
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["a.bundle"] if after else [])
+
+
+@pytest.mark.parametrize(("moment", "at_once", "after"), [(2, "old", "old"), (3, None, "old"), (4, "new", "new")])
+def test_killed_while_replacing_a_bundle(moment, at_once, after, tmp_path):
+    output = tmp_path / "a.bundle"
+    make_bundle(output, "old")
+    assert run_killed(moment, output) == -signal.SIGKILL
+    assert content(output) == at_once
+    remove_leftovers(output)  # what the next run does first
+    assert content(output) == after
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bundle"]
+
+
+def test_not_killed_leaves_the_bundle_only(tmp_path):
+    assert run_killed(99, tmp_path / "a.bundle") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bundle"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), SystemExit(143)])
+def test_an_exception_leaves_nothing(error, tmp_path):
+    def fail() -> None:
+        with written_aside(tmp_path / "a.bundle") as folder:
+            (folder / "model.tflite").write_bytes(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_ends_in_one_sentence(tmp_path):
+    def fill() -> None:
+        with written_aside(tmp_path / "a.bundle"):
+            Path("/dev/full").write_bytes(b"x" * 100_000)
+
+    with pytest.raises(ValueError, match=r"a\.bundle: the disk became full while writing; nothing was kept"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_a_running_conversion_are_kept(tmp_path):
+    output = tmp_path / "a.bundle"
+    with written_aside(output) as folder:
+        (folder / MANIFEST).write_text("first")
+        remove_leftovers(output)
+        assert folder.is_dir()
+    assert content(output) == "first"
+
+
+def test_a_killed_conversion_leaves_no_bundle(tiny, tmp_path):
+    output = tmp_path / "out" / "tiny.bundle"
+    output.parent.mkdir()
+    program = f"from shadowattn.converter import convert; convert({str(tiny('llama').path)!r}, {str(output)!r})"
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not any(output.parent.glob(".tiny.bundle.partial-*/*")) and time.monotonic() < deadline:
+        assert process.poll() is None, "the conversion ended before it wrote anything"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    remove_leftovers(output)
+    assert list(output.parent.iterdir()) == []
+
+
+def test_output_that_is_no_bundle_is_never_overwritten(tmp_path):
+    output = tmp_path / "notes"
+    output.mkdir()
+    (output / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="already exists; choose another output or pass --overwrite"):
+        check_output(output, overwrite=False)
+    with pytest.raises(ValueError, match="is not a bundle, so it is not overwritten"):
+        check_output(output, overwrite=True)
+
+
+def test_output_needs_its_folder(tmp_path):
+    with pytest.raises(ValueError, match="does not exist; create it first"):
+        check_output(tmp_path / "nowhere" / "a.bundle", overwrite=False)
+
+
+def test_output_needs_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(workspace.os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="no permission to write"):
+        check_output(tmp_path / "a.bundle", overwrite=False)
