@@ -11,7 +11,7 @@ ALLOWED_PARTS = {"models": {"models"}, "converter": {"models", "converter"}, "ru
 HEAVY = {"torch", "transformers", "litert_torch", "litert_converter", "gguf", "safetensors"}
 SINGLE_IMPORTER = {
     "ai_edge_litert": {"runtime/litert.py"},
-    "litert_torch": {"converter/export.py", "converter/custom_ops.py"},
+    "litert_torch": {"converter/toolchain.py"},
 }
 
 

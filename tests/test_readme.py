@@ -34,7 +34,7 @@ def test_subcommands_in_docs_exist() -> None:
     commands = set(re.findall(r"^(\w+) = \"shadowattn\.(?:runtime|converter)[\w.]*:COMMAND\"", pyproject, re.MULTILINE))
     assert commands
     for doc in DOCS:
-        for command in re.findall(r"(?:^|`|\$ )shadowattn ([a-z_]+)", doc.read_text("utf-8"), re.MULTILINE):
+        for command in re.findall(r"(?:^|`|\$ )shadowattn ([a-z]+)(?: |`|$)", doc.read_text("utf-8"), re.MULTILINE):
             assert command in commands | {"help"}, f"{doc.name}: shadowattn {command}"
 
 
@@ -42,3 +42,11 @@ def test_subcommands_in_docs_exist() -> None:
 def test_relative_links_resolve(doc: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", doc.read_text("utf-8")):
         assert (doc.parent / link).exists(), f"{doc.name}: {link}"
+
+
+def test_every_bad_input_has_its_test() -> None:
+    rows = re.findall(r"\| `(test_\w+\.py)(?:::(\w+))?` \|$", (ROOT / "docs" / "bad_input.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 25
+    for file, test in rows:
+        texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob(file)]
+        assert any(f"def {test}" in text for text in texts), f"{file} has no {test or 'test'}"
