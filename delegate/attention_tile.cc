@@ -141,12 +141,24 @@ void AttentionTile::SelectRow(int64_t r) {
 }
 
 void AttentionTile::AttendSparse(int64_t first) {
-  const TypedKernels& kernels = job_.kernels.of(view_.type);
-  float* scratch = scratch_->attend.Reserve(K(rows_ - 1) + 64);
+  const auto count = size_t(rows_ - first);
+  int32_t* k = scratch_->causal.Reserve(count);
+  float** out = scratch_->out.Reserve(count);
   for (int64_t r = first; r < rows_; ++r) {
-    kernels.attend_sparse(scratch_->q.data() + r * q_stride_, job_.op.softmax_scale, view_,
-                          scratch_->selected.data() + r * selected_stride_, int(K(r)), scratch, Out(r));
+    k[r - first] = int32_t(K(r));
+    out[r - first] = Out(r);
   }
+  const int64_t pages = (Causal(rows_ - 1) + kPageRows - 1) / kPageRows;
+  float* scratch =
+      scratch_->attend.Reserve(AttendSparseScratchFloats(int(count), int(K(rows_ - 1)), int(pages), job_.op.head_dim));
+  const SparseTile tile{scratch_->q.data() + first * q_stride_,
+                        scratch_->selected.data() + first * selected_stride_,
+                        selected_stride_,
+                        k,
+                        out,
+                        int(count),
+                        job_.op.softmax_scale};
+  job_.kernels.of(view_.type).attend_sparse(tile, view_, scratch);
 }
 
 void AttentionTile::AttendDense(int64_t count) {
@@ -207,12 +219,11 @@ Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* stati
   std::mutex mutex;
   Clock::time_point clock = Clock::now();
   const bool done = pool->ParallelFor(tiles * job.op.num_kv_heads, may_share, [&](int64_t item, Scratch* scratch) {
-    // The last tiles see the most positions: they go first, so that no thread is left with a large one at the end.
-    const int64_t tile = tiles - 1 - item / job.op.num_kv_heads;
+    // One KV head after the other, so that its keys and values stay in the cache from tile to tile. Of a head, the last
+    // tiles see the most positions: they go first, so that no thread is left with a large one at the end.
+    const int64_t tile = tiles - 1 - item % tiles;
     Statistics mine;
-    AttentionTile(job, scratch, int(item % job.op.num_kv_heads), tile * tile_rows,
-                  std::min(rows, (tile + 1) * tile_rows))
-        .Run(&mine);
+    AttentionTile(job, scratch, int(item / tiles), tile * tile_rows, std::min(rows, (tile + 1) * tile_rows)).Run(&mine);
     std::lock_guard<std::mutex> lock(mutex);
     total.Add(mine);
   });

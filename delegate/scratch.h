@@ -16,7 +16,7 @@ struct Scratch {
   AlignedBuffer<int32_t> select;    // of the select kernels
   AlignedBuffer<int32_t> selected;  // [rows][stride]
   AlignedBuffer<float> attend;      // of the attend kernels
-  AlignedBuffer<int32_t> causal;    // [rows]
+  AlignedBuffer<int32_t> causal;    // [rows]: causal lengths, or k
   AlignedBuffer<float*> out;        // [rows]
   AlignedBuffer<int8_t> key;        // one INT8 key
 };

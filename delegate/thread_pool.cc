@@ -1,5 +1,7 @@
 #include "thread_pool.h"
 
+#include <unistd.h>
+
 #include <utility>
 
 namespace shadow {
@@ -9,20 +11,20 @@ bool ThreadPool::ParallelFor(int64_t count, bool may_share, const Item& item) {
   job.item = &item;
   job.count = count;
   std::unique_lock<std::mutex> run_lock(run_mutex_, std::defer_lock);
-  if (!may_share || count < 2 || num_threads() < 2 || !run_lock.try_lock()) {
+  if (!may_share || count < 2 || num_threads() < 2 || Forked() || !run_lock.try_lock()) {
     RunItems(&job);
     return !job.failed;
   }
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(shared_->mutex);
     job_ = &job;
     ++generation_;
   }
-  wake_.notify_all();
+  shared_->wake.notify_all();
   RunItems(&job);
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(shared_->mutex);
   job_ = nullptr;  // a worker that wakes only now finds nothing: nobody waits for it
-  done_.wait(lock, [this] { return working_ == 0; });
+  shared_->done.wait(lock, [this] { return working_ == 0; });
   return !job.failed;
 }
 
@@ -38,9 +40,9 @@ void ThreadPool::RunItems(Job* job) {
 
 void ThreadPool::Work() {
   uint64_t seen = 0;
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(shared_->mutex);
   while (true) {
-    wake_.wait(lock, [&] { return stopping_ || (job_ != nullptr && generation_ != seen); });
+    shared_->wake.wait(lock, [&] { return stopping_ || (job_ != nullptr && generation_ != seen); });
     if (stopping_) return;
     seen = generation_;
     Job* job = job_;
@@ -48,7 +50,7 @@ void ThreadPool::Work() {
     lock.unlock();
     RunItems(job);
     lock.lock();
-    if (--working_ == 0) done_.notify_one();
+    if (--working_ == 0) shared_->done.notify_one();
   }
 }
 
@@ -60,11 +62,12 @@ void ThreadPool::SetNumThreads(int num_threads) {
 }
 
 void ThreadPool::Start(int num_threads) {
+  process_ = getpid();
   stopping_ = false;
   generation_ = 0;
   num_threads_ = 1;
   try {
-    for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this] { Work(); });
+    for (int i = 1; i < num_threads; ++i) shared_->workers.emplace_back([this] { Work(); });
   } catch (...) {
     Stop();
     throw;
@@ -72,18 +75,27 @@ void ThreadPool::Start(int num_threads) {
   num_threads_ = num_threads;
 }
 
+bool ThreadPool::Forked() const { return getpid() != process_; }
+
 void ThreadPool::Stop() {
+  if (Forked()) {
+    static_cast<void>(shared_.release());
+    shared_ = std::make_unique<Shared>();
+    job_ = nullptr;
+    working_ = 0;
+    return;
+  }
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(shared_->mutex);
     stopping_ = true;
   }
-  wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
+  shared_->wake.notify_all();
+  for (std::thread& worker : shared_->workers) worker.join();
+  shared_->workers.clear();
 }
 
 std::unique_ptr<Scratch> ThreadPool::TakeScratch() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(shared_->mutex);
   if (idle_scratch_.empty()) return std::make_unique<Scratch>();
   std::unique_ptr<Scratch> scratch = std::move(idle_scratch_.back());
   idle_scratch_.pop_back();
@@ -91,7 +103,7 @@ std::unique_ptr<Scratch> ThreadPool::TakeScratch() {
 }
 
 void ThreadPool::ReturnScratch(std::unique_ptr<Scratch> scratch) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(shared_->mutex);
   idle_scratch_.push_back(std::move(scratch));
 }
 

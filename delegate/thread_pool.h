@@ -16,6 +16,7 @@
 namespace shadow {
 
 // Several threads may call ParallelFor at once: one gets the workers, the others work alone rather than wait.
+// After fork() the child has no workers: there the pool works alone, and is destroyed without waiting for them.
 class ThreadPool {
  public:
   using Item = std::function<void(int64_t item, Scratch* scratch)>;
@@ -41,6 +42,14 @@ class ThreadPool {
     std::atomic<bool> failed{false};
   };
 
+  // What workers wait on. In a forked child it is never destroyed: that would wait for threads which do not exist.
+  struct Shared {
+    std::mutex mutex;  // guards the members below
+    std::condition_variable wake;
+    std::condition_variable done;
+    std::vector<std::thread> workers;
+  };
+
   void Start(int num_threads);
   void Stop();
   void Work();
@@ -48,16 +57,16 @@ class ThreadPool {
   std::unique_ptr<Scratch> TakeScratch();
   void ReturnScratch(std::unique_ptr<Scratch> scratch);
 
+  bool Forked() const;
+
   std::mutex run_mutex_;  // held by the caller that has the workers
-  std::mutex mutex_;      // guards what follows
-  std::condition_variable wake_;
-  std::condition_variable done_;
+  std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
   Job* job_ = nullptr;       // workers may join it
   uint64_t generation_ = 0;  // counts jobs, so that no worker joins one twice
   int working_ = 0;          // workers inside a job
   bool stopping_ = false;
   std::vector<std::unique_ptr<Scratch>> idle_scratch_;
-  std::vector<std::thread> workers_;
+  std::atomic<int> process_{0};  // where the workers are
   std::atomic<int> num_threads_{1};
 };
 

@@ -2,6 +2,7 @@
 
 #include "kernels/attend/dense_scratch.h"
 #include "kernels/attend/kernels.h"
+#include "kernels/attend/sparse_scratch.h"
 
 namespace shadow {
 
@@ -27,6 +28,10 @@ StoreRowFn GetStoreRowKernel(ArchFlags arch, CacheType type) {
 #include "kernels/attend/kernels.inc"
 #undef SHADOW_KERNEL
   return nullptr;
+}
+
+int64_t AttendSparseScratchFloats(int rows, int largest_k, int pages, int head_dim) {
+  return DivideSparseScratch(nullptr, rows, largest_k, (pages + kBlockPages - 1) / kBlockPages, head_dim).floats;
 }
 
 int64_t AttendDenseScratchFloats(int rows, int head_dim) { return DivideScratch(nullptr, rows, head_dim).floats; }

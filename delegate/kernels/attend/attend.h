@@ -9,11 +9,23 @@
 
 namespace shadow {
 
-// One query row over the selected positions. q [PaddedFloats(d)], zero beyond d, 64-byte aligned, not yet scaled.
-// selected: k ascending positions, k >= 1. scratch: k + 64 floats, 64-byte aligned. out [d] floats, any alignment.
-using AttendSparseFn = void (*)(const float* q, float scale, const KvView& kv, const int32_t* selected, int k,
-                                float* scratch, float* out);
+// A tile of query rows, each over its own selected positions, page by page, so that a page is fetched and converted
+// once for all rows. A row's result does not depend on the other rows of the tile. q [rows][PaddedFloats(d)], zero
+// beyond d, 64-byte aligned, not yet scaled. Row r has k[r] >= 1 ascending positions from selected + r *
+// selected_stride on. out[r]: d floats, any alignment. scratch: AttendSparseScratchFloats(rows, largest k, pages of the
+// cache, d) floats, 64-byte aligned.
+struct SparseTile {
+  const float* q;
+  const int32_t* selected;
+  int64_t selected_stride;
+  const int32_t* k;
+  float* const* out;
+  int rows;
+  float scale;
+};
+using AttendSparseFn = void (*)(const SparseTile& tile, const KvView& kv, float* scratch);
 AttendSparseFn GetAttendSparseKernel(ArchFlags arch, CacheType type);
+int64_t AttendSparseScratchFloats(int rows, int largest_k, int pages, int head_dim);
 
 // A tile of query rows over all their causal positions (mode dense), page by page with a running maximum. A row's
 // result does not depend on the other rows of the tile.

@@ -23,30 +23,33 @@ void CheckClose(const float* a, const float* b, int d, const char* name) {
   for (int c = 0; c < d; ++c) SHADOW_CHECK(std::fabs(a[c] - b[c]) < 1e-4f, "%s", name);
 }
 
-// Successive queries select different positions.
-void BenchSparse(const char* name, AttendSparseFn kernel, AttendSparseFn scalar, const TestCache& cache, float keep) {
-  constexpr size_t kQueries = 32;
-  const int k = static_cast<int>(keep * static_cast<float>(cache.n)), d = cache.head_dim;
-  const AlignedVector<float> q = RandomQueries(1, d);
-  std::vector<std::vector<int32_t>> selected(kQueries);
-  for (auto& positions : selected) {
-    for (int p = 0; p < cache.n && static_cast<int>(positions.size()) < k; ++p) {
-      const int left = cache.n - p, wanted = k - static_cast<int>(positions.size());
-      if (testing::RandomInt(1, left) <= wanted) positions.push_back(p);
+// Rows select different positions.
+void BenchSparse(const char* name, AttendSparseFn kernel, AttendSparseFn scalar, const TestCache& cache, int rows,
+                 float keep) {
+  const int k = static_cast<int>(keep * static_cast<float>(cache.n)), d = cache.head_dim, stride = k + 16;
+  const AlignedVector<float> q = RandomQueries(rows, d);
+  std::vector<int32_t> selected(static_cast<size_t>(rows * stride)), counts(static_cast<size_t>(rows), k);
+  for (int r = 0; r < rows; ++r) {
+    for (int p = 0, i = 0; p < cache.n && i < k; ++p) {
+      if (testing::RandomInt(1, cache.n - p) <= k - i) selected[static_cast<size_t>(r * stride + i++)] = p;
     }
   }
-  AlignedVector<float> scratch(static_cast<size_t>(k) + 64);
-  std::vector<float> out(static_cast<size_t>(d)), expected(out.size());
-  kernel(q.data(), 0.125f, cache.view(), selected[0].data(), k, scratch.data(), out.data());
-  scalar(q.data(), 0.125f, cache.view(), selected[0].data(), k, scratch.data(), expected.data());
-  CheckClose(out.data(), expected.data(), d, name);
-  size_t row = 0;
-  const double ns = testing::Nanoseconds([&] {
-    row = (row + 1) % kQueries;
-    kernel(q.data(), 0.125f, cache.view(), selected[row].data(), k, scratch.data(), out.data());
-  });
-  std::printf("attend %-16s d %3d kv_len %5d keep %.2f: %6.2f ns/selected key, %.3f ns/pair\n", name, d, cache.n,
-              static_cast<double>(keep), ns / k, ns / cache.n);
+  const int pages = static_cast<int>(cache.pages.size());
+  AlignedVector<float> scratch(static_cast<size_t>(AttendSparseScratchFloats(rows, k, pages, d)));
+  std::vector<float> out(static_cast<size_t>(rows * d)), expected(out.size());
+  std::vector<float*> out_rows, expected_rows;
+  for (int r = 0; r < rows; ++r) {
+    out_rows.push_back(out.data() + r * d);
+    expected_rows.push_back(expected.data() + r * d);
+  }
+  SparseTile tile{q.data(), selected.data(), stride, counts.data(), expected_rows.data(), rows, 0.125f};
+  scalar(tile, cache.view(), scratch.data());
+  tile.out = out_rows.data();
+  kernel(tile, cache.view(), scratch.data());
+  CheckClose(out.data(), expected.data(), rows * d, name);
+  const double ns = testing::Nanoseconds([&] { kernel(tile, cache.view(), scratch.data()); });
+  std::printf("attend %-16s d %3d kv_len %5d rows %2d keep %.2f: %6.2f ns/selected key, %.3f ns/pair\n", name, d,
+              cache.n, rows, static_cast<double>(keep), ns / k / rows, ns / cache.n / rows);
 }
 
 void BenchDense(const char* name, AttendDenseFn kernel, AttendDenseFn scalar, const TestCache& cache, int rows) {
@@ -76,7 +79,9 @@ void BenchType(const char* name, AttendSparseFn sparse, AttendDenseFn dense, Cac
     for (int kv_len : {2048, 8192}) {
       const TestCache cache(kv_len, d, type, 1.0f);
       for (float keep : {0.05f, 0.2f}) {
-        BenchSparse(name, sparse, f32 ? AttendSparseF32Scalar : AttendSparseF16Scalar, cache, keep);
+        for (int rows : {3, 48}) {
+          BenchSparse(name, sparse, f32 ? AttendSparseF32Scalar : AttendSparseF16Scalar, cache, rows, keep);
+        }
       }
       for (int rows : {1, 3, 48, 96}) {
         BenchDense(name, dense, f32 ? AttendDenseF32Scalar : AttendDenseF16Scalar, cache, rows);

@@ -21,14 +21,13 @@ void StoreRow(const float* src, int d, T* dst) {
 }
 
 // type: F32 or F16, kept as T.
-#define SHADOW_DEFINE_ATTEND_TYPE(name, F, type, T)                                                            \
-  void AttendSparse##type##name(const float* q, float scale, const KvView& kv, const int32_t* selected, int k, \
-                                float* scratch, float* out) {                                                  \
-    AttendSparse<F, T>(q, scale, kv, selected, k, scratch, out);                                               \
-  }                                                                                                            \
-  void AttendDense##type##name(const DenseTile& tile, const KvView& kv, float* scratch) {                      \
-    AttendDense<F, T>(tile, kv, scratch);                                                                      \
-  }                                                                                                            \
+#define SHADOW_DEFINE_ATTEND_TYPE(name, F, type, T)                                         \
+  void AttendSparse##type##name(const SparseTile& tile, const KvView& kv, float* scratch) { \
+    AttendSparse<F, T>(tile, kv, scratch);                                                  \
+  }                                                                                         \
+  void AttendDense##type##name(const DenseTile& tile, const KvView& kv, float* scratch) {   \
+    AttendDense<F, T>(tile, kv, scratch);                                                   \
+  }                                                                                         \
   void StoreRow##type##name(const float* src, int d, void* dst) { StoreRow<F>(src, d, static_cast<T*>(dst)); }
 
 #define SHADOW_DEFINE_ATTEND(name, F)            \

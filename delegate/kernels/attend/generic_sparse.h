@@ -1,141 +1,236 @@
 // Attend over selected positions, over a float vector type F (kernels/simd/) and a cache element type T (float, or
 // uint16_t for binary16). Only ISA files include this.
 //
-// Blocks of selected rows, with a running maximum as in the dense kernel. Blocks, so that the address of a position is
-// worked out once for its key and its value; large ones, because every block waits for its softmax.
+// Three passes over a tile: the scores of all rows block by block, the softmax row by row, the values block by block. A
+// block is a few pages; its keys (or values) are converted once, and every row of the tile picks its own from there.
+// With few rows converting whole pages does not pay, and the rows are read where they are stored: the same numbers, so
+// the same bits. Blocks of several pages, because every row pays for a new block with a few mispredicted branches.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_SPARSE_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_SPARSE_H_
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/softmax.h"
+#include "kernels/attend/sparse_scratch.h"
 
 namespace shadow {
 
-constexpr int kSparseBlock = 256;
-constexpr int kValuesAhead = 16;  // rows of v that are on their way into the cache
+constexpr int kConvertRows = 8;  // with this many rows a block is converted as a whole
 
-// Asks for a row: the hardware cannot guess where the next one lies. F only names the ISA: code for one must not be
-// shared with another.
-template <class F, class T>
-void PrefetchRow(const T* row, int padded) {
-  for (int c = 0; c < padded; c += static_cast<int>(64 / sizeof(T))) __builtin_prefetch(row + c);
-}
-
-// The rows of k and v of up to kSparseBlock positions.
-template <class F, class T>
-struct SparseRows {
-  const T* k[kSparseBlock];
-  const T* v[kSparseBlock];
-
-  // Looks up rows begin .. begin + F::kLanes - 1 of `count` and asks for their keys; past the end, the last row again.
-  void Find(const KvView& kv, const int32_t* selected, int count, int begin) {
-    if (begin >= count) return;
-    const int padded = PaddedFloats(kv.head_dim);
-#pragma GCC unroll 1
-    for (int j = begin; j < begin + F::kLanes; ++j) {
-      const uint32_t position = static_cast<uint32_t>(selected[j < count ? j : count - 1]);
-      const KvPage& page = kv.pages[position / kPageRows];
-      const size_t row = position % kPageRows * static_cast<size_t>(padded);
-      k[j] = static_cast<const T*>(page.k) + row;
-      v[j] = static_cast<const T*>(page.v) + row;
-      PrefetchRow<F>(k[j], padded);
-    }
-  }
+// Rows of a block that one query row selected: pointers up to a whole number of vectors, those after `count` to any
+// row.
+template <class T>
+struct Picked {
+  const T* const* row;
+  int count;
+  int padded;
 };
 
-// scores[0 .. F::kLanes) = q . k of these rows.
+// Rows of a converted block. What lies behind the last position may be read, and gives an address within the block too.
+template <class F>
+void FindConverted(const int32_t* positions, int count, int padded, const float* block, const float** row) {
+  for (int i = 0; i < count; i += F::kLanes) {
+    uint32_t offset[F::kLanes];  // 32-bit products are far cheaper
+    for (int j = 0; j < F::kLanes; ++j) {
+      offset[j] = static_cast<uint32_t>(positions[i + j]) % kSparseBlock * static_cast<uint32_t>(padded);
+    }
+    for (int j = 0; j < F::kLanes; ++j) row[i + j] = block + offset[j];
+  }
+}
+
+template <class T>
+const T* StoredRow(const KvView& kv, bool keys, int32_t position) {
+  const KvPage& page = kv.pages[position / kPageRows];
+  const auto padded = static_cast<ptrdiff_t>(PaddedFloats(kv.head_dim));
+  return static_cast<const T*>(keys ? page.k : page.v) + position % kPageRows * padded;
+}
+
+// Rows where they are stored.
 template <class F, class T>
-void SparseScores(const float* q, int padded, const T* const* k, float* scores) {
+void FindStored(const KvView& kv, bool keys, const int32_t* positions, int count, const T** row) {
+  for (int i = 0; i < count; ++i) row[i] = StoredRow<T>(kv, keys, positions[i]);
+  for (int i = count; i % F::kLanes != 0; ++i) row[i] = row[count - 1];
+}
+
+// How many of `count` ascending positions lie below `limit`.
+template <class F>
+int CountBelow(const int32_t* positions, int count, int limit) {
+  int below = 0;
+  while (below + F::kLanes <= count) {
+    const int here = F::CountLess(positions + below, limit);
+    below += here;
+    if (here < F::kLanes) return below;
+  }
+  while (below < count && positions[below] < limit) ++below;
+  return below;
+}
+
+// Adds up the products of Count keys, by channel.
+template <class F, class T, int Count>
+void AddProducts(const float* q, int padded, const T* const* k, typename F::V* sum) {
+  for (int c = 0; c < padded; c += F::kLanes) {
+    const typename F::V q_c = F::Load(q + c);
+#pragma GCC unroll 8
+    for (int j = 0; j < Count; ++j) sum[j] = F::MulAdd(q_c, F::Load(k[j] + c), sum[j]);
+  }
+}
+
+// The scores of N keys from key `begin` on (N at most F::kLanes); the lanes after them are unspecified.
+template <class F, class T, int N>
+typename F::V SparseScores(const float* q, const Picked<T>& keys, int begin) {
+  constexpr int kAtOnce = N < 8 ? N : 8;  // as many addresses as fit into general registers
   typename F::V sum[F::kLanes];
 #pragma GCC unroll 16
   for (int j = 0; j < F::kLanes; ++j) sum[j] = F::Set(0);
-  constexpr int kRows = F::kLanes < 8 ? F::kLanes : 8;  // as many addresses as fit into general registers
-#pragma GCC unroll 2
-  for (int begin = 0; begin < F::kLanes; begin += kRows) {
-    for (int c = 0; c < padded; c += F::kLanes) {
-      const typename F::V q_c = F::Load(q + c);
-#pragma GCC unroll 8
-      for (int j = begin; j < begin + kRows; ++j) sum[j] = F::MulAdd(q_c, F::Load(k[j] + c), sum[j]);
-    }
-  }
-  F::Store(scores, F::SumEach(sum));
+  const T* const* k = keys.row + begin;
+  AddProducts<F, T, kAtOnce>(q, keys.padded, k, sum);
+  if constexpr (N > kAtOnce) AddProducts<F, T, N - kAtOnce>(q, keys.padded, k + kAtOnce, sum + kAtOnce);
+  return F::SumEach(sum);
 }
 
-// out = correction * out + sum_i weights[i] * v[i], for kVecs vectors of channels from channel c on. Few vectors take
-// turns between two accumulators, or each sum would wait for the one before; the weight after the last is zero.
+// scores[0 .. count) = q . k of the picked keys; up to F::kLanes - 1 more are written.
+template <class F, class T>
+void PickedScores(const float* q, const Picked<T>& keys, float* scores) {
+  int begin = 0;
+  for (; begin + F::kLanes <= keys.count; begin += F::kLanes) {
+    F::Store(scores + begin, SparseScores<F, T, F::kLanes>(q, keys, begin));
+  }
+  const int left = keys.count - begin;
+  if (left == 0) return;
+  if (left <= 4) {
+    F::Store(scores + begin, SparseScores<F, T, 4>(q, keys, begin));
+  } else if (left <= 8 || F::kLanes == 8) {
+    F::Store(scores + begin, SparseScores < F, T, F::kLanes<8 ? F::kLanes : 8>(q, keys, begin));
+  } else {
+    F::Store(scores + begin, SparseScores<F, T, F::kLanes>(q, keys, begin));
+  }
+}
+
+// out += sum_i weights[i] * v[i] over the picked values, for kVecs vectors of channels from channel c on. Two
+// accumulators take turns, or each sum would wait for the one before.
 template <class F, class T, int kVecs>
-void SparseValueBlock(const float* weights, float correction, const T* const* v, int count, int c, float* out) {
-  constexpr int kTurns = kVecs >= 8 ? 1 : 2;
-  typename F::V sum[kTurns][kVecs];
+void PickedValueBlock(const float* weights, const Picked<T>& values, int c, float* out) {
+  typename F::V even[kVecs], odd[kVecs];
 #pragma GCC unroll 16
   for (int j = 0; j < kVecs; ++j) {
-    sum[0][j] = F::Mul(F::Load(out + c + j * F::kLanes), F::Set(correction));
-    if (kTurns > 1) sum[kTurns - 1][j] = F::Set(0);
+    even[j] = F::Load(out + c + j * F::kLanes);
+    odd[j] = F::Set(0);
   }
-  for (int i = 0; i < count; i += kTurns) {
-#pragma GCC unroll 2
-    for (int t = 0; t < kTurns; ++t) {
-      PrefetchRow<F>(v[i + t + kValuesAhead < count ? i + t + kValuesAhead : count - 1] + c, kVecs * F::kLanes);
-      const typename F::V weight = F::Set(weights[i + t]);
+  int i = 0;
+  for (; i + 1 < values.count; i += 2) {
+    const typename F::V w0 = F::Set(weights[i]), w1 = F::Set(weights[i + 1]);
+    const T *v0 = values.row[i] + c, *v1 = values.row[i + 1] + c;
 #pragma GCC unroll 16
-      for (int j = 0; j < kVecs; ++j) sum[t][j] = F::MulAdd(weight, F::Load(v[i + t] + c + j * F::kLanes), sum[t][j]);
-    }
+    for (int j = 0; j < kVecs; ++j) even[j] = F::MulAdd(w0, F::Load(v0 + j * F::kLanes), even[j]);
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) odd[j] = F::MulAdd(w1, F::Load(v1 + j * F::kLanes), odd[j]);
+  }
+  if (i < values.count) {
+    const typename F::V w = F::Set(weights[i]);
+    const T* v = values.row[i] + c;
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) even[j] = F::MulAdd(w, F::Load(v + j * F::kLanes), even[j]);
   }
 #pragma GCC unroll 16
-  for (int j = 0; j < kVecs; ++j) {
-    F::Store(out + c + j * F::kLanes, kTurns == 1 ? sum[0][j] : F::Add(sum[0][j], sum[kTurns - 1][j]));
-  }
+  for (int j = 0; j < kVecs; ++j) F::Store(out + c + j * F::kLanes, F::Add(even[j], odd[j]));
 }
 
 // Channels from c on: as many blocks of kVecs vectors as fit, then smaller ones.
 template <class F, class T, int kVecs>
-void SparseValues(const float* weights, float correction, const T* const* v, int count, int c, int padded, float* out) {
-  for (; c + kVecs * F::kLanes <= padded; c += kVecs * F::kLanes) {
-    SparseValueBlock<F, T, kVecs>(weights, correction, v, count, c, out);
+void PickedValues(const float* weights, const Picked<T>& values, int c, float* out) {
+  for (; c + kVecs * F::kLanes <= values.padded; c += kVecs * F::kLanes) {
+    PickedValueBlock<F, T, kVecs>(weights, values, c, out);
   }
-  if constexpr (kVecs > 1) SparseValues<F, T, kVecs / 2>(weights, correction, v, count, c, padded, out);
+  if constexpr (kVecs > 1) PickedValues<F, T, kVecs / 2>(weights, values, c, out);
 }
 
-// State of a row: the sum of weight * v, and what the softmax needs.
-struct SparseRow {
-  float total[kMaxHeadDim];
-  float max, sum;
-};
-
+// Asks for the rows that this query row will read next: the hardware cannot guess where they lie.
 template <class F, class T>
-void AttendBlock(const float* q, float scale, const KvView& kv, const int32_t* selected, int count, float* weights,
-                 SparseRow* state) {
+void PrefetchNext(const KvView& kv, bool keys, const int32_t* positions, int count) {
+  for (int i = 0; i < count && i < 2 * F::kLanes; ++i) {
+    const T* row = StoredRow<T>(kv, keys, positions[i]);
+    for (int c = 0; c < PaddedFloats(kv.head_dim); c += static_cast<int>(64 / sizeof(T))) __builtin_prefetch(row + c);
+  }
+}
+
+// The pages of a block, as far as there are any, in float32.
+template <class F, class T>
+void ConvertBlock(const KvView& kv, bool keys, int block, int pages, float* out) {
+  const int size = kPageRows * PaddedFloats(kv.head_dim);
+  const int end = (block + 1) * kBlockPages < pages ? (block + 1) * kBlockPages : pages;
+  for (int p = block * kBlockPages; p < end; ++p, out += size) {
+    const T* stored = static_cast<const T*>(keys ? kv.pages[p].k : kv.pages[p].v);
+    for (int i = 0; i < size; i += F::kLanes) F::Store(out + i, F::Load(stored + i));
+  }
+}
+
+// One pass over `pages` pages. visit(row, first, picked) is called for every row that selected something of a block;
+// first is the index of its first pick there among all its picks.
+template <class F, class T, class Visit>
+void ForEachBlock(const SparseTile& tile, const KvView& kv, const SparseScratch& s, bool keys, int pages,
+                  const Visit& visit) {
   const int padded = PaddedFloats(kv.head_dim);
-  SparseRows<F, T> rows;
-  rows.Find(kv, selected, count, 0);
-  rows.Find(kv, selected, count, F::kLanes);
-  int size = 0;
-  for (; size < count; size += F::kLanes) {
-    rows.Find(kv, selected, count, size + 2 * F::kLanes);
-    SparseScores<F, T>(q, padded, rows.k + size, weights + size);
+  const bool convert = !std::is_same_v<T, float> && tile.rows >= kConvertRows;
+  const float* converted[kSparseBlock];
+  const T* stored[kSparseBlock];
+  const int32_t* before = nullptr;  // ends of the block before
+  for (int block = 0; block * kBlockPages < pages; ++block) {
+    if (convert) ConvertBlock<F, T>(kv, keys, block, pages, s.block);
+    int32_t* ends = s.ends + static_cast<ptrdiff_t>(block) * tile.rows;
+    for (int r = 0; r < tile.rows; ++r) {
+      const int begin = before == nullptr ? 0 : before[r], left = tile.k[r] - begin;
+      const int32_t* selected = tile.selected + r * tile.selected_stride + begin;
+      // The first pass counts; the second finds what it has counted.
+      if (keys) ends[r] = begin + CountBelow<F>(selected, left, (block + 1) * kSparseBlock);
+      const int count = ends[r] - begin;
+      if (count == 0) continue;
+      if (convert) {
+        FindConverted<F>(selected, count, padded, s.block, converted);
+        visit(r, begin, Picked<float>{converted, count, padded});
+      } else {
+        FindStored<F, T>(kv, keys, selected, count, stored);
+        PrefetchNext<F, T>(kv, keys, selected + count, left - count);
+        visit(r, begin, Picked<T>{stored, count, padded});
+      }
+    }
+    before = ends;
   }
-  for (int i = 0; i < kValuesAhead && i < count; ++i) PrefetchRow<F>(rows.v[i], padded);
-  const float correction = SoftmaxBlock<F>(weights, count, size, scale, &state->max, &state->sum);
-  SparseValues<F, T, F::kGatherVecs>(weights, correction, rows.v, count, 0, padded, state->total);
 }
 
 template <class F, class T>
-void AttendSparse(const float* q, float scale, const KvView& kv, const int32_t* selected, int k, float* weights,
-                  float* out) {
-  SparseRow state;
-  std::memset(state.total, 0, sizeof(state.total));
-  state.max = -__builtin_inff();
-  state.sum = 0;
-  for (int i = 0; i < k; i += kSparseBlock) {
-    const int count = k - i < kSparseBlock ? k - i : kSparseBlock;
-    AttendBlock<F, T>(q, scale, kv, selected + i, count, weights, &state);
+void AttendSparse(const SparseTile& tile, const KvView& kv, float* scratch) {
+  const int d = kv.head_dim, padded = PaddedFloats(d);
+  int largest_k = 0, pages = 0;
+  for (int r = 0; r < tile.rows; ++r) {
+    const int last = tile.selected[r * tile.selected_stride + tile.k[r] - 1] / kPageRows + 1;
+    largest_k = tile.k[r] > largest_k ? tile.k[r] : largest_k;
+    pages = last > pages ? last : pages;
   }
-  for (int c = 0; c < kv.head_dim; c += F::kLanes) {
-    const typename F::V mean = F::Mul(F::Load(state.total + c), F::Set(1.0f / state.sum));
-    StoreUpTo<F>(out + c, kv.head_dim - c, mean);
+  const int blocks = (pages + kBlockPages - 1) / kBlockPages;
+  const SparseScratch s = DivideSparseScratch(scratch, tile.rows, largest_k, blocks, d);
+  ForEachBlock<F, T>(tile, kv, s, true, pages, [&](int r, int first, const auto& picked) {
+    PickedScores<F>(tile.q + static_cast<ptrdiff_t>(r) * padded, picked, s.weights + r * s.stride + first);
+  });
+  for (int r = 0; r < tile.rows; ++r) {
+    float max = -__builtin_inff();
+    s.sum[r] = 0;
+    const int size = (tile.k[r] + F::kLanes - 1) / F::kLanes * F::kLanes;
+    SoftmaxBlock<F>(s.weights + r * s.stride, tile.k[r], size, tile.scale, &max, s.sum + r);
+  }
+  std::memset(s.out, 0, static_cast<size_t>(tile.rows) * static_cast<size_t>(padded) * sizeof(float));
+  ForEachBlock<F, T>(tile, kv, s, false, pages, [&](int r, int first, const auto& picked) {
+    using Element = std::remove_const_t<std::remove_reference_t<decltype(**picked.row)>>;
+    PickedValues<F, Element, F::kGatherVecs>(s.weights + r * s.stride + first, picked, 0,
+                                             s.out + static_cast<ptrdiff_t>(r) * padded);
+  });
+  for (int r = 0; r < tile.rows; ++r) {
+    const typename F::V factor = F::Set(1.0f / s.sum[r]);
+    for (int c = 0; c < d; c += F::kLanes) {
+      StoreUpTo<F>(tile.out[r] + c, d - c, F::Mul(F::Load(s.out + static_cast<ptrdiff_t>(r) * padded + c), factor));
+    }
   }
 }
 

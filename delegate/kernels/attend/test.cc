@@ -95,19 +95,64 @@ std::vector<int32_t> RandomPositions(int n, int k) {
   return all;
 }
 
+// Rows of ascending positions, each with the slack that the kernel may read.
+struct Selection {
+  Selection(int rows, int largest_k) : stride(largest_k + 16), positions(static_cast<size_t>(rows * stride), -1) {}
+  void Add(const std::vector<int32_t>& row) {
+    std::copy(row.begin(), row.end(), positions.begin() + static_cast<ptrdiff_t>(k.size()) * stride);
+    k.push_back(static_cast<int32_t>(row.size()));
+  }
+  int stride;
+  std::vector<int32_t> positions;
+  std::vector<int32_t> k;
+};
+
+void RunSparse(AttendSparseFn kernel, const TestCache& cache, const float* q, const Selection& selection,
+               float* const* out) {
+  const int rows = static_cast<int>(selection.k.size());
+  const int largest = *std::max_element(selection.k.begin(), selection.k.end());
+  const int pages = static_cast<int>(cache.pages.size());
+  AlignedVector<float> scratch(static_cast<size_t>(AttendSparseScratchFloats(rows, largest, pages, cache.head_dim)),
+                               std::numeric_limits<float>::quiet_NaN());
+  const float scale = 1.0f / std::sqrt(static_cast<float>(cache.head_dim));
+  kernel({q, selection.positions.data(), selection.stride, selection.k.data(), out, rows, scale}, cache.view(),
+         scratch.data());
+}
+
+void TestSparseTile(AttendSparseFn kernel, const char* name, const TestCache& cache, int rows, int k) {
+  const int d = cache.head_dim, padded = PaddedFloats(d);
+  const AlignedVector<float> q = RandomQueries(rows, d);
+  Selection selection(rows, cache.n);
+  std::vector<std::vector<int32_t>> positions;
+  for (int r = 0; r < rows; ++r) {
+    positions.push_back(RandomPositions(cache.n, r == 0 ? k : RandomInt(1, cache.n)));
+    selection.Add(positions.back());
+  }
+  Outputs out(rows, d);
+  RunSparse(kernel, cache, q.data(), selection, out.row.data());
+  for (int r = 0; r < rows; ++r) {
+    const std::vector<int32_t>& row = positions[static_cast<size_t>(r)];
+    const float* out_r = out.row[static_cast<size_t>(r)];
+    const float scale = 1.0f / std::sqrt(static_cast<float>(d));
+    CheckRow(out_r, Oracle(q.data() + r * padded, scale, cache, row), name, d, static_cast<int>(row.size()));
+    SHADOW_CHECK(out_r[d] == Outputs::kGuard, "%s d %d: wrote past the row", name, d);
+
+    Selection one(1, cache.n);
+    one.Add(row);
+    Outputs alone(1, d);
+    RunSparse(kernel, cache, q.data() + r * padded, one, alone.row.data());
+    SHADOW_CHECK(std::memcmp(alone.row[0], out_r, static_cast<size_t>(d) * sizeof(float)) == 0,
+                 "%s d %d rows %d: row %d alone gives other bits", name, d, rows, r);
+  }
+}
+
 void TestSparse(AttendSparseFn kernel, const char* name, CacheType type) {
   for (int d : kDims) {
     const TestCache cache(d > 128 ? 130 : 330, d, type, RandomInt(0, 1) != 0 ? 1.0f : 4.0f);
-    const float scale = 1.0f / std::sqrt(static_cast<float>(d));
     for (int k : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 48, 64, 65, cache.n - 1, cache.n}) {
-      const AlignedVector<float> q = RandomQueries(1, d);
-      const std::vector<int32_t> positions = RandomPositions(cache.n, k);
-      AlignedVector<float> scratch(static_cast<size_t>(k) + 64);
-      Outputs out(1, d);
-      kernel(q.data(), scale, cache.view(), positions.data(), k, scratch.data(), out.row[0]);
-      CheckRow(out.row[0], Oracle(q.data(), scale, cache, positions), name, d, k);
-      SHADOW_CHECK(out.row[0][d] == Outputs::kGuard, "%s d %d: wrote past the row", name, d);
+      TestSparseTile(kernel, name, cache, 1, k);
     }
+    for (int rows : {2, 7, 8, 9, 20}) TestSparseTile(kernel, name, cache, rows, RandomInt(1, cache.n));
   }
 }
 

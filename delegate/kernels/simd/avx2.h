@@ -12,7 +12,7 @@ struct Floats {
   static constexpr int kLanes = 8;
   static constexpr int kRowBlock = 6;
   static constexpr int kVecBlock = 2;
-  static constexpr int kGatherVecs = 8;
+  static constexpr int kGatherVecs = 4;
   using V = __m256;
 
   static V Set(float a) { return _mm256_set1_ps(a); }
@@ -55,6 +55,12 @@ struct Floats {
   static bool AnyNan(V a) { return _mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)) != 0; }
   static int CountGreaterEqual(V a, V b) {
     return _mm_popcnt_u32(static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ))));
+  }
+
+  static int CountLess(const int32_t* p, int32_t limit) {
+    const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i less = _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), values);
+    return _mm_popcnt_u32(static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(less))));
   }
 
   static V SumEach(const V (&a)[kLanes]) {

@@ -44,6 +44,10 @@ struct Floats {
   static bool AnyNan(V a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0; }
   static int CountGreaterEqual(V a, V b) { return _mm_popcnt_u32(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ)); }
 
+  static int CountLess(const int32_t* p, int32_t limit) {
+    return _mm_popcnt_u32(_mm512_cmplt_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(limit)));
+  }
+
   static V SumEach(const V (&a)[kLanes]) {
     V quad[4];  // 128-bit lane i of quad[j]: what lane i of a[4j], ..., a[4j + 3] adds up to
 #pragma GCC unroll 4

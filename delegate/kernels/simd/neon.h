@@ -12,7 +12,7 @@ struct Floats {
   static constexpr int kLanes = 4;
   static constexpr int kRowBlock = 6;
   static constexpr int kVecBlock = 4;
-  static constexpr int kGatherVecs = 16;
+  static constexpr int kGatherVecs = 8;
   using V = float32x4_t;
 
   static V Set(float a) { return vdupq_n_f32(a); }
@@ -44,6 +44,10 @@ struct Floats {
   static float MaxLanes(V a) { return vmaxvq_f32(a); }
   static bool AnyNan(V a) { return vminvq_u32(vceqq_f32(a, a)) == 0; }
   static int CountGreaterEqual(V a, V b) { return -vaddvq_s32(vreinterpretq_s32_u32(vcgeq_f32(a, b))); }
+
+  static int CountLess(const int32_t* p, int32_t limit) {
+    return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));
+  }
 
   static V SumEach(const V (&a)[kLanes]) { return vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3])); }
 

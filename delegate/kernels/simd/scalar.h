@@ -14,7 +14,7 @@ struct Floats {
   static constexpr int kLanes = 4;       // an array that the compiler may keep in whatever vectors it has
   static constexpr int kRowBlock = 2;    // register tile of the dense kernel: query rows,
   static constexpr int kVecBlock = 2;    // times vectors of keys or channels
-  static constexpr int kGatherVecs = 4;  // vectors of channels per pass over the gathered value rows
+  static constexpr int kGatherVecs = 2;  // vectors of channels per pass over picked value rows, twice
   struct V {
     float x[kLanes];
   };
@@ -78,6 +78,13 @@ struct Floats {
       const int exponent = static_cast<int>(n.x[i]) + 127;
       return a.x[i] * FloatFromBits(static_cast<uint32_t>(exponent < 0 ? 0 : exponent) << 23);
     });
+  }
+
+  // How many of kLanes integers are below the limit.
+  static int CountLess(const int32_t* p, int32_t limit) {
+    int count = 0;
+    for (int i = 0; i < kLanes; ++i) count += p[i] < limit ? 1 : 0;
+    return count;
   }
 
   static float SumLanes(V a) { return (a.x[0] + a.x[2]) + (a.x[1] + a.x[3]); }
