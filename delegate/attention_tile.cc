@@ -13,7 +13,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kMaxTileRows = 96;
-constexpr int64_t kScoreBudget = 1 << 18;  // int32 scores of a tile: 1 MB, which stays in a second-level cache
+constexpr int64_t kScoreBudget = 1 << 17;  // int32 scores at a time: 512 KB, which stay in a second-level cache
 constexpr int64_t kSlack = 16;             // select kernels may store this much past their end
 // Below this many (row, position) pairs waking another thread costs more than it saves.
 constexpr int64_t kPairsWorthSharing = 1 << 13;
@@ -43,9 +43,10 @@ class AttentionTile {
   int64_t K(int64_t r) const { return job_.settings.dense() ? Causal(r) : KeptPositions(job_.settings, Causal(r)); }
 
   void LoadQueries();
-  void Estimate(int64_t first);
-  void Select(int64_t first);
-  void SelectRow(int64_t r);
+  int64_t RowsScored() const;
+  void Estimate(int64_t begin, int64_t end);
+  void Select(int64_t begin, int64_t end);
+  void SelectRow(int64_t r, const int32_t* scores);
   void AttendSparse(int64_t first);
   void AttendDense(int64_t count);
 
@@ -69,10 +70,15 @@ void AttentionTile::Run(Statistics* statistics) {
   LoadQueries();
   statistics->seconds_attend += SecondsSince(&clock);
   if (dense < rows_) {
-    if (job_.scores_i8 == nullptr) Estimate(dense);
-    statistics->seconds_estimate += SecondsSince(&clock);
-    Select(dense);
-    statistics->seconds_select += SecondsSince(&clock);
+    selected_stride_ = RoundUp(K(rows_ - 1) + kSlack, 16);
+    scratch_->selected.Reserve(rows_ * selected_stride_);
+    for (int64_t begin = dense; begin < rows_; begin += RowsScored()) {
+      const int64_t end = std::min(rows_, begin + RowsScored());
+      if (job_.scores_i8 == nullptr) Estimate(begin, end);
+      statistics->seconds_estimate += SecondsSince(&clock);
+      Select(begin, end);
+      statistics->seconds_select += SecondsSince(&clock);
+    }
     AttendSparse(dense);
   }
   if (dense > 0) AttendDense(dense);
@@ -94,31 +100,38 @@ void AttentionTile::LoadQueries() {
   }
 }
 
-void AttentionTile::Estimate(int64_t first) {
+// Rows whose scores are kept at a time: fewer than a tile has where the context is long.
+int64_t AttentionTile::RowsScored() const {
+  return std::max<int64_t>(8, kScoreBudget / RoundUp(Causal(rows_ - 1), kPageRows));
+}
+
+void AttentionTile::Estimate(int64_t begin, int64_t end) {
   const int d = job_.op.head_dim;
   const int d_padded = PaddedBytes(d);
-  int8_t* q_i8 = scratch_->q_i8.Reserve(rows_ * d_padded);
-  int32_t* q_sum = scratch_->q_sum.Reserve(rows_);
-  std::memset(q_i8, 0, rows_ * d_padded);
-  for (int64_t r = first; r < rows_; ++r) q_sum[r] = job_.kernels.quantize_query(Query(r), d, q_i8 + r * d_padded);
-  score_stride_ = RoundUp(Causal(rows_ - 1), kPageRows);
-  int32_t* scores = scratch_->scores.Reserve(rows_ * score_stride_);
-  int64_t begin = first;
-  for (int64_t page = 0; page * kPageRows < Causal(rows_ - 1); ++page) {
-    while (Causal(begin) <= page * kPageRows) ++begin;  // rows that end before this page
-    job_.kernels.estimate(q_i8 + begin * d_padded, q_sum + begin, int(rows_ - begin), view_.pages[page].k_u8, d_padded,
-                          scores + begin * score_stride_ + page * kPageRows, score_stride_);
+  const int64_t rows = end - begin;
+  int8_t* q_i8 = scratch_->q_i8.Reserve(rows * d_padded);
+  int32_t* q_sum = scratch_->q_sum.Reserve(rows);
+  std::memset(q_i8, 0, rows * d_padded);
+  for (int64_t r = 0; r < rows; ++r) {
+    q_sum[r] = job_.kernels.quantize_query(Query(begin + r), d, q_i8 + r * d_padded);
+  }
+  score_stride_ = RoundUp(Causal(end - 1), kPageRows);
+  int32_t* scores = scratch_->scores.Reserve(rows * score_stride_);
+  int64_t first = 0;
+  for (int64_t page = 0; page * kPageRows < Causal(end - 1); ++page) {
+    while (Causal(begin + first) <= page * kPageRows) ++first;  // rows that end before this page
+    job_.kernels.estimate(q_i8 + first * d_padded, q_sum + first, int(rows - first), view_.pages[page].k_u8, d_padded,
+                          scores + first * score_stride_ + page * kPageRows, score_stride_);
   }
 }
 
-void AttentionTile::Select(int64_t first) {
-  selected_stride_ = RoundUp(K(rows_ - 1) + kSlack, 16);
-  scratch_->selected.Reserve(rows_ * selected_stride_);
-  scratch_->select.Reserve(Causal(rows_ - 1) + 64);
-  for (int64_t r = first; r < rows_; ++r) SelectRow(r);
+void AttentionTile::Select(int64_t begin, int64_t end) {
+  scratch_->select.Reserve(Causal(end - 1) + 64);
+  for (int64_t r = begin; r < end; ++r) SelectRow(r, scratch_->scores.data() + (r - begin) * score_stride_);
 }
 
-void AttentionTile::SelectRow(int64_t r) {
+// scores: of the row, if they were estimated here.
+void AttentionTile::SelectRow(int64_t r, const int32_t* scores) {
   const int64_t causal = Causal(r);
   const KeptRanges kept = SplitKept(job_.settings, causal, K(r));
   int32_t* out = scratch_->selected.data() + r * selected_stride_;
@@ -127,8 +140,7 @@ void AttentionTile::SelectRow(int64_t r) {
   const int n = int(kept.scored_end - kept.scored_begin);
   const auto offset = int32_t(kept.scored_begin);
   if (job_.scores_i8 == nullptr) {
-    const int32_t* scores = scratch_->scores.data() + r * score_stride_ + kept.scored_begin;
-    job_.kernels.select_int32(scores, n, int(kept.scored_k), offset, scratch_->select.data(), out);
+    job_.kernels.select_int32(scores + kept.scored_begin, n, int(kept.scored_k), offset, scratch_->select.data(), out);
   } else {
     // The estimate graph's rows are head-major: g * T + t.
     const int64_t row =
@@ -173,10 +185,9 @@ void AttentionTile::AttendDense(int64_t count) {
   job_.kernels.of(view_.type).attend_dense(tile, view_, scratch);
 }
 
-// Rows per tile: bounded by the scores they need, and no more than gives every thread an item.
+// Rows per tile: no more than gives every thread an item.
 int64_t TileRows(const AttentionJob& job, int64_t rows, int num_threads) {
   int64_t tile = kMaxTileRows;
-  if (!job.settings.dense()) tile = std::min(tile, std::max<int64_t>(1, kScoreBudget / RoundUp(job.chunk.end(), 64)));
   const int64_t per_thread = (rows * job.op.num_kv_heads + num_threads - 1) / num_threads;
   tile = std::min(tile, std::max<int64_t>(1, per_thread));
   const int64_t group = job.op.group();
