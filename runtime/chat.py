@@ -57,10 +57,12 @@ class ChatTemplate:
                 **self._special_tokens,
             )
         except jinja2.TemplateError as error:
-            raise ValueError(f"{self._where}: the chat template refused the conversation: {error.message}") from None
-        except (TypeError, KeyError, IndexError, ValueError) as error:
+            reason = " ".join((error.message or type(error).__name__).split())
+            raise ValueError(f"{self._where}: the chat template refused the conversation: {reason}") from None
+        except Exception as error:  # a template is a program from elsewhere: it can fail in any way
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
-                f"{self._where}: the chat template failed: {error}; correct it and convert again"
+                f"{self._where}: the chat template failed ({reason}); correct it and convert again"
             ) from None
 
 
@@ -79,7 +81,11 @@ class Conversation:
         self.messages = [{"role": "system", "content": self._system}] if self._system else []
 
     def ask(self, text: str) -> list[int]:
-        """Adds the user's message; token ids of the prompt for the answer. A refused message is not kept."""
+        """Adds the user's message; token ids of the prompt for the answer. A refused message is not kept.
+
+        The template makes one text of all messages, so a special token's text in a message (`<|im_end|>`) becomes that
+        token, as in Hugging Face's apply_chat_template: filter it out of messages you do not trust.
+        """
         self.messages.append({"role": "user", "content": text})
         try:
             return self._tokenizer.encode(self._template.render(self.messages), add_special_tokens=False)

@@ -16,6 +16,7 @@ Results go to stdout, everything else to stderr.
 
 import contextlib
 import difflib
+import errno
 import importlib.metadata
 import io
 import os
@@ -46,21 +47,21 @@ _HELP = ("--help", "-h", "-help")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `shadowattn` with the arguments after its name (default: the process's). Returns the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
-            stream.reconfigure(errors="replace")  # an answer may hold characters that this terminal lacks
+    _prepare_streams()
     with _termination_as_exception(), warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             code = _dispatch(args)
-            sys.stdout.flush()
-            return code
+            return _flush_stdout(code)
         except KeyboardInterrupt:
             print("\nshadowattn: interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
         except BrokenPipeError:
             _silence_stdout()
             return EXIT_BROKEN_PIPE
+        except OSError as error:  # while printing: what a command does is caught in _run_command
+            _silence_stdout()
+            return _fail(_about_stdout(error), EXIT_FAILED)
 
 
 def _dispatch(args: list[str]) -> int:
@@ -233,7 +234,10 @@ def _did_you_mean(word: str, commands: dict[str, EntryPoint]) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"shadowattn: error: {message}", file=sys.stderr)
+    try:
+        print(f"shadowattn: error: {message}", file=sys.stderr, flush=True)
+    except OSError:  # nobody can be told, but the code is right
+        _silence(2)
     return code
 
 
@@ -241,10 +245,53 @@ def _show_warning(message: Warning | str, *place: object, **more: object) -> Non
     print(f"shadowattn: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+class _Closed(io.TextIOBase):
+    """Standard output when the process was started without one: writing is an error, writing nothing is not."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "it is closed", "standard output")
+
+
+def _prepare_streams() -> None:
+    """Streams that the caller closed are None in Python, and their numbers would go to the next files opened."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the whole process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and (stream is sys.stdout or stream.errors == "strict"):
+            stream.reconfigure(errors="replace")  # for characters that this terminal lacks, paths that are not UTF-8
+
+
+def _flush_stdout(code: int) -> int:
+    """A full disk may show only now."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence_stdout()
+        return code or _fail(_about_stdout(error), EXIT_FAILED)  # one line: a command that failed has had its own
+    return code
+
+
+def _about_stdout(error: OSError) -> str:
+    return f"standard output: {error.strerror or error}; the result could not be written"
+
+
 def _silence_stdout() -> None:
     """The reader has gone: what is still buffered must not fail again when Python exits."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout.fileno())
+
+
+def _silence(number: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 @contextlib.contextmanager

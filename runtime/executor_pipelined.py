@@ -1,6 +1,6 @@
 """The split form: linear graphs, ShadowKvAppend, INT8 estimate graphs and ShadowSparseAttention, one after the other.
 
-Overlapping the stages is the pipeline issue's; their order, their data and the copies between them are already these.
+They do not overlap yet; their order, their data and the copies between them are what a schedule will move.
 """
 
 import contextlib

@@ -4,6 +4,7 @@ SignatureRunner resizes and copies at every call, so signatures are run through 
 (AllocateTensors(subgraph), Invoke(subgraph), numpy views of tensors), which the Interpreter object keeps private.
 """
 
+import ctypes
 import functools
 import re
 import warnings
@@ -36,6 +37,25 @@ def delegate_pointer(delegate: Delegate) -> int:
     return int(delegate._get_native_delegate_pointer())
 
 
+def keep_for_ever(thing: object) -> None:
+    """Its destructor never runs, not even at interpreter exit."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+class ErrorLog:
+    """LiteRT's error buffer of one interpreter. It only grows: every exception brings all earlier messages again."""
+
+    def __init__(self) -> None:
+        self._seen = ""
+
+    def news(self, error: Exception) -> str:
+        """What the latest exception adds, in one line. Call it for every exception of the interpreter."""
+        text = str(error)
+        added = text.removeprefix(self._seen)
+        self._seen = text
+        return short(added if added.strip() else text)
+
+
 class GraphSet:
     """One interpreter of a model file, in which some of its signatures can run.
 
@@ -50,6 +70,7 @@ class GraphSet:
         self._model = model
         self._delegate = delegate
         self._probe = NodeProbe(delegate_pointer(delegate))
+        self._errors = ErrorLog()
         try:
             self._interpreter = Interpreter(
                 model_path=str(model), experimental_delegates=[delegate], num_threads=num_threads
@@ -83,7 +104,7 @@ class GraphSet:
             subgraph = self._native.GetSubgraphIndexFromSignature(signature)
             for other in self._runners.values():
                 other.forget_views()
-            runner = GraphRunner(self._interpreter, signature, subgraph, definition)
+            runner = GraphRunner(self._interpreter, self._errors, signature, subgraph, definition)
             if not self._runners:  # XNNPACK has just packed its copies
                 drop_pages(self._model)
             self._runners[signature] = runner
@@ -102,6 +123,11 @@ class GraphSet:
         self._runners.clear()
         weakref.finalize(self._native, _let_go, self._delegate, self._probe).atexit = False
         del self._interpreter
+
+    def keep_for_ever(self) -> None:
+        """For a forked child: the interpreter's threads are not there to be joined."""
+        keep_for_ever(self._native)
+        keep_for_ever(self._probe)
 
     def _tensors(self, graph: Graph, side: str) -> dict[str, tuple[str, tuple[int, ...]]]:
         subgraph = self._native.GetSubgraphIndexFromSignature(graph.signature)
@@ -122,17 +148,23 @@ class GraphRunner:
     """
 
     def __init__(
-        self, interpreter: Interpreter, signature: str, subgraph: int, definition: Mapping[str, Mapping[str, int]]
+        self,
+        interpreter: Interpreter,
+        errors: ErrorLog,
+        signature: str,
+        subgraph: int,
+        definition: Mapping[str, Mapping[str, int]],
     ) -> None:
         self.signature = signature
         self.subgraph = subgraph
         self._interpreter = interpreter
+        self._errors = errors
         self._definition = definition
         self._views: dict[str, dict[str, np.ndarray]] = {}
         try:
             interpreter._interpreter.AllocateTensors(subgraph)
         except (RuntimeError, ValueError) as error:
-            raise RuntimeError(f"{signature}: LiteRT could not prepare it: {short(error)}") from None
+            raise RuntimeError(f"{signature}: LiteRT could not prepare it: {errors.news(error)}") from None
 
     @property
     def inputs(self) -> dict[str, np.ndarray]:
@@ -147,7 +179,7 @@ class GraphRunner:
         try:
             self._interpreter._interpreter.Invoke(self.subgraph)
         except (RuntimeError, ValueError) as error:
-            raise RuntimeError(f"{self.signature}: {short(error)}") from None
+            raise RuntimeError(f"{self.signature}: {self._errors.news(error)}") from None
 
     def forget_views(self) -> None:
         self._views.clear()
@@ -197,7 +229,7 @@ def _builtin_names() -> dict[int, str]:
     return {value: name for name, value in operators if isinstance(value, int)}
 
 
-def short(error: Exception) -> str:
+def short(error: Exception | str) -> str:
     """LiteRT's message in one line, without its tail that only says which node failed."""
     text = " ".join(str(error).split())
     return re.split(r"\.?\s*Node number \d+ \(", text)[0] or text

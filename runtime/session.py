@@ -31,7 +31,9 @@ class Session:
 
     Sessions of the same bundle (with the same num_threads and isa) share weights and may be used from different
     threads, where they take turns chunk by chunk; one session belongs to one thread at a time. After any exception,
-    Ctrl-C included, the session holds the tokens of the chunks that were finished (see `tokens`) and can go on.
+    Ctrl-C included, the session holds the tokens of the chunks that were finished (see `tokens`) and can go on. After
+    os.fork() the child cannot use the parent's sessions (RuntimeError), only its own. A bundle that was replaced while
+    open gives RuntimeError as soon as another of its graphs is needed.
     """
 
     def __init__(self, engine: Engine, executor: Executor, settings: CacheSettings) -> None:
@@ -40,9 +42,11 @@ class Session:
         self._executor = executor
         self._settings = settings
         self._tokens: list[int] = []
+        self._computed_with: CacheSettings | None = None  # settings of every row in the cache; None: of several
+        self._revision = 0  # counts changes of the cache, for iterators that are under way
         self._stop_reason: str | None = None
         self._cache = engine.shadow.create_cache(settings.creation_text())
-        self._release = weakref.finalize(self, _release, engine, self._cache)
+        self._forgotten = weakref.finalize(self, engines.release_later, engine, self._cache)
 
     @classmethod
     def open(  # noqa: PLR0913  (keywords with defaults)
@@ -139,7 +143,7 @@ class Session:
         """
         self._check_open()
         ids = self._check_ids(token_ids)
-        for result in self._advance(ids, on_progress):
+        for result in self._advance(ids, on_progress, self._revision):
             logits = result.logits
         return logits
 
@@ -165,7 +169,9 @@ class Session:
     ) -> Iterator[int]:
         """Yields the tokens that follow token_ids, the whole prompt. Work begins with the first next().
 
-        The longest common prefix of prompt and cache is kept, only the rest is prefilled. Ends at a stop token (not
+        The longest common prefix of prompt and cache is kept, only the rest is prefilled; nothing is kept of rows that
+        were computed with other settings than now (see configure). The cache must not change between two next(), or
+        the second raises RuntimeError. Ends at a stop token (not
         yielded; None: the bundle's), after max_new_tokens, or when the context is full: see stop_reason. Sampling:
         see Sampler. Raises ValueError, at once, for arguments that prefill or Sampler would refuse.
         """
@@ -185,13 +191,16 @@ class Session:
         return np.concatenate([part.logprobs for part in self.score_slices(token_ids, on_progress=on_progress)])
 
     def score_slices(self, token_ids: Iterable[int], *, on_progress: Progress | None = None) -> Iterator[ScoreSlice]:
-        """score() piece by piece, with the logits: at most score_rows x vocab of them exist at a time."""
+        """score() piece by piece, with the logits: at most score_rows x vocab of them exist at a time.
+
+        The cache must not change meanwhile, or the next piece raises RuntimeError.
+        """
         self._check_open()
         ids = self._check_ids(token_ids, kept=0, most=self.max_length + 1)
         if len(ids) < 2:
             raise ValueError(f"score needs at least 2 tokens, got {len(ids)}")
         self.reset()
-        results = self._advance(ids[:-1], on_progress, wants_hidden=True)
+        results = self._advance(ids[:-1], on_progress, self._revision, wants_hidden=True)
         return score_slices(self._engine, (result.hidden for result in results if result.hidden is not None), ids[1:])
 
     # --- the cache ---
@@ -201,6 +210,8 @@ class Session:
         self._check_open()
         if not 0 <= length <= self.length:
             raise ValueError(f"rewind to {length}: must be between 0 and the session's length {self.length}")
+        if length < self.length:
+            self._revision += 1
         del self._tokens[length:]
         self._match_cache()
 
@@ -217,7 +228,10 @@ class Session:
         sinks: int | None = None,
         latest: int | None = None,
     ) -> None:
-        """Changes how the next tokens attend; what is in the cache stays. Raises ValueError."""
+        """Changes how the next tokens attend; what is in the cache stays. Raises ValueError.
+
+        prefill and decode go on from there, and so mix rows of both settings; generate() does not, it starts anew.
+        """
         self._check_open()
         changed = self._settings.changed(mode=mode, keep_ratio=keep_ratio, min_k=min_k, sinks=sinks, latest=latest)
         with self._engine.lock:
@@ -249,7 +263,8 @@ class Session:
 
     def close(self) -> None:
         """Frees the cache, and the weights with the last session of the bundle. May be called again."""
-        self._release()
+        if self._forgotten.detach() is not None:
+            engines.release(self._engine, self._cache)
 
     def __enter__(self) -> "Session":
         return self
@@ -265,7 +280,8 @@ class Session:
         self, ids: list[int], max_new_tokens: int, sampler: Sampler, stop: frozenset[int], on_progress: Progress | None
     ) -> Iterator[int]:
         self._stop_reason = None
-        self.rewind(min(_common_prefix(self._tokens, ids), len(ids) - 1))
+        kept = _common_prefix(self._tokens, ids) if self._computed_with == self._settings else 0
+        self.rewind(min(kept, len(ids) - 1))
         logits = self.prefill(ids[self.length :], on_progress=on_progress)
         for count in range(1, max_new_tokens + 1):
             token = sampler(logits)
@@ -274,30 +290,38 @@ class Session:
                 return
             ended = "max_new_tokens" if count == max_new_tokens else "context_full" if self._is_full else None
             self._stop_reason = ended
+            revision = self._revision
             yield token
             if ended:
                 return
+            self._check_unchanged(revision)
             logits = self.decode(token)
 
     def _advance(
-        self, ids: list[int], on_progress: Progress | None, wants_hidden: bool = False
+        self, ids: list[int], on_progress: Progress | None, revision: int, wants_hidden: bool = False
     ) -> Iterator[StepResult]:
-        """Runs ids chunk by chunk."""
+        """Runs ids chunk by chunk, as long as nobody else changes the cache of that revision."""
         done = 0
         for chunk in plan_chunks(len(ids), self.manifest.prefill_chunks):
-            yield self._run(chunk, ids[done : done + chunk.n_valid], wants_hidden)
+            self._check_unchanged(revision)
+            result = self._run(chunk, ids[done : done + chunk.n_valid], wants_hidden)
+            revision = self._revision
+            yield result
             done += chunk.n_valid
             if on_progress is not None:
                 on_progress(done, len(ids))
 
     def _run(self, chunk: Chunk, ids: list[int], wants_hidden: bool) -> StepResult:
         """One chunk. Whatever goes wrong, the delegate's cache is taken back to the tokens of this session."""
+        engines.collect()
         try:
             with self._engine.lock:
                 self._check_open()
                 self._match_cache()
                 step = Step(chunk.length, ids, self.length, self._cache, self._settings, wants_hidden)
                 result = self._executor.run(step)
+            self._computed_with = self._settings if self._computed_with == self._settings or not self._tokens else None
+            self._revision += 1
             self._tokens.extend(ids)
             return result
         except BaseException:
@@ -307,7 +331,7 @@ class Session:
     def _match_cache(self) -> None:
         """The delegate's rows beyond our tokens go: after rewind(), a failed chunk, a Ctrl-C just after a commit."""
         with self._engine.lock:
-            if self._release.alive and self._engine.shadow.cache_length(self._cache) != self.length:
+            if self._forgotten.alive and self._engine.shadow.cache_length(self._cache) != self.length:
                 self._engine.shadow.rewind_cache(self._cache, self.length)
 
     @property
@@ -315,8 +339,17 @@ class Session:
         return self.length >= self.max_length
 
     def _check_open(self) -> None:
-        if not self._release.alive:
+        if not self._forgotten.alive:
             raise ValueError("the session is closed; open another with Session.open(bundle)")
+        if self._engine.forked:
+            raise RuntimeError("the session was opened before os.fork(); open another in this process")
+
+    def _check_unchanged(self, revision: int) -> None:
+        if self._revision != revision:
+            raise RuntimeError(
+                "the session's cache was changed while generate() or score_slices() was under way; finish one "
+                "iteration before the next call, or open a second session (it shares the weights)"
+            )
 
     def _check_ids(self, token_ids: Iterable[int], kept: int | None = None, most: int | None = None) -> list[int]:
         """Token ids as integers that fit after `kept` positions (None: all that are there). Raises ValueError."""
@@ -337,13 +370,6 @@ class Session:
                 f"{count} tokens do not fit: {kept} of {most} positions are used; shorten the text, "
                 "rewind() or reset() the session"
             )
-
-
-def _release(engine: Engine, cache: int) -> None:
-    """Of close(), garbage collection or interpreter exit, whichever comes first."""
-    with engine.lock:
-        engine.shadow.destroy_cache(cache)
-    engines.release(engine)
 
 
 def _common_prefix(ours: list[int], theirs: list[int]) -> int:

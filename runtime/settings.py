@@ -1,6 +1,7 @@
 """What a KV cache is told when it is made, checked against the bundle: mode, keep_ratio and their kin."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 from shadowattn.models.bundle import Manifest
@@ -26,12 +27,15 @@ class CacheSettings:
     def __post_init__(self) -> None:
         _one_of("mode", self.mode, MODES)
         _one_of("cache_type", self.cache_type, CACHE_TYPES)
-        if not (isinstance(self.keep_ratio, int | float) and 0 < self.keep_ratio <= 1):
-            raise ValueError(f"keep_ratio must be in (0, 1], got {self.keep_ratio}; 1.0 is dense attention")
+        if _is(numbers.Real, self.keep_ratio):  # of NumPy too
+            object.__setattr__(self, "keep_ratio", float(self.keep_ratio))
+        if not (isinstance(self.keep_ratio, float) and 0 < self.keep_ratio <= 1):
+            raise ValueError(f"keep_ratio must be in (0, 1], got {self.keep_ratio!r}; 1.0 is dense attention")
         for name, least in (("max_length", 1), ("min_k", 1), ("sinks", 0), ("latest", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
+            if not _is(numbers.Integral, value) or not least <= value < 2**31:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+            object.__setattr__(self, name, int(value))
 
     def creation_text(self) -> str:
         """For shadow_cache_create."""
@@ -66,6 +70,11 @@ def settings_for(manifest: Manifest, max_length: int | None, **changes: Any) -> 
         )
     length = manifest.max_length if max_length is None else max_length
     return CacheSettings("shadow", manifest.keep_ratio, length).changed(**changes)
+
+
+def _is(kind: type, value: object) -> bool:
+    """True and False are no numbers here."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

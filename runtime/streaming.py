@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a decoder writes for bytes that are no whole character
 _CONTEXT = 64  # tokens of the prompt that decide whether the first token keeps its leading space
-_LONGEST_RUN = 8  # unfinished tokens in a row: a UTF-8 character has 4 bytes, so that many can only be invalid
+# U+FFFD at the end that may still become text: 3 bytes of an unfinished character, and, where a decoder spoils a whole
+# run of byte tokens for one unfinished character, the 4 bytes of the one before it. More can only be invalid bytes.
+_LONGEST_TAIL = 7
 
 
 class StreamingDetokenizer:
@@ -27,7 +29,7 @@ class StreamingDetokenizer:
         self._window.append(token_id)
         text = self._decode(self._window)
         whole = text.rstrip(_UNFINISHED)
-        if len(self._window) - self._clean > _LONGEST_RUN:
+        if len(text) - max(len(whole), self._returned) > _LONGEST_TAIL:
             whole = text  # invalid bytes, not an unfinished character
         piece = whole[self._returned :]
         self._returned = max(self._returned, len(whole))

@@ -208,6 +208,8 @@ def _check_argument(text: str) -> str:
 
 def _read_text(file: str) -> str:
     where = "standard input" if file == _STDIN else file
+    if file == _STDIN and sys.stdin is None:
+        raise ValueError("standard input is closed; give the prompt with --prompt or --prompt_file")
     data = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
     try:
         return data.decode("utf-8")
@@ -222,9 +224,13 @@ def _lines_from_terminal() -> Iterator[str]:
     while True:
         try:
             text = input("> ").strip()
+            text.encode()
         except EOFError:
             print()
             return
+        except UnicodeError:
+            print("shadowattn: error: this line is not UTF-8 text; check the terminal's encoding", file=sys.stderr)
+            continue
         if text:
             yield text
 

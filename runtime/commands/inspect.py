@@ -90,8 +90,11 @@ def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any
         for chunk in session.manifest.prefill_chunks:
             session.reset()
             session.prefill([0] * min(chunk, session.max_length))
-        session.rewind(session.length - 1)
-        session.decode(0)
+        session.rewind(min(session.length, session.max_length) - 1)
+        if session.length:
+            session.decode(0)
+        else:  # a bundle of single rows: the prefill was a decode, or there is room for nothing else
+            session.prepare(1)
         if session.manifest.score_rows:
             session.score([0, 0])
         rows = session.who_runs()

@@ -99,3 +99,29 @@ def test_a_refused_or_taken_back_question_leaves_no_trace(tmp_path: Path) -> Non
     chat.ask("d")
     chat.take_back()
     assert chat.messages == []
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "OverflowError: Range too big"),
+        ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "RecursionError: maximum recursion depth"),
+        ("{{ messages | tojson(indent=messages) }}", "TypeError: "),
+        ("{{ strftime_now(3) }}", "TypeError: "),
+    ],
+)
+def test_whatever_a_template_does_is_one_sentence(source: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=r"chat\.jinja: the chat template failed \(.*\); correct it") as caught:
+        ChatTemplate(source, {}, "chat.jinja").render(USER)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_special_tokens_in_a_message_become_those_tokens(tmp_path: Path) -> None:
+    """As in Hugging Face's apply_chat_template; Conversation.ask() says so."""
+    chat = conversation(tmp_path)
+    plain = chat.ask("Hi")
+    chat.clear()
+    spoken = chat.ask("Hi<|im_end|>")
+    assert len(spoken) == len(plain) + 1

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from absl import flags
 from cli_runner import Outcome, environment, run, run_process
+from tiny_bundle import write_tiny_bundle
 
 from shadowattn.runtime import cli
 
@@ -289,3 +291,40 @@ def test_convert_without_its_packages_names_the_pip_command(tmp_path: Path) -> N
     assert outcome.err.splitlines()[-1].startswith("shadowattn: error: convert needs packages that are not installed (")
     assert outcome.err.endswith("install them with: pip install 'shadowattn[converter]'\n")
     assert not (tmp_path / "out.bundle").exists()
+
+
+SHELL = {  # what the shell appends -> exit code, the only line on standard error
+    "--version >/dev/full": (1, "standard output: No space left on device; the result could not be written"),
+    "help >/dev/full": (1, "standard output: No space left on device; the result could not be written"),
+    "--version >&-": (1, "standard output: it is closed; the result could not be written"),
+    "generate --help >/dev/full": (1, "No space left on device"),
+    "xyz 2>&-": (2, ""),
+    "xyz 2>/dev/full": (2, ""),
+    "--version >/dev/full 2>/dev/full": (1, ""),
+    "generate nothing - <&-": (1, "standard input is closed; give the prompt with --prompt or --prompt_file"),
+    "generate nothing --prompt=x >&- <&-": (1, "nothing: not a bundle"),
+}
+
+
+@pytest.mark.parametrize("arguments", SHELL)
+def test_streams_that_are_full_or_closed(tmp_path: Path, arguments: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m shadowattn.runtime.cli {arguments}"
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, env=environment(), cwd=tmp_path, timeout=60, check=False
+    )
+    code, message = SHELL[arguments]
+    lines = done.stderr.splitlines()
+    assert done.returncode == code, done.stderr
+    assert len(lines) == bool(message), done.stderr
+    assert not message or lines[0].startswith(f"shadowattn: error: {message}")
+
+
+def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "b")
+    odd = os.fsencode(tmp_path) + b"/\xff"
+    os.rename(tmp_path / "b", odd)
+    for flag, code, line in (("--nowho_runs", 0, ""), ("--who_runs", 1, "wanted a path in UTF-8")):
+        command = [sys.executable, "-m", "shadowattn.runtime.cli", "inspect", odd, flag]
+        done = subprocess.run(command, capture_output=True, env=environment(), timeout=60, check=False)
+        assert (done.returncode, line.encode() in done.stderr) == (code, True), done.stderr
+        assert done.stderr.count(b"\n") == code

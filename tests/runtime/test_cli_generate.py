@@ -251,8 +251,8 @@ class TerminalRun:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environ, start_new_session=True)
         self._child = child  # kept open, or reading fails until the process has opened its end
 
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
+    def type(self, text: str | bytes) -> None:
+        os.write(self._fd, text.encode() if isinstance(text, str) else text)
 
     def read_until(self, pattern: str, seconds: float = 60) -> str:
         """What appears up to the pattern (a regular expression). Fails after a while."""
@@ -306,3 +306,15 @@ def test_ctrl_d_and_ctrl_c_at_the_prompt(shared_bundle: Path) -> None:
             if terminal.has_ended(1):
                 break
         assert terminal.end() == code
+
+
+@needs_delegate
+def test_bytes_that_are_no_text_at_the_prompt(shared_bundle: Path) -> None:
+    terminal = TerminalRun(shared_bundle, "--max_new_tokens=4")
+    terminal.read_until(r"Ask something[\s\S]*> ")
+    terminal.type(b"\xff\xfe bad\n")
+    terminal.read_until(r"error: this line is not UTF-8 text; check the terminal's encoding[\s\S]*> ")
+    terminal.type("Hi\n")
+    terminal.read_until(r"mean keep_ratio [\d.]+\][\s\S]*> ")
+    terminal.type("/exit\n")
+    assert terminal.end() == 0

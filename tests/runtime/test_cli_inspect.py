@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_runner import needs_delegate, run, write_speaking_bundle
+from tiny_bundle import write_tiny_bundle
 
 from shadowattn.models.bundle import MANIFEST, MODEL
 
@@ -86,3 +88,12 @@ def test_who_runs_each_node(capsys: pytest.CaptureFixture[str], shared_bundle: P
         text = run(capsys, "inspect", shared_bundle, "--executor", executor, *flags).out
         assert "ShadowSparseAttention" in text
         assert ("linear_<layer>_16" in text) == (executor == "pipelined" and not flags)
+
+
+@needs_delegate
+@pytest.mark.parametrize("sizes", [{"chunks": (1,)}, {"max_length": 1, "seq_lens": (1,)}, {"chunks": (1, 4)}], ids=str)
+def test_bundles_of_single_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path, sizes: dict[str, Any]) -> None:
+    write_tiny_bundle(tmp_path / "b", **sizes)
+    outcome = run(capsys, "inspect", tmp_path / "b", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "decode" in {node["signature"] for node in json.loads(outcome.out)["nodes"]}

@@ -1,6 +1,7 @@
 """generate(): greedy continuation, stop tokens, prefix reuse, and how it ends."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,3 +112,60 @@ def test_refuses_at_once(tiny: Path, prompt: list[int], arguments: dict[str, flo
         with pytest.raises(ValueError, match=message):
             session.generate(prompt, **({"max_new_tokens": 5} | arguments))  # type: ignore[arg-type]
         assert session.tokens == [1, 2, 3]
+
+
+@pytest.mark.parametrize("change", [{"mode": "dense"}, {"keep_ratio": 0.9}, {"min_k": 99}, {"sinks": 9}, {"latest": 9}])
+def test_rows_of_other_settings_are_not_reused(tiny: Path, text: list[int], change: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"keep_ratio": 0.05, "min_k": 4, "sinks": 0, "latest": 1}
+    with Session.open(tiny, **(settings | change)) as session:
+        wanted = list(session.generate(text[:120], 8))
+        kept = session.prefill([3])
+    with Session.open(tiny, **settings) as session:
+        list(session.generate(text[:120], 8))
+        session.configure(**change)
+        assert list(session.generate(text[:120], 8)) == wanted
+        assert np.array_equal(session.prefill([3]), kept)
+        seen: list[int] = []
+        list(session.generate(text[:120], 8, on_progress=lambda done, total: seen.append(total)))
+        assert seen == [1]  # all rows are of these settings now
+        session.prefill([4])
+        session.configure(mode="dense", keep_ratio=0.5)
+        session.decode(5)  # mixed from here, whatever the settings
+        session.configure(**(settings | {"mode": "shadow"} | change))
+        assert list(session.generate(text[:120], 8)) == wanted
+
+
+def test_two_iterations_of_one_session(tiny: Path, text: list[int]) -> None:
+    changed = "cache was changed while generate\\(\\) or score_slices\\(\\) was under way; finish one iteration"
+    with Session.open(tiny) as session:
+        wanted = list(session.generate(text[:20], 6))
+        first = session.generate(text[:20], 6)
+        assert next(first) == wanted[0]
+        second = session.generate(text[30:40], 6)
+        next(second)
+        with pytest.raises(RuntimeError, match=changed):
+            next(first)
+        assert len(list(second)) == 5
+        for disturb in (lambda: session.rewind(3), lambda: session.decode(1), lambda: session.prefill([1])):
+            first = session.generate(text[:20], 6)
+            next(first)
+            disturb()
+            with pytest.raises(RuntimeError, match=changed):
+                next(first)
+        first = session.generate(text[:20], 6)
+        next(first)
+        session.configure(mode="dense")  # the rows stay
+        assert len(list(first)) == 5
+
+
+def test_a_score_that_is_disturbed(tiny: Path, text: list[int]) -> None:
+    with Session.open(tiny) as session:
+        slices = session.score_slices(text[:60])
+        next(slices)
+        session.decode(5)
+        with pytest.raises(RuntimeError, match="cache was changed while"):
+            list(slices)
+        slices = session.score_slices(text[:60])
+        session.prefill(text[:5])
+        with pytest.raises(RuntimeError, match="cache was changed while"):
+            next(slices)

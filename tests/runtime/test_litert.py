@@ -10,7 +10,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from shadowattn.models.bundle import MODEL
 from shadowattn.runtime import Session
-from shadowattn.runtime.litert import _check_runners, op_name, short
+from shadowattn.runtime.executor import Step
+from shadowattn.runtime.litert import ErrorLog, _check_runners, op_name, short
 from shadowattn.runtime.nodes import BATCH_MATMUL, CUSTOM, FULLY_CONNECTED, Node
 
 
@@ -67,3 +68,32 @@ def test_importing_the_package_is_light() -> None:
     script = "import sys, shadowattn.runtime; print([m for m in ('numpy', 'ai_edge_litert') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_every_failure_has_its_own_message(tiny: Path) -> None:
+    """LiteRT's buffer keeps the messages of earlier failures, also those of other sessions."""
+    with Session.open(tiny) as first, Session.open(tiny) as second:
+        for session in (first, second):
+            session.prefill([1, 2, 3])
+        wrong = {
+            "position 100 leaves a gap": {"position": 100},
+            "cache 77 does not exist": {"cache": 77},
+            "position must not be negative, got -5": {"position": -5},
+            "cache 78 does not exist": {"cache": 78},
+        }
+        for session in (first, second):
+            for message, change in wrong.items():
+                arguments: dict[str, int] = {"position": 3, "cache": session._cache} | change
+                for _ in range(2):
+                    with pytest.raises(RuntimeError, match=message) as caught:
+                        session._executor.run(Step(1, [1], settings=session.settings, **arguments))
+                    assert sum(text in str(caught.value) for text in wrong) == 1
+                session.decode(4)
+
+
+def test_an_error_log_never_ends_up_empty() -> None:
+    log = ErrorLog()
+    assert log.news(RuntimeError("one.\n")) == "one."
+    assert log.news(RuntimeError("one.\ntwo.\nNode number 3 (ADD) failed to invoke.\n")) == "two"
+    assert log.news(RuntimeError("something else")) == "something else"
+    assert log.news(RuntimeError("something else")) == "something else"

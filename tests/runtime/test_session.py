@@ -1,7 +1,10 @@
 """A session against the NumPy oracle: every prompt length, both executors, dense and sparse, and what it reports."""
 
 import itertools
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -253,3 +256,12 @@ def test_threads_and_isa_do_not_change_what_is_kept(tiny: Path, text: list[int],
             assert session.num_threads == threads
             assert isa in ("auto", session.isa)
             assert _error(session.prefill(text), wanted) < 50 * FLOAT32
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, Fraction, float])
+def test_real_numbers_of_any_kind(tiny: Path, kind: Callable[[float], Any]) -> None:
+    with Session.open(tiny, keep_ratio=kind(0.5), min_k=np.int64(4)) as session:  # type: ignore[arg-type]
+        assert (type(session.settings.keep_ratio), session.settings.keep_ratio) == (float, 0.5)
+        assert type(session.settings.min_k) is int
+        session.configure(keep_ratio=kind(0.25))
+        session.prefill([1, 2, 3])

@@ -105,3 +105,29 @@ def test_a_long_stream_decodes_only_its_end() -> None:
     token_ids = byte_ids(tokenizer, ("long text 🙂 " * 50).encode())
     assert "".join(map(detokenizer.push, token_ids)) == "long text 🙂 " * 50
     assert longest < 12
+
+
+def test_many_tokens_that_end_inside_characters() -> None:
+    """Every token but the last leaves a character unfinished: valid text however long."""
+    text = "アイス" * 8 + "."
+    data = text.encode()
+    cuts = [0, 1, *range(4, len(data) - 1, 3), len(data)]
+    words = [data[start:end] for start, end in itertools.pairwise(cuts)]
+    detokenizer = StreamingDetokenizer(lambda ids: b"".join(words[i] for i in ids).decode(errors="replace"))
+    pieces = [detokenizer.push(number) for number in range(len(words))]
+    assert "".join(pieces) == text
+    assert not any("�" in piece for piece in pieces)
+
+
+def test_bytes_of_a_decoder_that_spoils_whole_runs() -> None:
+    """SentencePiece byte fallback: a run of byte tokens that is no UTF-8 becomes U+FFFD, every byte of it."""
+
+    def decode(ids: Sequence[int]) -> str:
+        try:
+            return bytes(ids).decode()
+        except UnicodeDecodeError:
+            return "�" * len(ids)
+
+    text = "😀" * 6
+    detokenizer = StreamingDetokenizer(decode)
+    assert "".join(map(detokenizer.push, text.encode())) == text
