@@ -45,7 +45,8 @@ def test_relative_links_resolve(doc: Path) -> None:
 
 
 def test_every_bad_input_has_its_test() -> None:
-    rows = re.findall(r"\| `(test_\w+\.py)(?:::(\w+))?` \|$", (ROOT / "docs" / "bad_input.md").read_text(), re.MULTILINE)
+    text = (ROOT / "docs" / "bad_input.md").read_text("utf-8")
+    rows = re.findall(r"\| `(test_\w+\.py)(?:::(\w+))?` \|$", text, re.MULTILINE)
     assert len(rows) >= 25
     for file, test in rows:
         texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob(file)]

@@ -1,7 +1,6 @@
 """The produced graphs, family by family, against transformers' float32: linear graphs chained with a NumPy attention.
 
-Needs no delegate: the graphs that hold custom ops are checked by their operators here and by running them in
-tests/integration.
+Needs no delegate: the graphs that hold custom ops are checked by their operators here and run in test_through_the_delegate.py.
 """
 
 from pathlib import Path
@@ -11,14 +10,13 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from tiny_models import CHUNK, FAMILIES
 
 from shadowattn.models import bundle, reference
 from shadowattn.models.op_options import KV_APPEND, SPARSE_ATTENTION, Form, OpOptions
 from shadowattn.models.plan import Plan
 
-CHUNK = 5
-FAMILIES = ("llama", "llama_linear_mha_tied", "llama3_rope", "qwen2", "qwen3", "mistral")
-TOLERANCE = 1e-4  # of the logits' magnitude (issue 3, must show 1)
+TOLERANCE = 1e-4  # of the logits' magnitude
 
 
 class SplitRunner:
