@@ -28,11 +28,15 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerFiles:
-    """What a bundle needs of a tokenizer. json: text of tokenizer.json; chat_template: Jinja text, if there is one."""
+    """What a bundle needs of a tokenizer. json: text of tokenizer.json; chat_template: Jinja text, if there is one.
+
+    doubts: what a user should know about it, a sentence each.
+    """
 
     json: str
     chat_template: str | None
     special_tokens: Mapping[str, str]
+    doubts: tuple[str, ...] = ()
 
 
 class Checkpoint(abc.ABC):

@@ -9,7 +9,7 @@ import numpy as np
 
 from shadowattn.converter.checkpoint import Checkpoint, Origin, Shape, TokenizerFiles, finite
 from shadowattn.converter.gguf_config import config_from_metadata
-from shadowattn.converter.gguf_tokenizer import special_tokens, stop_token_ids, tokenizer_json
+from shadowattn.converter.gguf_tokenizer import stop_token_ids, token_id, tokenizer_files
 from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
 
 # Every type here is dequantised by the gguf package; docs/converter.md lists them.
@@ -48,8 +48,7 @@ class GgufCheckpoint(Checkpoint):
         self.config = config_from_metadata(
             path, self.metadata, LM_HEAD not in self._tensors, None if factors is None else np.array(factors.data)
         )
-        bos = self.metadata.get("tokenizer.ggml.bos_token_id")
-        self.bos_token_id = None if bos is None else int(bos)
+        self.bos_token_id = token_id(self.metadata, "tokenizer.ggml.bos_token_id")
         self.stop_token_ids = stop_token_ids(self.metadata)
 
     @property
@@ -76,11 +75,7 @@ class GgufCheckpoint(Checkpoint):
 
     def tokenizer(self) -> TokenizerFiles | None:
         """The tokenizer in the metadata, converted by transformers."""
-        text = tokenizer_json(self.path, self.metadata)
-        if text is None:
-            return None
-        template = self.metadata.get("tokenizer.chat_template")
-        return TokenizerFiles(text, template if isinstance(template, str) else None, special_tokens(self.metadata))
+        return tokenizer_files(self.path, self.metadata)
 
     def _undo_permutation(self, name: str, weight: np.ndarray) -> np.ndarray:
         """llama.cpp interleaves the two rotary halves of each head's rows of q and k."""

@@ -1,5 +1,6 @@
 """GGUF metadata -> the keys of Hugging Face's config.json, so that models/families.py reads both formats alike."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,16 @@ import numpy as np
 from shadowattn.models.spec import RopeSpec
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+
+_ROPE_FACTORS = ("scaling.factor", "scale_linear")  # the second is the older name
+_ROPE_KEYS = (
+    "freq_base",
+    "dimension_count",
+    "scaling.type",
+    *_ROPE_FACTORS,
+    "scaling.original_context_length",
+    "scaling.finetuned",
+)
 
 # Llama 3.1 and 3.2 all use these; GGUF stores the resulting divisors of the frequencies, not the numbers.
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -21,38 +32,43 @@ def config_from_metadata(
 
     Raises ValueError for an architecture or RoPE type that cannot be converted, or a missing field.
     """
-    architecture = str(metadata.get("general.architecture"))
-    if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"{path}: GGUF architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}"
-        )
+    architecture = _architecture(path, metadata)
 
-    def field(key: str, default: Any = None) -> Any:
-        value = metadata.get(f"{architecture}.{key}", default)
-        if value is None:
-            raise ValueError(f"{path}: the metadata lack {architecture}.{key}; get the file again")
-        return value
+    def count(key: str, default: int | None = None) -> int:
+        return _count(path, f"{architecture}.{key}", metadata.get(f"{architecture}.{key}", default))
 
-    heads = int(field("attention.head_count"))
-    hidden = int(field("embedding_length"))
-    head_dim = int(field("attention.key_length", hidden // heads))
+    def number(key: str, default: float | None = None) -> float:
+        return _number(path, f"{architecture}.{key}", metadata.get(f"{architecture}.{key}", default))
+
+    heads = count("attention.head_count")
+    hidden = count("embedding_length")
+    head_dim = count("attention.key_length", max(hidden // heads, 1))
     _refuse_variants(path, architecture, metadata, head_dim)
     config = {
         "architectures": [ARCHITECTURES[architecture]],
         "vocab_size": _vocab_size(path, architecture, metadata),
         "hidden_size": hidden,
-        "intermediate_size": int(field("feed_forward_length")),
-        "num_hidden_layers": int(field("block_count")),
+        "intermediate_size": count("feed_forward_length"),
+        "num_hidden_layers": count("block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": int(field("attention.head_count_kv", heads)),
+        "num_key_value_heads": count("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "rms_norm_eps": float(field("attention.layer_norm_rms_epsilon")),
-        "max_position_embeddings": int(field("context_length")),
+        "rms_norm_eps": number("attention.layer_norm_rms_epsilon"),
+        "max_position_embeddings": count("context_length"),
         "tie_word_embeddings": tied,
-        "rope_theta": float(field("rope.freq_base", 10000.0)),
+        "rope_theta": number("rope.freq_base", 10000.0),
     }
     scaling = _rope_scaling(path, architecture, metadata, config, rope_divisors)
     return config if scaling is None else config | {"rope_scaling": scaling}
+
+
+def _architecture(path: Path, metadata: Mapping[str, Any]) -> str:
+    architecture = str(metadata.get("general.architecture"))
+    if architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"{path}: GGUF architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}"
+        )
+    return architecture
 
 
 def _vocab_size(path: Path, architecture: str, metadata: Mapping[str, Any]) -> int:
@@ -61,7 +77,26 @@ def _vocab_size(path: Path, architecture: str, metadata: Mapping[str, Any]) -> i
         size = len(tokens.data)
     if size is None:
         raise ValueError(f"{path}: the metadata lack {architecture}.vocab_size and a token list; get the file again")
-    return int(size)
+    return _count(path, f"{architecture}.vocab_size", size)
+
+
+def _need_value(path: Path, key: str, value: Any) -> None:
+    if value is None:
+        raise ValueError(f"{path}: the metadata lack {key}; get the file again")
+
+
+def _count(path: Path, key: str, value: Any) -> int:
+    _need_value(path, key, value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{path}: {key} must be a positive integer, got {value!r:.60}; get the file again")
+    return value
+
+
+def _number(path: Path, key: str, value: Any) -> float:
+    _need_value(path, key, value)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{path}: {key} must be a finite number, got {value!r:.60}; get the file again")
+    return float(value)
 
 
 def _refuse_variants(path: Path, architecture: str, metadata: Mapping[str, Any], head_dim: int) -> None:
@@ -70,10 +105,13 @@ def _refuse_variants(path: Path, architecture: str, metadata: Mapping[str, Any],
     if window:
         raise ValueError(f"{path}: sliding-window attention (window {window}) is not supported; use another model")
     rotary = metadata.get(f"{architecture}.rope.dimension_count", head_dim)
-    if int(rotary) != head_dim:
+    if rotary != head_dim:
         raise ValueError(f"{path}: partial rotary embedding ({rotary} of {head_dim} dimensions) is not supported")
-    if int(metadata.get(f"{architecture}.attention.value_length", head_dim)) != head_dim:
+    if metadata.get(f"{architecture}.attention.value_length", head_dim) != head_dim:
         raise ValueError(f"{path}: values of another head dimension than keys are not supported")
+    scale = metadata.get(f"{architecture}.attention.scale")
+    if scale and abs(scale - head_dim**-0.5) > 1e-6:
+        raise ValueError(f"{path}: an attention scale of {scale} is not supported, wanted {head_dim}**-0.5")
     if metadata.get(f"{architecture}.expert_count"):
         raise ValueError(f"{path}: mixture-of-experts models are not supported; use a dense model")
 
@@ -81,20 +119,39 @@ def _refuse_variants(path: Path, architecture: str, metadata: Mapping[str, Any],
 def _rope_scaling(
     path: Path, architecture: str, metadata: Mapping[str, Any], config: Mapping[str, Any], divisors: np.ndarray | None
 ) -> dict[str, Any] | None:
-    kind = str(metadata.get(f"{architecture}.rope.scaling.type", "none"))
+    """As llama.cpp: a factor without a type is linear, and type none ignores it."""
+    rope = f"{architecture}.rope."
+    _refuse_rope_keys(path, rope, metadata)
+    kind = metadata.get(f"{rope}scaling.type", "linear")
+    if kind not in ("none", "linear"):
+        raise ValueError(f"{path}: RoPE scaling {kind!r} is not supported; supported are none, linear and llama3")
+    key = next((key for key in _ROPE_FACTORS if f"{rope}{key}" in metadata), _ROPE_FACTORS[0])
+    factor = _number(path, f"{rope}{key}", metadata.get(f"{rope}{key}", 0.0)) if kind == "linear" else 0.0
     if divisors is not None:
+        if factor not in (0.0, 1.0):
+            raise ValueError(
+                f"{path}: RoPE scaling both by rope_freqs.weight and by {rope}{key} = {factor} is not supported; "
+                "use another model"
+            )
         return _llama3_scaling(path, config, divisors)
-    if kind == "none":
-        return None
-    factor = metadata.get(f"{architecture}.rope.scaling.factor")
-    if kind == "linear" and factor:
-        return {"rope_type": "linear", "factor": float(factor)}
-    raise ValueError(f"{path}: RoPE scaling {kind!r} is not supported; supported are none, linear and llama3")
+    return {"rope_type": "linear", "factor": factor} if factor else None
+
+
+def _refuse_rope_keys(path: Path, rope: str, metadata: Mapping[str, Any]) -> None:
+    """Refuses what the file says about RoPE that this converter does not know and so cannot follow."""
+    attention_factor = f"{rope}scaling.attn_factor"
+    for key in metadata:
+        if key.startswith(rope) and key.removeprefix(rope) not in _ROPE_KEYS and key != attention_factor:
+            raise ValueError(f"{path}: {key} is not supported; known are {', '.join(_ROPE_KEYS)}, use another model")
+    if metadata.get(attention_factor, 1.0) != 1.0:
+        raise ValueError(f"{path}: {attention_factor} other than 1.0 is not supported; use another model")
 
 
 def _llama3_scaling(path: Path, config: Mapping[str, Any], divisors: np.ndarray) -> dict[str, Any]:
     """The llama3 scaling that yields these divisors of the plain frequencies. Raises ValueError if there is none."""
     theta, head_dim = config["rope_theta"], config["head_dim"]
+    if divisors.size != head_dim // 2 or not np.isfinite(divisors).all() or divisors.min() <= 0:
+        raise ValueError(f"{path}: rope_freqs.weight must be {head_dim // 2} positive numbers; get the file again")
     scaling = {"rope_type": "llama3", "factor": float(divisors.max()), **_LLAMA3}
     rope = RopeSpec(
         theta,
@@ -106,7 +163,7 @@ def _llama3_scaling(path: Path, config: Mapping[str, Any], divisors: np.ndarray)
     )
     plain = np.array(RopeSpec(theta).inverse_frequencies(head_dim))
     wanted = plain / np.array(rope.inverse_frequencies(head_dim))
-    if divisors.size != wanted.size or not np.allclose(divisors.reshape(-1), wanted, rtol=1e-3):
+    if not np.allclose(divisors.reshape(-1), wanted, rtol=1e-3):
         raise ValueError(
             f"{path}: rope_freqs.weight is not the llama3 scaling this converter knows; "
             "convert the model's Hugging Face directory instead"

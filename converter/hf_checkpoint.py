@@ -25,7 +25,7 @@ class HfCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = _read_json(path, "config.json")
-        if "quantization_config" in self.config:
+        if self.config.get("quantization_config") is not None:
             raise ValueError(
                 f"{path}: config.json has a quantization_config, and only float32, float16 and bfloat16 weights can be "
                 "read; get the model's unquantised files"
@@ -36,7 +36,7 @@ class HfCheckpoint(Checkpoint):
             self.config["tie_word_embeddings"] = LM_HEAD not in self._shapes
         generation = _read_json(path, "generation_config.json", optional=True)
         bos = generation.get("bos_token_id", self.config.get("bos_token_id"))
-        self.bos_token_id = bos if isinstance(bos, int) else None
+        self.bos_token_id = next(iter(_ids(bos)), None)
         self.stop_token_ids = _ids(self.config.get("eos_token_id"), generation.get("eos_token_id"))
 
     @property
@@ -75,7 +75,10 @@ class HfCheckpoint(Checkpoint):
     def _chat_template(self, settings: Mapping[str, Any]) -> str | None:
         file = self.path / "chat_template.jinja"
         if file.is_file():
-            return file.read_text("utf-8")
+            try:
+                return file.read_text("utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{file}: not UTF-8 text ({error}); get the file again") from None
         template = settings.get("chat_template")
         if isinstance(template, list):
             named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
@@ -91,8 +94,8 @@ def _read_json(folder: Path, name: str, optional: bool = False) -> dict[str, Any
         raise ValueError(f"{folder}: {name} is missing; wanted a Hugging Face model directory with {name}")
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); get the file again") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error!s:.200}); get the file again") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}; get the file again")
     return content
@@ -104,7 +107,13 @@ def _weight_files(folder: Path) -> dict[str, Path]:
         names = _read_json(folder, _INDEX).get("weight_map")
         if not isinstance(names, dict) or not names:
             raise ValueError(f"{folder / _INDEX}: weight_map is missing or empty; get the file again")
-        return {name: folder / str(file) for name, file in names.items()}
+        for name, file in names.items():
+            if not isinstance(file, str) or file in ("", ".", "..") or Path(file).name != file or "\0" in file:
+                raise ValueError(
+                    f"{folder / _INDEX}: weight {name} is said to be in {file!r:.60}; wanted the name of a file in the "
+                    "same folder, get the file again"
+                )
+        return {name: folder / file for name, file in names.items()}
     if (folder / _SINGLE).is_file():
         with _open(folder / _SINGLE) as opened:
             return {name: folder / _SINGLE for name in opened.keys()}  # noqa: SIM118 (not a dict)
@@ -160,10 +169,9 @@ def _token_text(entry: Any) -> str | None:
 
 
 def _ids(*entries: Any) -> tuple[int, ...]:
-    found: list[int] = []
-    for entry in entries:
-        found += entry if isinstance(entry, list) else [entry] if isinstance(entry, int) else []
-    return tuple(dict.fromkeys(found))
+    """Every whole number among the entries, each an id or a list of ids."""
+    flat = [item for entry in entries for item in (entry if isinstance(entry, list) else [entry])]
+    return tuple(dict.fromkeys(item for item in flat if isinstance(item, int) and not isinstance(item, bool)))
 
 
 def _licence(folder: Path) -> str:
@@ -175,7 +183,8 @@ def _licence(folder: Path) -> str:
         if match := re.search(r"^license:\s*(\S+)", front, re.MULTILINE):
             return match.group(1).strip("\"'")
     for file in sorted(folder.glob("LICEN[SC]E*")):
-        lines = [line.strip() for line in file.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+        text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         if lines:
             return lines[0]
     return "unknown (the model's files do not say)"

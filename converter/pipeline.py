@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from shadowattn.converter import progress as progress_line
 from shadowattn.converter.assemble import assemble
@@ -19,6 +18,7 @@ from shadowattn.converter.export import convert_pieces
 from shadowattn.converter.recipes import Recipe, recipe_named
 from shadowattn.converter.resources import check_resources, model_file_bytes
 from shadowattn.converter.split import SCORE_ROWS, plan_graphs, prefill_ladder, sequence_buckets, split_chunks
+from shadowattn.converter.tokens import KnownTokens, known_tokens, readable_tokenizer
 from shadowattn.converter.verify import Verification, verify_model
 from shadowattn.converter.workspace import check_output, written_aside
 from shadowattn.models import bundle
@@ -52,6 +52,7 @@ class _Job:
     ladder: tuple[int, ...]
     buckets: tuple[int, ...]
     tokenizer: TokenizerFiles | None
+    tokens: KnownTokens
 
     def graphs(self, multiplier: float) -> tuple[bundle.Graph, ...]:
         """Every graph of the bundle."""
@@ -80,7 +81,9 @@ def convert(
     output = Path(output)
     with shown.step("reading the model"):
         job = _decide(Path(model), output, options)
-    with written_aside(output) as folder:
+    for sentence in (*(job.tokenizer.doubts if job.tokenizer else ()), *job.tokens.doubts):
+        shown.warn(sentence)
+    with written_aside(output, options.overwrite) as folder:
         calibration, text = _calibrate(job, shown)
         plan = calibration.plan
         graphs = job.graphs(plan.estimate_multiplier)
@@ -110,32 +113,15 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
         raise ValueError(f"keep_ratio must be in (0, 1], got {options.keep_ratio}; 1.0 is dense attention")
     check_output(output, options.overwrite)
     checkpoint = open_checkpoint(model)
-    spec = read_config(checkpoint.config)
+    spec = read_config(checkpoint.config, str(model / "config.json" if model.is_dir() else model))
     check_weights(checkpoint, spec)
     max_length = _max_length(options.max_length, spec)
     ladder = prefill_ladder(options.prefill_chunks, max_length)
     buckets = sequence_buckets(max_length)
     check_resources(spec, recipe, plan_graphs(spec, ladder, buckets, 1.0), output.resolve().parent)
-    tokenizer = _readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
-    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer)
-
-
-def _readable_tokenizer(checkpoint: Checkpoint, may_be_missing: bool) -> TokenizerFiles | None:
-    tokenizer = checkpoint.tokenizer()
-    if tokenizer is None:
-        if may_be_missing:
-            return None
-        raise ValueError(
-            f"{checkpoint.path}: the model has no tokenizer (tokenizer.json); add it, or pass "
-            "--allow_missing_tokenizer for a bundle that takes token ids only"
-        )
-    try:
-        Tokenizer.from_str(tokenizer.json)
-    except Exception as error:  # the library raises plain Exception
-        raise ValueError(
-            f"{checkpoint.path}: tokenizer.json cannot be read by the tokenizers library ({error!s:.120}); get it again"
-        ) from None
-    return tokenizer
+    tokenizer = readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
+    tokens = known_tokens(checkpoint, tokenizer, spec.vocab_size)
+    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens)
 
 
 def _max_length(asked: int | None, spec: ModelSpec) -> int:
@@ -171,10 +157,8 @@ def _write_model(
 
 
 def _write_tokenizer(job: _Job, folder: Path) -> bundle.Tokenizer:
-    files, checkpoint = job.tokenizer, job.checkpoint
-    make = functools.partial(
-        bundle.Tokenizer, bos_token_id=checkpoint.bos_token_id, stop_token_ids=checkpoint.stop_token_ids
-    )
+    files = job.tokenizer
+    make = functools.partial(bundle.Tokenizer, bos_token_id=job.tokens.bos, stop_token_ids=job.tokens.stops)
     if files is None:
         return make(file=None, chat_template=None, special_tokens={})
     (folder / bundle.TOKENIZER).write_text(files.json, "utf-8")

@@ -37,6 +37,10 @@ class Progress:
         yield count
         self._show(f"{title}: {time.monotonic() - began:.1f} s")
 
+    def warn(self, sentence: str) -> None:
+        """A line of its own: what to know about the result, though the conversion goes on."""
+        self._show(f"warning: {sentence}")
+
     def summary(self, sentence: str) -> None:
         """The last line: what was made, in how many minutes, with how much memory at most."""
         minutes = (time.monotonic() - self._began) / 60

@@ -14,7 +14,7 @@ from typing import Any
 
 from shadowattn.models import plan as plan_file
 from shadowattn.models import strict_json
-from shadowattn.models.spec import ModelSpec, RopeSpec
+from shadowattn.models.spec import MAX_LENGTH, ModelSpec, RopeSpec
 
 FORMAT = "shadowattn-bundle"
 VERSION = 1
@@ -24,6 +24,7 @@ TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 
 ROLES = ("prefill", "decode", "score", "linear", "kv_append", "estimate", "attend")
+_SPLIT_ROLES = ROLES[3:]
 _SIGNATURES = {
     "prefill": re.compile(r"prefill_(?P<chunk>\d+)"),
     "decode": re.compile(r"decode"),
@@ -119,7 +120,7 @@ class Manifest:
         """Reads and checks manifest.json. Raises ValueError that names `where` and the field."""
         try:
             raw = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: not valid JSON ({error}); convert the model again") from None
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
             raise ValueError(f"{where}: not the manifest of a bundle (wanted format {FORMAT!r})")
@@ -179,28 +180,74 @@ def verify(bundle: Path, manifest: Manifest) -> list[str]:
 
 
 def _check(manifest: Manifest, where: str) -> None:
-    """What the types alone do not say."""
+    """What the types alone do not say. Raises ValueError that begins with `where`."""
+    try:
+        _check_sizes(manifest)
+        _check_graphs(manifest)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; convert the model again") from None
 
-    def need(ok: bool, message: str) -> None:
-        if not ok:
-            raise ValueError(f"{where}: {message}; convert the model again")
 
-    need(manifest.weights in ("int8", "float32"), f"weights must be int8 or float32, got {manifest.weights!r}")
-    need(0 < manifest.keep_ratio <= 1, f"keep_ratio must be in (0, 1], got {manifest.keep_ratio}")
-    need(manifest.max_length >= 1, f"max_length must be positive, got {manifest.max_length}")
-    need(bool(manifest.prefill_chunks), "prefill_chunks is empty")
-    ladder = manifest.prefill_chunks
-    need(ladder == tuple(sorted(set(ladder))) and ladder[0] >= 1, f"prefill_chunks must ascend, got {ladder}")
+def _need(ok: bool, message: str) -> None:
+    if not ok:
+        raise ValueError(message)
+
+
+def _check_sizes(manifest: Manifest) -> None:
+    _need(manifest.weights in ("int8", "float32"), f"weights must be int8 or float32, got {manifest.weights!r}")
+    _need(0 < manifest.keep_ratio <= 1, f"keep_ratio must be in (0, 1], got {manifest.keep_ratio}")
+    _need(1 <= manifest.max_length <= MAX_LENGTH, f"max_length must be in 1..{MAX_LENGTH}, got {manifest.max_length}")
+    _need(manifest.score_rows >= 1, f"score_rows must be positive, got {manifest.score_rows}")
+    for label, sizes in (("prefill_chunks", manifest.prefill_chunks), ("seq_lens", manifest.seq_lens)):
+        _need(bool(sizes), f"{label} is empty")
+        _need(sizes == tuple(sorted(set(sizes))) and sizes[0] >= 1, f"{label} must ascend from 1 or more, got {sizes}")
+    longest = manifest.seq_lens[-1]
+    _need(manifest.max_length <= longest, f"max_length {manifest.max_length} is above the last of seq_lens, {longest}")
     for name in (MODEL, plan_file.FILE_NAME):
-        need(name in manifest.files, f"files lacks {name}")
+        _need(name in manifest.files, f"files lacks {name}")
     for name in manifest.files:
-        need(Path(name).name == name and name not in ("", ".", ".."), f"file name {name!r} leaves the bundle")
-    names = [graph.signature for graph in manifest.graphs]
-    need(len(names) == len(set(names)), "two graphs have the same signature")
-    for name in ("decode", *(f"prefill_{chunk}" for chunk in ladder)):
-        need(name in names, f"graph {name!r} is missing")
+        _need(Path(name).name == name and name not in ("", ".", ".."), f"file name {name!r} leaves the bundle")
     for label, file in (("file", manifest.tokenizer.file), ("chat_template", manifest.tokenizer.chat_template)):
-        need(file is None or file in manifest.files, f"tokenizer.{label} {file!r} is not in files")
+        _need(file is None or file in manifest.files, f"tokenizer.{label} {file!r} is not in files")
+
+
+def _check_graphs(manifest: Manifest) -> None:
+    names = {graph.signature for graph in manifest.graphs}
+    _need(len(names) == len(manifest.graphs), "two graphs have the same signature")
+    for name in _needed_graphs(manifest):
+        _need(name in names, f"graph {name!r} is missing")
+    layers = manifest.model.num_layers
+    for graph in manifest.graphs:
+        _need((graph.layer or 0) <= layers, f"graph {graph.signature!r} is of a layer that the model's {layers} lack")
+        for name, tensor in (*graph.inputs.items(), *graph.outputs.items()):
+            _check_shape(manifest.model, f"{graph.signature}: {name}", name, tensor.shape)
+
+
+def _check_shape(model: ModelSpec, where: str, name: str, shape: tuple[int, ...]) -> None:
+    """Sizes are positive, and the last ones are the model's."""
+    narrow = (model.num_kv_heads, model.head_dim)
+    ends: dict[str, tuple[int, ...]] = {
+        "logits": (model.vocab_size,),
+        "hidden": (model.hidden_size,),
+        "residual": (model.hidden_size,),
+        "q": (model.num_heads, model.head_dim),
+        "k": narrow,
+        "v": narrow,
+    }
+    wanted = ends.get(name, ())
+    _need(all(size >= 1 for size in shape), f"{where} has the shape {shape}, sizes must be positive")
+    _need(shape[len(shape) - len(wanted) :] == wanted, f"{where} has the shape {shape}, the model's ends in {wanted}")
+
+
+def _needed_graphs(manifest: Manifest) -> list[str]:
+    """Every signature that must be there: the fused graphs, score, and the whole split form if there is any of it."""
+    ladder = manifest.prefill_chunks
+    wanted = ["decode", *(f"prefill_{chunk}" for chunk in ladder), f"score_{manifest.score_rows}"]
+    if any(graph.role in _SPLIT_ROLES for graph in manifest.graphs):
+        for chunk in sorted({1, *ladder}):
+            wanted += [f"linear_{layer}_{chunk}" for layer in range(manifest.model.num_layers + 1)]
+            wanted += [f"{role}_{chunk}_{length}" for length in manifest.seq_lens for role in _SPLIT_ROLES[1:]]
+    return wanted
 
 
 _CONTAINERS: strict_json.FieldTypes = {

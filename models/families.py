@@ -1,6 +1,7 @@
 """Which architectures can be converted: a registry from `architectures[0]` of config.json to a reader of its config."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,15 +10,18 @@ from shadowattn.models.spec import ModelSpec, RopeSpec
 Config = Mapping[str, Any]
 
 
-def read_config(config: Config) -> ModelSpec:
-    """config.json of a Hugging Face model -> ModelSpec. Raises ValueError for what cannot be converted."""
-    architectures = config.get("architectures") or []
-    name = architectures[0] if architectures else "none given"
-    if name not in FAMILIES:
+def read_config(config: Config, where: str = "config.json") -> ModelSpec:
+    """config.json of a Hugging Face model -> ModelSpec. Raises ValueError with `where` for what cannot be converted."""
+    architectures = config.get("architectures")
+    name = architectures[0] if isinstance(architectures, list) and architectures else architectures or "none given"
+    if not isinstance(name, str) or name not in FAMILIES:
         raise ValueError(
-            f"config.json: architecture {name} is not supported; supported are {', '.join(sorted(FAMILIES))}"
+            f"{where}: architecture {name!s:.60} is not supported; supported are {', '.join(sorted(FAMILIES))}"
         )
-    return FAMILIES[name](config)
+    try:
+        return FAMILIES[name](config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _llama(config: Config) -> ModelSpec:
@@ -60,7 +64,7 @@ FAMILIES: dict[str, Callable[[Config], ModelSpec]] = {
 def _refuse_window(config: Config, used: bool) -> None:
     if used:
         raise ValueError(
-            f"config.json: sliding-window attention (sliding_window={config.get('sliding_window', 4096)}) is not "
+            f"sliding-window attention (sliding_window={config.get('sliding_window', 4096)}) is not "
             "supported; set it to null only if the model was trained without it"
         )
 
@@ -69,7 +73,7 @@ def _decoder(config: Config, family: str, head_dim: int | None = None) -> ModelS
     """What all families share."""
     activation = config.get("hidden_act", "silu")
     if activation != "silu":
-        raise ValueError(f"config.json: hidden_act {activation!r} is not supported, wanted 'silu'")
+        raise ValueError(f"hidden_act {activation!r} is not supported, wanted 'silu'")
     heads = _positive(config, "num_attention_heads")
     hidden = _positive(config, "hidden_size")
     return ModelSpec(
@@ -79,46 +83,55 @@ def _decoder(config: Config, family: str, head_dim: int | None = None) -> ModelS
         intermediate_size=_positive(config, "intermediate_size"),
         num_layers=_positive(config, "num_hidden_layers"),
         num_heads=heads,
-        num_kv_heads=int(config.get("num_key_value_heads") or heads),
-        head_dim=int(config.get("head_dim") or head_dim or hidden // heads),
-        rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+        num_kv_heads=_positive(config, "num_key_value_heads", heads),
+        head_dim=_positive(config, "head_dim", head_dim or hidden // heads),
+        rms_norm_eps=_number(config, "rms_norm_eps", 1e-6),
         rope=_rope(config),
         max_length=_positive(config, "max_position_embeddings"),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
     )
 
 
-def _positive(config: Config, key: str) -> int:
+def _positive(config: Config, key: str, default: int | None = None) -> int:
+    """default: what an absent key or null means; None: it has to be there."""
     value = config.get(key)
+    if value is None and default is not None:
+        return default
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"config.json: {key} must be a positive integer, got {value!r}")
+        raise ValueError(f"{key} must be a positive integer, got {value!r:.60}; get the model's config again")
     return value
+
+
+def _number(config: Config, key: str, default: float) -> float:
+    value = config.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > sys.float_info.max:
+        raise ValueError(f"{key} must be a finite number, got {value!r:.60}; get the model's config again")
+    return float(value)
 
 
 def _rope(config: Config) -> RopeSpec:
     """Reads rope_theta and rope_scaling, or rope_parameters (transformers 5), which holds both."""
-    scaling: dict[str, Any] = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(scaling, dict):
+        raise ValueError(f"rope_parameters or rope_scaling must be an object, got {scaling!r:.60}")
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    theta = float(_either(scaling, config, "rope_theta", 10000.0))
     if kind not in ("default", "linear", "llama3"):
-        raise ValueError(f"config.json: RoPE type {kind!r} is not supported; supported are default, linear, llama3")
-    if float(_either(scaling, config, "partial_rotary_factor", 1.0)) != 1.0:
-        raise ValueError("config.json: partial_rotary_factor other than 1.0 is not supported")
+        raise ValueError(f"RoPE type {kind!r} is not supported; supported are default, linear, llama3")
+    both = {**config, **scaling}
+    theta = _number(both, "rope_theta", 10000.0)
+    if _number(both, "partial_rotary_factor", 1.0) != 1.0:
+        raise ValueError("partial_rotary_factor other than 1.0 is not supported")
     if kind == "default":
         return RopeSpec(theta)
     needed = ["factor"] if kind == "linear" else ["factor", "low_freq_factor", "high_freq_factor"]
     missing = [key for key in needed if key not in scaling]
     if missing:
-        raise ValueError(f"config.json: RoPE type {kind!r} lacks {', '.join(missing)}")
+        raise ValueError(f"RoPE type {kind!r} lacks {', '.join(missing)}")
     return RopeSpec(
         theta,
         kind,
-        float(scaling["factor"]),
-        float(scaling.get("low_freq_factor", 1.0)),
-        float(scaling.get("high_freq_factor", 4.0)),
-        int(scaling.get("original_max_position_embeddings") or _positive(config, "max_position_embeddings")),
+        _number(scaling, "factor", 1.0),
+        _number(scaling, "low_freq_factor", 1.0),
+        _number(scaling, "high_freq_factor", 4.0),
+        _positive(scaling, "original_max_position_embeddings", _positive(config, "max_position_embeddings")),
     )
-
-
-def _either(scaling: Config, config: Config, key: str, default: float) -> Any:
-    return scaling[key] if key in scaling else config.get(key, default)

@@ -3,6 +3,14 @@
 import dataclasses
 import math
 
+from shadowattn.models.op_options import MAX_HEAD_DIM
+
+MAX_LAYERS = 1024  # as the delegate's, like MAX_HEADS
+MAX_HEADS = 1024
+MAX_LENGTH = 1 << 24
+_MAX_SIZE = 2**31 - 1
+_ROPE_KINDS = ("default", "linear", "llama3")
+
 
 @dataclasses.dataclass(frozen=True)
 class RopeSpec:
@@ -14,6 +22,20 @@ class RopeSpec:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_length: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.kind not in _ROPE_KINDS:
+            raise ValueError(f"RoPE type {self.kind!r} is not supported; supported are {', '.join(_ROPE_KINDS)}")
+        _need(1 <= self.theta < math.inf, "RoPE theta must be finite and at least 1", self.theta)
+        _need(0 < self.factor < math.inf, "RoPE factor must be finite and positive", self.factor)
+        _need_size("RoPE original_max_length", self.original_max_length, _MAX_SIZE)
+        if self.kind == "llama3":
+            low, high = self.low_freq_factor, self.high_freq_factor
+            _need(
+                0 < low < high < math.inf,
+                "RoPE low_freq_factor must be positive and below high_freq_factor",
+                (low, high),
+            )
 
     def inverse_frequencies(self, head_dim: int) -> list[float]:
         """[head_dim/2] angles per position step; the scaling of long contexts is inside."""
@@ -59,13 +81,21 @@ class ModelSpec:
     qk_norm: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "intermediate_size"):
+            _need_size(name, getattr(self, name), _MAX_SIZE)
+        _need_size("num_layers", self.num_layers, MAX_LAYERS)
+        for name in ("num_heads", "num_kv_heads"):
+            _need_size(name, getattr(self, name), MAX_HEADS)
+        _need_size("head_dim", self.head_dim, MAX_HEAD_DIM)
+        _need_size("max_length", self.max_length, MAX_LENGTH)
+        _need(0 < self.rms_norm_eps < math.inf, "rms_norm_eps must be finite and positive", self.rms_norm_eps)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
-                f"model: {self.num_heads} query heads are not a multiple of {self.num_kv_heads} KV heads; "
-                "check num_attention_heads and num_key_value_heads in config.json"
+                f"{self.num_heads} query heads are not a multiple of {self.num_kv_heads} KV heads; "
+                "check num_attention_heads and num_key_value_heads"
             )
         if self.head_dim % 2:
-            raise ValueError(f"model: head_dim must be even for rotary embeddings, got {self.head_dim}")
+            raise ValueError(f"head_dim must be even for rotary embeddings, got {self.head_dim}")
 
     @property
     def group_size(self) -> int:
@@ -83,3 +113,12 @@ class ModelSpec:
         mlp = 3 * self.hidden_size * self.intermediate_size
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
         return self.num_layers * (attention + mlp) + embeddings
+
+
+def _need(ok: bool, wanted: str, got: object) -> None:
+    if not ok:
+        raise ValueError(f"{wanted}, got {got}; the model cannot be converted")
+
+
+def _need_size(name: str, value: int, most: int) -> None:
+    _need(1 <= value <= most, f"{name} must be in 1..{most}", value)

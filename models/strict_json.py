@@ -22,7 +22,10 @@ def build(kind: type, raw: Any, where: str, types: FieldTypes) -> Any:
                 raise ValueError(f"{where}: field {name!r} is missing; convert the model again")
             continue
         values[name] = _value(types.get((kind, name), field.type), raw[name], f"{where}: {name}", types)
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _value(kind: Any, raw: Any, where: str, types: FieldTypes) -> Any:
@@ -42,6 +45,8 @@ def _value(kind: Any, raw: Any, where: str, types: FieldTypes) -> Any:
         return None
     plain = next(option for option in options if option is not type(None))
     if plain is float and isinstance(raw, int) and not isinstance(raw, bool):
+        if abs(raw) > 1 << 64:
+            raise ValueError(f"{where}: expected a float, got {raw.bit_length()} bits; convert the model again")
         return float(raw)
     _want(plain, raw, where)
     return raw

@@ -1,6 +1,7 @@
 """The produced graphs, family by family, against transformers' float32: linear graphs chained with a NumPy attention.
 
-Needs no delegate: the graphs that hold custom ops are checked by their operators here and run in test_through_the_delegate.py.
+Needs no delegate: the graphs that hold custom ops are checked by their operators here and run in
+test_through_the_delegate.py.
 """
 
 from pathlib import Path

@@ -1,12 +1,15 @@
 """Reading weights: every supported type and layout gives the same float32 values under the same names."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from shadowattn.converter.checkpoint import check_weights, expected_weights, open_checkpoint
+from shadowattn.converter.tokens import known_tokens
 from shadowattn.models.families import read_config
 
 
@@ -59,8 +62,6 @@ def test_expected_weights_are_those_of_transformers(family, tiny):
 
 
 def test_tied_embeddings_are_seen_without_being_told(tiny, tmp_path):
-    import shutil
-
     folder = shutil.copytree(tiny("llama_linear_mha_tied").path, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config.pop("tie_word_embeddings", None)
@@ -69,8 +70,6 @@ def test_tied_embeddings_are_seen_without_being_told(tiny, tmp_path):
 
 
 def test_stop_tokens_of_both_configs(tiny, tmp_path):
-    import shutil
-
     folder = shutil.copytree(tiny("llama").path, tmp_path / "model")
     (folder / "generation_config.json").write_text('{"eos_token_id": [2, 7, 9], "bos_token_id": 3}')
     checkpoint = open_checkpoint(folder)
@@ -87,10 +86,50 @@ def test_stop_tokens_of_both_configs(tiny, tmp_path):
     ],
 )
 def test_licence(card, licence, wanted, tiny, tmp_path):
-    import shutil
-
     folder = shutil.copytree(tiny("llama").path, tmp_path / "model")
     (folder / "README.md").write_text(card)
     if licence:
         (folder / "LICENSE.txt").write_text(licence)
     assert open_checkpoint(folder).origin.licence == wanted
+
+
+def copy_of(model: Path, folder: Path, **changes: object) -> Path:
+    """A copy whose config.json says something else."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+def test_a_folder_of_licences(tiny, tmp_path):
+    folder = copy_of(tiny("llama").path, tmp_path / "model")
+    (folder / "README.md").unlink()
+    (folder / "LICENSES").mkdir()
+    assert open_checkpoint(folder).origin.licence == "unknown (the model's files do not say)"
+
+
+def test_no_quantisation_may_be_said_as_null(tiny, tmp_path):
+    assert open_checkpoint(copy_of(tiny("llama").path, tmp_path / "model", quantization_config=None)).shapes()
+
+
+def test_ids_that_are_none_are_not_read(tiny, tmp_path):
+    folder = copy_of(tiny("llama").path, tmp_path / "model", eos_token_id=[2, "x", None, True], bos_token_id=True)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.stop_token_ids == (2,)
+    assert checkpoint.bos_token_id is None
+
+
+def test_first_and_last_tokens_outside_the_vocabulary_are_left_out(tiny, tmp_path):
+    folder = copy_of(tiny("llama").path, tmp_path / "model", eos_token_id=[-1, 7, 10**9], bos_token_id=288)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    tokens = known_tokens(open_checkpoint(folder), None, 288)
+    assert (tokens.bos, tokens.stops) == (None, (7,))
+    assert [doubt.split("names token ")[1].split()[0] for doubt in tokens.doubts] == ["-1", "1000000000", "288"]
+
+
+def test_the_tokenizers_own_last_token_stops_too(tiny, tmp_path):
+    folder = copy_of(tiny("llama").path, tmp_path / "model", eos_token_id=7)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    checkpoint = open_checkpoint(folder)
+    assert known_tokens(checkpoint, checkpoint.tokenizer(), 288).stops == (7, 2)  # </s> of tokenizer_config.json

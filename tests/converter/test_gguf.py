@@ -163,11 +163,37 @@ def test_other_divisors_are_refused(tiny, tmp_path):
         open_checkpoint(path)
 
 
-def test_linear_scaling(tiny, tmp_path):
-    fields = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scale_linear": 4.0},
+        {"llama.rope.scaling.factor": 4.0, "llama.rope.scaling.attn_factor": 1.0, "llama.rope.scaling.finetuned": 1},
+    ],
+)
+def test_linear_scaling(fields, tiny, tmp_path):
     path = write_gguf(tmp_path / "model.gguf", tiny("llama").model, fields=fields)
     rope = read_config(open_checkpoint(path).config).rope
     assert (rope.kind, rope.factor, rope.theta) == ("linear", 4.0, 10000.0)
+
+
+@pytest.mark.parametrize("fields", [{}, {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}])
+def test_no_scaling(fields, tiny, tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", tiny("llama").model, fields=fields)
+    assert read_config(open_checkpoint(path).config).rope == RopeSpec(10000.0)
+
+
+def test_divisors_and_a_factor_are_refused(tiny, tmp_path):
+    fields = {"llama.rope.scaling.factor": 4.0}
+    divisors = {"rope_freqs.weight": np.ones(16, np.float32)}
+    path = write_gguf(
+        tmp_path / "model.gguf", tiny("llama3_rope").model, "llama3_rope", fields=fields, tensors=divisors
+    )
+    with pytest.raises(
+        ValueError, match=r"RoPE scaling both by rope_freqs\.weight and by llama\.rope\.scaling\.factor"
+    ):
+        open_checkpoint(path)
 
 
 METADATA: list[tuple[dict[str, Any], str]] = [
@@ -176,8 +202,16 @@ METADATA: list[tuple[dict[str, Any], str]] = [
         "GGUF architecture 'gemma' is not supported; supported are llama, qwen2, qwen3",
     ),
     ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}, "RoPE scaling 'yarn' is not supported"),
+    ({"llama.rope.scaling.type": "longrope"}, "RoPE scaling 'longrope' is not supported"),
+    ({"llama.rope.scaling.attn_factor": 1.2}, r"attn_factor other than 1\.0 is not supported"),
+    ({"llama.rope.scaling.yarn_log_multiplier": 0.1}, "yarn_log_multiplier is not supported; known are freq_base"),
+    ({"llama.rope.scaling.factor": "x"}, r"rope\.scaling\.factor must be a finite number, got 'x'"),
+    ({"llama.attention.head_count": 0}, r"head_count must be a positive integer, got 0"),
+    ({"llama.attention.head_count": "x"}, r"model\.gguf: llama\.attention\.head_count must be a positive integer"),
+    ({"llama.attention.head_count_kv": 0}, r"head_count_kv must be a positive integer, got 0"),
     ({"llama.attention.sliding_window": 4096}, r"sliding-window attention \(window 4096\) is not supported"),
     ({"llama.rope.dimension_count": 20}, r"partial rotary embedding \(20 of 40 dimensions\)"),
+    ({"llama.attention.scale": 0.5}, r"an attention scale of 0\.5 is not supported, wanted 40\*\*-0\.5"),
     ({"llama.expert_count": 8}, "mixture-of-experts models are not supported"),
     ({"llama.embedding_length": None}, r"the metadata lack llama\.embedding_length"),
 ]

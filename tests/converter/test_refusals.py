@@ -53,6 +53,10 @@ def edit_weights(model: Path, change: Callable[[dict[str, torch.Tensor]], None])
 
 CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"architectures": ["GemmaForCausalLM"]}, "architecture GemmaForCausalLM is not supported; supported are"),
+    ({"architectures": [["LlamaForCausalLM"]]}, r"config\.json: architecture .* is not supported; supported are"),
+    ({"num_hidden_layers": 2**31 - 1}, r"config\.json: num_layers must be in 1\.\.1024, got 2147483647"),
+    ({"rms_norm_eps": "x"}, r"config\.json: rms_norm_eps must be a finite number, got 'x'"),
+    ({"rope_parameters": None, "rope_scaling": [1]}, r"rope_scaling must be an object, got \[1\]"),
     ({"architectures": None}, "architecture none given is not supported"),
     ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "RoPE type 'yarn' is not supported"),
     ({"rope_parameters": {"rope_type": "linear"}}, "lacks factor"),
@@ -85,7 +89,7 @@ def test_missing_file(name, model, tmp_path):
     refuse(model, tmp_path, name.replace(".", r"\."))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "\udcff"])
+@pytest.mark.parametrize("text", ["{", "[]", "\udcff", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"], ids=range(5))
 def test_damaged_config(text, model, tmp_path):
     (model / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     refuse(model, tmp_path, r"config\.json: (not valid JSON|expected a JSON object)")
@@ -99,6 +103,18 @@ def test_damaged_tokenizer(model, tmp_path):
 def test_tokenizer_that_the_library_does_not_take(model, tmp_path):
     (model / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "Unheard"}}')
     refuse(model, tmp_path, r"tokenizer\.json.* cannot be read")
+
+
+def test_tokenizer_settings_that_are_no_text(model, tmp_path):
+    (model / "tokenizer_config.json").write_text('{"bos_token": "\\ud800"}')
+    refuse(model, tmp_path, "hold text that is not Unicode")
+
+
+@pytest.mark.parametrize("file", ["../model.safetensors", "/tmp/model.safetensors", ".", "", "a\0b", 5])
+def test_index_that_leaves_the_folder(file, model, tmp_path):
+    index = {"weight_map": {"model.norm.weight": file}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    refuse(model, tmp_path, r"weight model\.norm\.weight is said to be in .*; wanted the name of a file")
 
 
 def test_model_without_tokenizer(model, tmp_path):

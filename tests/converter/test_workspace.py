@@ -1,5 +1,6 @@
 """Write aside, then rename: killed at any moment, a conversion leaves the finished bundle or nothing like one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from shadowattn.converter import workspace
 from shadowattn.converter.workspace import check_output, remove_leftovers, written_aside
-from shadowattn.models.bundle import MANIFEST
+from shadowattn.models.bundle import FORMAT, MANIFEST
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -32,7 +33,7 @@ def rename(self, target):
     if moment == 2 + renames: die()
     return result
 Path.rename = rename
-with written_aside(output) as folder:
+with written_aside(output, overwrite=True) as folder:
     if moment == 0: die()
     (folder / "model.tflite").write_bytes(b"new" * 1000)
     if moment == 1: die()
@@ -42,7 +43,11 @@ with written_aside(output) as folder:
 
 
 def content(output: Path) -> str | None:
-    return (output / MANIFEST).read_text() if output.exists() else None
+    """ "new", or the name in the manifest of a bundle made here."""
+    if not output.exists():
+        return None
+    text = (output / MANIFEST).read_text()
+    return str(json.loads(text)["name"]) if text.startswith("{") else text
 
 
 def visible(folder: Path) -> list[str]:
@@ -54,9 +59,20 @@ def run_killed(moment: int, output: Path) -> int:
     return done.returncode
 
 
-def make_bundle(output: Path, text: str) -> None:
-    with written_aside(output) as folder:
-        (folder / MANIFEST).write_text(text)
+def write_bundle(folder: Path, name: str) -> None:
+    """Just enough of a bundle to be replaced: a manifest that lists one file, and that file."""
+    folder.mkdir(exist_ok=True)
+    (folder / "model.tflite").write_bytes(b"model")
+    (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "name": name, "files": {"model.tflite": {}}}))
+
+
+def make_bundle(output: Path, name: str, overwrite: bool = False) -> None:
+    with written_aside(output, overwrite) as folder:
+        write_bundle(folder, name)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize(("moment", "after"), [(0, None), (1, None), (2, None), (3, "new")])
@@ -152,3 +168,95 @@ def test_output_needs_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(workspace.os, "access", lambda *_: False)
     with pytest.raises(ValueError, match="no permission to write"):
         check_output(tmp_path / "a.bundle", overwrite=False)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ['{"manifest_version": 3, "name": "an extension"}', "{", "[]", "[" * 100_000, f'{{"format": "{FORMAT}"}}'],
+    ids=["other", "cut", "list", "deep", "no files"],
+)
+def test_a_folder_with_some_other_manifest_is_not_overwritten(manifest, tmp_path):
+    output = tmp_path / "extension"
+    output.mkdir()
+    (output / MANIFEST).write_text(manifest)
+    with pytest.raises(ValueError, match="is not a bundle, so it is not overwritten"):
+        check_output(output, overwrite=True)
+
+
+def test_a_bundle_that_holds_more_than_its_files_is_not_overwritten(tmp_path):
+    output = tmp_path / "a.bundle"
+    write_bundle(output, "old")
+    check_output(output, overwrite=True)
+    (output / "notes.txt").write_text("measured by hand")
+    with pytest.raises(ValueError, match=r"also holds notes\.txt, which manifest\.json does not list"):
+        check_output(output, overwrite=True)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_that_appears_meanwhile_is_kept(overwrite, tmp_path):
+    output = tmp_path / "a.bundle"
+
+    def race() -> None:
+        with written_aside(output, overwrite) as folder:
+            write_bundle(folder, "new")
+            output.mkdir()
+            (output / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(ValueError, match="is not overwritten" if overwrite else "appeared while the conversion ran"):
+        race()
+    assert names(tmp_path) == ["a.bundle"]
+    assert names(output) == ["thesis.txt"]
+
+
+def test_a_bundle_put_back_is_not_replaced_unasked(tmp_path):
+    output = tmp_path / "a.bundle"
+    make_bundle(output, "old")
+    assert run_killed(3, output) == -signal.SIGKILL
+    with pytest.raises(ValueError, match="already exists"):
+        check_output(output, overwrite=False)
+    assert content(output) == "old"
+
+
+def interrupt_renames(patch: pytest.MonkeyPatch, which: set[int]) -> None:
+    """The calls of Path.rename with these numbers raise KeyboardInterrupt instead."""
+    real, calls = Path.rename, iter(range(1, 100))
+
+    def rename(self: Path, target: Path) -> Path:
+        if next(calls) in which:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    patch.setattr(Path, "rename", rename)
+
+
+def test_an_interrupt_between_the_renames_puts_the_old_bundle_back(tmp_path, monkeypatch):
+    output = tmp_path / "a.bundle"
+    make_bundle(output, "old")
+    interrupt_renames(monkeypatch, {2})
+    with pytest.raises(KeyboardInterrupt):
+        make_bundle(output, "new", overwrite=True)
+    assert content(output) == "old"
+    assert names(tmp_path) == ["a.bundle"]
+
+
+def test_a_replaced_bundle_without_lock_is_put_back(tmp_path, monkeypatch):
+    output = tmp_path / "a.bundle"
+    make_bundle(output, "old")
+    with monkeypatch.context() as patch:
+        interrupt_renames(patch, {2, 3})  # the attempt to put it back, too
+        with pytest.raises(KeyboardInterrupt):
+            make_bundle(output, "new", overwrite=True)
+    assert not output.exists()
+    remove_leftovers(output)
+    assert content(output) == "old"
+    assert names(tmp_path) == ["a.bundle"]
+
+
+@pytest.mark.parametrize(("output", "other"), [("a[b]", "ab"), ("a*", "axe"), ("a", "a.partial-1")])
+def test_leftovers_belong_to_one_name(output, other, tmp_path):
+    for name in (output, other):
+        write_bundle(tmp_path / f".{name}.partial-0001.replaced", name)
+        (tmp_path / f".{name}.partial-0001.lock").touch()
+    remove_leftovers(tmp_path / output)
+    assert content(tmp_path / output) == output
+    assert names(tmp_path) == sorted([f".{other}.partial-0001.lock", f".{other}.partial-0001.replaced", output])

@@ -12,6 +12,15 @@ from shadowattn.models.spec import ModelSpec, RopeSpec
 SPEC = ModelSpec("llama", 10, 8, 8, 2, 4, 2, 8, 1e-5, RopeSpec(1e4), 100, True)
 
 
+def split_graphs(chunk: int) -> list[Graph]:
+    """The split form for one chunk length."""
+    rows = TensorInfo("int8", (2, 2 * chunk, 8), 0.5)
+    q = {"q": TensorInfo("float32", (1, chunk, 4, 8))}
+    linear = [Graph(f"linear_{layer}_{chunk}", "linear", chunk, {}, q, layer=layer) for layer in range(3)]
+    roles = ("kv_append", "estimate", "attend")
+    return linear + [Graph(f"{role}_{chunk}_128", role, chunk, {"q_i8": rows}, {}, seq_len=128) for role in roles]
+
+
 def write_bundle(folder: Path) -> Manifest:
     """A bundle whose files are a few bytes: enough for everything that the manifest says."""
     files = {"model.tflite": b"model", "plan.bin": b"plan!"}
@@ -19,10 +28,10 @@ def write_bundle(folder: Path) -> Manifest:
         (folder / name).write_bytes(data)
     tensors = {"tokens": TensorInfo("int32", (1, 16))}
     graphs = (
-        Graph("decode", "decode", 1, tensors, {}),
+        Graph("decode", "decode", 1, tensors, {"logits": TensorInfo("float32", (1, 10))}),
         Graph("prefill_16", "prefill", 16, tensors, {}),
-        Graph("estimate_16_128", "estimate", 16, {"q_i8": TensorInfo("int8", (2, 32, 8), 0.5)}, {}, seq_len=128),
-        Graph("linear_2_16", "linear", 16, tensors, {}, layer=2),
+        Graph("score_64", "score", 64, tensors, {}),
+        *(graph for chunk in (1, 16) for graph in split_graphs(chunk)),
     )
     manifest = Manifest(
         created_by="test",
@@ -67,7 +76,24 @@ def test_round_trip(tmp_path: Path) -> None:
         (["prefill_chunks"], [32], "graph 'prefill_32' is missing"),
         (["model", "num_heads"], True, "num_heads: expected int"),
         (["graphs", 0, "signature"], "decoder", "follows no known pattern"),
-        (["graphs", 2, "seq_len"], 64, "its name says"),
+        (["graphs", 2, "chunk"], 32, "its name says"),
+        (["max_length"], 0, "max_length must be in"),
+        (["max_length"], 129, "max_length 129 is above the last of seq_lens, 128"),
+        (["max_length"], 10**30, "max_length must be in"),
+        (["seq_lens"], [], "seq_lens is empty"),
+        (["seq_lens"], [128, 64], "seq_lens must ascend"),
+        (["seq_lens"], [0, 128], "seq_lens must ascend from 1"),
+        (["seq_lens"], [64, 128], "graph 'kv_append_1_64' is missing"),
+        (["score_rows"], 0, "score_rows must be positive"),
+        (["score_rows"], 63, "graph 'score_63' is missing"),
+        (["model", "num_layers"], 1, "graph 'linear_2_1' is of a layer"),
+        (["model", "num_layers"], 3, "graph 'linear_3_1' is missing"),
+        (["model", "num_layers"], 2**31 - 1, r"manifest\.json: model: num_layers must be in 1\.\.1024"),
+        (["model", "vocab_size"], 50, r"decode: logits has the shape \(1, 10\), the model's ends in \(50,\)"),
+        (["model", "num_heads"], 8, r"linear_0_1: q has the shape \(1, 1, 4, 8\), the model's ends in \(8, 8\)"),
+        (["model", "num_kv_heads"], 0, r"manifest\.json: model: num_kv_heads must be in 1\.\."),
+        (["model", "rope", "theta"], 10**400, "theta: expected a float, got 1329 bits"),
+        (["graphs", 0, "inputs", "tokens", "shape"], [1, 0], "decode: tokens has the shape"),
         (["tokenizer", "file"], "tok.json", "not in files"),
         (["files", "plan.bin", "bytes"], 4, "expected 4 bytes, got 5"),
         (["files", "../x"], {"bytes": 1, "sha256": ""}, "leaves the bundle"),

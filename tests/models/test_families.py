@@ -17,6 +17,7 @@ BASE = {
     "num_key_value_heads": 1,
     "max_position_embeddings": 512,
 }
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
 def test_head_dim_follows_from_the_hidden_size_unless_given() -> None:
@@ -47,11 +48,38 @@ def test_switches_of_the_families() -> None:
         ({"num_hidden_layers": "2"}, "num_hidden_layers must be a positive integer"),
         ({"num_key_value_heads": 2}, "not a multiple of 2 KV heads"),
         ({"head_dim": 7}, "even"),
+        ({"head_dim": 514}, r"head_dim must be in 1\.\.512, got 514"),
+        ({"head_dim": "16"}, "head_dim must be a positive integer, got '16'"),
+        ({"head_dim": -40}, "head_dim must be a positive integer"),
+        ({"num_key_value_heads": -1}, "num_key_value_heads must be a positive integer"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads must be a positive integer"),
+        ({"num_key_value_heads": "1"}, "num_key_value_heads must be a positive integer"),
+        ({"num_attention_heads": 2048, "num_key_value_heads": 1, "head_dim": 8}, r"num_heads must be in 1\.\.1024"),
+        ({"num_hidden_layers": 2**31 - 1}, r"num_layers must be in 1\.\.1024"),
+        ({"vocab_size": 10**15}, r"vocab_size must be in 1\.\.2147483647"),
+        ({"max_position_embeddings": 2**24 + 1}, r"max_length must be in 1\.\.16777216"),
+        ({"rms_norm_eps": "x"}, "rms_norm_eps must be a finite number, got 'x'"),
+        ({"rms_norm_eps": None}, "rms_norm_eps must be a finite number"),
+        ({"rms_norm_eps": 10**400}, "rms_norm_eps must be a finite number"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps must be finite and positive"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be finite and positive"),
+        ({"rope_theta": 0}, "theta must be finite and at least 1"),
+        ({"rope_theta": float("inf")}, "rope_theta must be a finite number"),
+        ({"rope_scaling": [1]}, r"rope_scaling must be an object, got \[1\]"),
+        ({"rope_scaling": {"type": []}}, r"RoPE type \[\] is not supported"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor must be finite and positive"),
+        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor must be a finite number"),
+        ({"rope_scaling": LLAMA3 | {"high_freq_factor": 1.0}}, "low_freq_factor must be positive and below"),
+        ({"rope_scaling": LLAMA3 | {"low_freq_factor": 0}}, "low_freq_factor must be positive and below"),
+        ({"rope_scaling": LLAMA3 | {"original_max_position_embeddings": -1}}, "must be a positive integer"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "is not supported"),
+        ({"architectures": 5}, "is not supported"),
     ],
 )
 def test_what_cannot_be_converted_is_refused(change: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_config(BASE | change)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_config(BASE | change, "model/config.json")
+    assert str(caught.value).startswith("model/config.json: ")
 
 
 def test_both_spellings_of_rope() -> None:
