@@ -6,25 +6,28 @@
 
 namespace shadow {
 
+ThreadPool::ThreadPool(int num_threads) : process_(getpid()) { Start(num_threads); }
+
 bool ThreadPool::ParallelFor(int64_t count, bool may_share, const Item& item) {
+  LeaveParent();
   Job job;
   job.item = &item;
   job.count = count;
-  std::unique_lock<std::mutex> run_lock(run_mutex_, std::defer_lock);
-  if (!may_share || count < 2 || num_threads() < 2 || Forked() || !run_lock.try_lock()) {
+  std::unique_lock<std::mutex> run_lock(shared_->run_mutex, std::defer_lock);
+  if (!may_share || count < 2 || num_threads() < 2 || !run_lock.try_lock()) {
     RunItems(&job);
     return !job.failed;
   }
   {
     std::lock_guard<std::mutex> lock(shared_->mutex);
-    job_ = &job;
-    ++generation_;
+    shared_->job = &job;
+    ++shared_->generation;
   }
   shared_->wake.notify_all();
   RunItems(&job);
   std::unique_lock<std::mutex> lock(shared_->mutex);
-  job_ = nullptr;  // a worker that wakes only now finds nothing: nobody waits for it
-  shared_->done.wait(lock, [this] { return working_ == 0; });
+  shared_->job = nullptr;  // a worker that wakes only now finds nothing: nobody waits for it
+  shared_->done.wait(lock, [this] { return shared_->working == 0; });
   return !job.failed;
 }
 
@@ -39,32 +42,33 @@ void ThreadPool::RunItems(Job* job) {
 }
 
 void ThreadPool::Work() {
+  Shared& shared = *shared_;
   uint64_t seen = 0;
-  std::unique_lock<std::mutex> lock(shared_->mutex);
+  std::unique_lock<std::mutex> lock(shared.mutex);
   while (true) {
-    shared_->wake.wait(lock, [&] { return stopping_ || (job_ != nullptr && generation_ != seen); });
-    if (stopping_) return;
-    seen = generation_;
-    Job* job = job_;
-    ++working_;
+    shared.wake.wait(lock, [&] { return shared.stopping || (shared.job != nullptr && shared.generation != seen); });
+    if (shared.stopping) return;
+    seen = shared.generation;
+    Job* job = shared.job;
+    ++shared.working;
     lock.unlock();
     RunItems(job);
     lock.lock();
-    if (--working_ == 0) shared_->done.notify_one();
+    if (--shared.working == 0) shared.done.notify_one();
   }
 }
 
 void ThreadPool::SetNumThreads(int num_threads) {
-  std::lock_guard<std::mutex> run_lock(run_mutex_);
+  LeaveParent();
+  std::lock_guard<std::mutex> run_lock(shared_->run_mutex);
   if (num_threads == this->num_threads()) return;
   Stop();
   Start(num_threads);
 }
 
 void ThreadPool::Start(int num_threads) {
-  process_ = getpid();
-  stopping_ = false;
-  generation_ = 0;
+  shared_->stopping = false;
+  shared_->generation = 0;
   num_threads_ = 1;
   try {
     for (int i = 1; i < num_threads; ++i) shared_->workers.emplace_back([this] { Work(); });
@@ -75,19 +79,19 @@ void ThreadPool::Start(int num_threads) {
   num_threads_ = num_threads;
 }
 
-bool ThreadPool::Forked() const { return getpid() != process_; }
+void ThreadPool::LeaveParent() {
+  const int here = getpid();
+  if (process_.exchange(here) == here) return;
+  static_cast<void>(shared_.release());
+  shared_ = std::make_unique<Shared>();
+  num_threads_ = 1;
+}
 
 void ThreadPool::Stop() {
-  if (Forked()) {
-    static_cast<void>(shared_.release());
-    shared_ = std::make_unique<Shared>();
-    job_ = nullptr;
-    working_ = 0;
-    return;
-  }
+  LeaveParent();
   {
     std::lock_guard<std::mutex> lock(shared_->mutex);
-    stopping_ = true;
+    shared_->stopping = true;
   }
   shared_->wake.notify_all();
   for (std::thread& worker : shared_->workers) worker.join();
@@ -96,15 +100,15 @@ void ThreadPool::Stop() {
 
 std::unique_ptr<Scratch> ThreadPool::TakeScratch() {
   std::lock_guard<std::mutex> lock(shared_->mutex);
-  if (idle_scratch_.empty()) return std::make_unique<Scratch>();
-  std::unique_ptr<Scratch> scratch = std::move(idle_scratch_.back());
-  idle_scratch_.pop_back();
+  if (shared_->idle_scratch.empty()) return std::make_unique<Scratch>();
+  std::unique_ptr<Scratch> scratch = std::move(shared_->idle_scratch.back());
+  shared_->idle_scratch.pop_back();
   return scratch;
 }
 
 void ThreadPool::ReturnScratch(std::unique_ptr<Scratch> scratch) {
   std::lock_guard<std::mutex> lock(shared_->mutex);
-  idle_scratch_.push_back(std::move(scratch));
+  shared_->idle_scratch.push_back(std::move(scratch));
 }
 
 }  // namespace shadow

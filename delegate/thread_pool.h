@@ -21,7 +21,7 @@ class ThreadPool {
  public:
   using Item = std::function<void(int64_t item, Scratch* scratch)>;
 
-  explicit ThreadPool(int num_threads) { Start(num_threads); }
+  explicit ThreadPool(int num_threads);
   ~ThreadPool() { Stop(); }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -42,12 +42,19 @@ class ThreadPool {
     std::atomic<bool> failed{false};
   };
 
-  // What workers wait on. In a forked child it is never destroyed: that would wait for threads which do not exist.
+  // What threads share. A forked child leaves it behind as it is: a thread that does not exist there may have held a
+  // mutex, and destroying the rest would wait for such threads.
   struct Shared {
-    std::mutex mutex;  // guards the members below
+    std::mutex run_mutex;  // held by the caller that has the workers
+    std::mutex mutex;      // guards the members below
     std::condition_variable wake;
     std::condition_variable done;
     std::vector<std::thread> workers;
+    std::vector<std::unique_ptr<Scratch>> idle_scratch;
+    Job* job = nullptr;       // workers may join it
+    uint64_t generation = 0;  // counts jobs, so that no worker joins one twice
+    int working = 0;          // workers inside a job
+    bool stopping = false;
   };
 
   void Start(int num_threads);
@@ -57,16 +64,11 @@ class ThreadPool {
   std::unique_ptr<Scratch> TakeScratch();
   void ReturnScratch(std::unique_ptr<Scratch> scratch);
 
-  bool Forked() const;
+  // In a forked child: begins anew, without workers.
+  void LeaveParent();
 
-  std::mutex run_mutex_;  // held by the caller that has the workers
   std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
-  Job* job_ = nullptr;       // workers may join it
-  uint64_t generation_ = 0;  // counts jobs, so that no worker joins one twice
-  int working_ = 0;          // workers inside a job
-  bool stopping_ = false;
-  std::vector<std::unique_ptr<Scratch>> idle_scratch_;
-  std::atomic<int> process_{0};  // where the workers are
+  std::atomic<int> process_;  // where the workers are
   std::atomic<int> num_threads_{1};
 };
 
