@@ -63,7 +63,7 @@ def main() -> None:
     print(f"\nThe question at the end of {PROMPT}: {QUESTION}")
     shadowattn(*ask)
     shadowattn(*ask, "--mode=dense")
-    shadowattn("bench", BUNDLE, "--chat", f"--prompt_file={PROMPT}", "--runs=3")
+    shadowattn("bench", BUNDLE, "--chat", f"--prompt_file={PROMPT}", "--runs=5")
 
 
 if __name__ == "__main__":
