@@ -26,13 +26,13 @@ lint: $(VENV)/.test build/dev/shadowattn  ## ruff, mypy, clang-format
 
 native-test: $(VENV)/.test  ## the delegate's own tests
 	$(BIN)/cmake -S delegate -B build/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
-	  -DSHADOW_BUILD_TESTS=ON >/dev/null
+	  -DSHADOW_BUILD_TESTS=ON
 	$(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 
 sanitize: $(VENV)/.test  ## the same under ASan and UBSan
 	$(BIN)/cmake -S delegate -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	  -DSHADOW_BUILD_TESTS=ON -DSHADOW_SANITIZE=ON >/dev/null
+	  -DSHADOW_BUILD_TESTS=ON -DSHADOW_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 
