@@ -1,6 +1,7 @@
 # Names commands; the settings of every tool are in pyproject.toml.
 #   PYTHON       the interpreter that makes the virtual environment (3.11 or later)
 #   TORCH_INDEX  a pip index that serves CPU builds of torch, for machines whose default index serves CUDA builds
+#   ACCURACY     flags of benchmarks/accuracy.py, such as --short
 PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
@@ -10,7 +11,7 @@ TORCH := torch==2.13.0
 SOURCES := pyproject.toml $(shell find models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
 
-.PHONY: demo test lint native-test sanitize bazel-test bench wheel clean
+.PHONY: demo test lint native-test sanitize bazel-test bench accuracy wheel clean
 
 demo: $(VENV)/.demo  ## convert SmolLM2 and answer a long prompt; a second run reuses what is there
 	$(BIN)/python examples/demo.py
@@ -38,6 +39,12 @@ sanitize: $(VENV)/.test  ## the same under ASan and UBSan
 
 bazel-test:  ## needs Debian's bazel-bootstrap and its rule packages (docs/building.md)
 	bazel test //delegate/...
+
+accuracy: $(VENV)/.test .demo/smollm2.bundle  ## every table of docs/accuracy.md into build/accuracy; hours, and it may be stopped and started
+	$(BIN)/python benchmarks/accuracy.py $(ACCURACY)
+
+.demo/smollm2.bundle:
+	$(MAKE) demo
 
 wheel: $(VENV)/bin/pip
 	$(PIP) wheel --no-deps -w dist .

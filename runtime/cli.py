@@ -37,6 +37,7 @@ BUILT_IN = {
     "generate": "shadowattn.runtime.commands.generate:COMMAND",
     "inspect": "shadowattn.runtime.commands.inspect:COMMAND",
     "bench": "shadowattn.runtime.commands.bench:COMMAND",
+    "eval": "shadowattn.runtime.commands.eval:COMMAND",
     "doctor": "shadowattn.runtime.commands.doctor:COMMAND",
 }
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2

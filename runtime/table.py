@@ -20,6 +20,12 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], indent
     return "\n".join([line(header), line(rules), *map(line, cells)])
 
 
+def format_markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The same as a Markdown table."""
+    lines = [header, ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def format_bytes(count: float) -> str:
     """A size for people: 1,536 -> "1.5 KiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):

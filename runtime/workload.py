@@ -42,7 +42,7 @@ def from_text(
     if manifest.tokenizer.file is None:
         source, tokens = "random token ids", _random_tokens(bundle, manifest, file, wanted)
     else:
-        source, text = _text(file)
+        source, text = read_text(file)
         tokens = BundleTokenizer.open(bundle, manifest).encode(text)
     if len(tokens) < wanted:
         raise ValueError(f"{source}: wanted at least {wanted:,} tokens, got {len(tokens):,}; give a longer text")
@@ -85,7 +85,8 @@ def _random_tokens(bundle: Path, manifest: Manifest, file: str | None, count: in
     return [int(token) for token in np.random.default_rng(0).integers(0, manifest.model.vocab_size, count)]
 
 
-def _text(file: str | None) -> tuple[str, str]:
+def read_text(file: str | None) -> tuple[str, str]:
+    """(name, text) of a file in UTF-8, or of Python's own documentation. Raises ValueError, OSError."""
     if file is not None:
         return file, Path(file).read_text("utf-8")
     try:

@@ -8,14 +8,12 @@ from absl import flags
 if TYPE_CHECKING:  # at run time only where a session is really opened: --help and doctor need none
     from shadowattn.runtime.session import Session
 
-_NAMES = ("num_threads", "mode", "keep_ratio", "executor", "cache_type", "isa", "max_length")
+_RUN_NAMES = ("num_threads", "executor", "cache_type", "isa", "max_length")
+_NAMES = (*_RUN_NAMES, "mode", "keep_ratio")
 
 
 def define_session_flags(flag_values: flags.FlagValues) -> None:
     """num_threads, mode, keep_ratio, executor, cache_type, isa, max_length."""
-    flags.DEFINE_integer(
-        "num_threads", None, "threads (default: all CPUs this process may use)", lower_bound=1, flag_values=flag_values
-    )
     flags.DEFINE_enum(
         "mode", None, ["shadow", "dense"], "sparse attention (the default) or exact", flag_values=flag_values
     )
@@ -24,6 +22,14 @@ def define_session_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )  # fmt: skip
     require_share("keep_ratio", flag_values)
+    define_run_flags(flag_values)
+
+
+def define_run_flags(flag_values: flags.FlagValues) -> None:
+    """num_threads, executor, cache_type, isa, max_length: how a session runs, whatever its mode."""
+    flags.DEFINE_integer(
+        "num_threads", None, "threads (default: all CPUs this process may use)", lower_bound=1, flag_values=flag_values
+    )
     flags.DEFINE_enum(
         "executor", "fused", ["fused", "pipelined"], "one graph per chunk, or the split form", flag_values=flag_values
     )
@@ -48,6 +54,11 @@ def require_share(name: str, flag_values: flags.FlagValues) -> None:
 def session_options(flag_values: flags.FlagValues) -> dict[str, Any]:
     """The keyword arguments of Session.open that the flags stand for."""
     return {name: flag_values[name].value for name in _NAMES}
+
+
+def run_options(flag_values: flags.FlagValues) -> dict[str, Any]:
+    """The keyword arguments of Session.open that the flags of define_run_flags() stand for."""
+    return {name: flag_values[name].value for name in _RUN_NAMES}
 
 
 def open_session(bundle: Path, flag_values: flags.FlagValues, **overrides: Any) -> "Session":

@@ -20,7 +20,7 @@ from tiny_bundle import write_tiny_bundle
 
 from shadowattn.runtime import cli
 
-NAMES = ("convert", "generate", "inspect", "bench", "doctor")
+NAMES = ("convert", "generate", "inspect", "bench", "eval", "doctor")
 
 
 class FakeCommand:

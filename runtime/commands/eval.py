@@ -1,0 +1,140 @@
+"""`shadowattn eval`: how far sparse attention is from dense, in tables, JSON and pictures."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from shadowattn.runtime.commands.session_flags import bundle_argument, define_run_flags, run_options
+
+if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
+    from shadowattn.runtime.evaluate.options import EvalOptions
+
+_STDOUT = "-"
+
+
+class Eval:
+    """The subcommand; the contract is in shadowattn.runtime.cli."""
+
+    name = "eval"
+    summary = "compare modes and keep_ratios with dense attention: perplexity, needles, greedy continuations, heads"
+    usage = "BUNDLE [flags]"
+    example = (
+        "shadowattn eval smollm2.bundle\n"
+        "shadowattn eval smollm2.bundle --modes=shadow,shadow:no_tail --keep_ratios=0.1,0.05 --text=a.txt,b.txt\n"
+        "shadowattn eval smollm2.bundle --tasks=needle,greedy --text=book.txt --json=eval.json\n"
+        "shadowattn eval smollm2.bundle --window=8192 --max_tokens=16384 --plots=pictures"
+    )
+
+    def define_flags(self, flag_values: flags.FlagValues) -> None:
+        _define_choices(flag_values)
+        _define_texts(flag_values)
+        _define_tasks(flag_values)
+        flags.DEFINE_integer("seed", 1, "of needles and random tokens", flag_values=flag_values)
+        flags.DEFINE_string("json", None, "write the report there; - prints it instead", flag_values=flag_values)
+        flags.DEFINE_string("plots", None, "a folder for pictures; needs matplotlib", flag_values=flag_values)
+        define_run_flags(flag_values)
+
+    def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
+        from shadowattn.runtime.evaluate import plots
+        from shadowattn.runtime.evaluate.evaluation import evaluate
+        from shadowattn.runtime.evaluate.report import format_report
+
+        bundle = bundle_argument(positional, f"shadowattn eval {self.usage}")
+        options = _options(flag_values)
+        _check_places(flag_values)
+        draws = bool(flag_values.plots) and plots.can_plot()
+        if flag_values.plots and not draws:  # now, not after an hour of work
+            print(f"shadowattn: {plots.MISSING} (the tables come all the same)", file=sys.stderr)
+        report = evaluate(bundle, options, flag_values.verbosity)
+        if flag_values.json and flag_values.json != _STDOUT:
+            Path(flag_values.json).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        print(json.dumps(report, indent=1) if flag_values.json == _STDOUT else format_report(report))
+        if draws:
+            for path in plots.draw(report["rows"], Path(flag_values.plots)):
+                print(f"shadowattn: wrote {path}", file=sys.stderr)
+        return 1 if flag_values.plots and not draws else 0
+
+
+def _define_choices(flag_values: flags.FlagValues) -> None:
+    modes = "modes, each with its keep_ratios; MODE:no_tail turns tail compensation off; default: dense,int8,shadow"
+    flags.DEFINE_list("modes", None, modes, flag_values=flag_values)
+    ratios = "shares in (0, 1], or auto: the bundle's default"
+    flags.DEFINE_list("keep_ratios", ["auto", "0.1", "0.05", "0.02"], ratios, flag_values=flag_values)
+    tasks = "some of perplexity, needle, greedy, heads"
+    flags.DEFINE_list("tasks", ["perplexity"], tasks, flag_values=flag_values)
+
+
+def _define_texts(flag_values: flags.FlagValues) -> None:
+    text = "files to evaluate on; default: Python's own documentation"
+    flags.DEFINE_list("text", None, text, flag_values=flag_values)
+    window = "tokens per window of perplexity; default: 2048, or what fits"
+    flags.DEFINE_integer("window", None, window, flag_values=flag_values)
+    stride = "distance of windows; default: the window, so that they do not overlap"
+    flags.DEFINE_integer("stride", None, stride, flag_values=flag_values)
+    flags.DEFINE_integer("max_tokens", 8192, "tokens of each text, in whole windows", flag_values=flag_values)
+    flags.DEFINE_integer("skip_tokens", 0, "tokens left out at each text's start", flag_values=flag_values)
+
+
+def _define_tasks(flag_values: flags.FlagValues) -> None:
+    lengths = "needle: prompt lengths in tokens; default: those of 1000,2000,4000,8000 that fit"
+    flags.DEFINE_list("needle_lengths", None, lengths, flag_values=flag_values)
+    depths = "needle: where it is, 0 the start and 1 the end"
+    flags.DEFINE_list("needle_depths", ["0.1", "0.3", "0.5", "0.7", "0.9"], depths, flag_values=flag_values)
+    flags.DEFINE_integer("needles", 4, "needle: how many per length and depth", flag_values=flag_values)
+    flags.DEFINE_integer("prompts", 20, "greedy: how many prompts", flag_values=flag_values)
+    flags.DEFINE_integer("prompt_tokens", 2000, "greedy: tokens per prompt", flag_values=flag_values)
+    flags.DEFINE_integer("continue_tokens", 64, "greedy: tokens to continue with", flag_values=flag_values)
+
+
+def _options(flag_values: flags.FlagValues) -> "EvalOptions":
+    """Raises flags.Error."""
+    from shadowattn.runtime.evaluate.options import AUTO, EvalOptions
+
+    optional: dict[str, Any] = {}
+    if flag_values.modes is not None:
+        optional["modes"] = _words(flag_values.modes)
+    if flag_values.needle_lengths is not None:
+        optional["needle_lengths"] = _numbers("needle_lengths", flag_values, int)
+    names = ("window", "stride", "max_tokens", "skip_tokens", "needles", "prompts", "prompt_tokens", "continue_tokens")
+    try:
+        return EvalOptions(
+            keep_ratios=_numbers("keep_ratios", flag_values, lambda word: word if word == AUTO else float(word)),
+            tasks=_words(flag_values.tasks),
+            texts=_words(flag_values.text or []),
+            needle_depths=_numbers("needle_depths", flag_values, float),
+            seed=flag_values.seed,
+            session=run_options(flag_values),
+            **{name: flag_values[name].value for name in names},
+            **optional,
+        )
+    except ValueError as error:
+        raise flags.Error(str(error)) from None
+
+
+def _words(values: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value.strip() for value in values))
+
+
+def _numbers(name: str, flag_values: flags.FlagValues, read: Callable[[str], Any]) -> tuple[Any, ...]:
+    values = flag_values[name].value
+    try:
+        return tuple(map(read, _words(values)))
+    except ValueError:
+        raise flags.Error(f"--{name}: wanted numbers with commas between, got {','.join(values)!r}") from None
+
+
+def _check_places(flag_values: flags.FlagValues) -> None:
+    """Where results go, before work begins. Raises flags.Error."""
+    if flag_values.json and flag_values.json != _STDOUT:
+        path = Path(flag_values.json)
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise flags.Error(f"--json: wanted a file in a folder that exists, or -, got {flag_values.json!r}")
+    if flag_values.plots and Path(flag_values.plots).exists() and not Path(flag_values.plots).is_dir():
+        raise flags.Error(f"--plots: wanted a folder, got the file {flag_values.plots!r}")
+
+
+COMMAND = Eval()
