@@ -96,7 +96,7 @@ def calibrate(
             residual = after(_attend(spec, qkv), residual)["residual"]
             balance |= {f"{layer}.{place}": factor for place, factor in _balance(before, after, seen).items()}
             progress(layer + 1, spec.num_layers)
-    plan = Plan(
+    plan = Plan.uniform(
         num_heads=spec.num_heads,
         centre=np.stack(statistics.centre),
         scale=np.stack(statistics.scale),

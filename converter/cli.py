@@ -35,7 +35,10 @@ class _Convert:
             "prefill_chunks", None, "lengths of the prefill graphs (default: 32,256)", flag_values=flag_values
         )
         flags.DEFINE_float(
-            "keep_ratio", 0.2, "share of the cached tokens that attention reads, by default", flag_values=flag_values
+            "keep_ratio",
+            None,
+            "share of the cached tokens that sessions read by default; unset: auto",
+            flag_values=flag_values,
         )
         flags.DEFINE_bool("overwrite", False, "replace the bundle if it exists", flag_values=flag_values)
         flags.DEFINE_bool(

@@ -35,7 +35,7 @@ class ConvertOptions:
     weights: str = "int8"
     max_length: int | None = None
     prefill_chunks: tuple[int, ...] | None = None
-    keep_ratio: float = 0.2
+    keep_ratio: float | None = None
     allow_missing_tokenizer: bool = False
     overwrite: bool = False
 
@@ -109,7 +109,7 @@ def _options(choices: dict[str, Any]) -> ConvertOptions:
 def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     """Reads headers, decides on every graph, and refuses what will not do, before anything is written."""
     recipe = recipe_named(options.weights)
-    if not (math.isfinite(options.keep_ratio) and 0 < options.keep_ratio <= 1):
+    if options.keep_ratio is not None and not (math.isfinite(options.keep_ratio) and 0 < options.keep_ratio <= 1):
         raise ValueError(f"keep_ratio must be in (0, 1], got {options.keep_ratio}; 1.0 is dense attention")
     check_output(output, options.overwrite)
     checkpoint = open_checkpoint(model)

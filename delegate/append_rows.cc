@@ -69,6 +69,10 @@ int64_t AppendPage(const AppendJob& job, int kv_head, int64_t page_index, Scratc
                                                       inv_scale, d, key));
     PackKey(key, d, row, page.k_u8);
   }
+  if (end == (page_index + 1) * kPageRows) {  // the page is full: its sum, always over all rows in the same order
+    std::fill(page.v_sum, page.v_sum + PaddedFloats(d), 0.0f);
+    job.kernels.of(job.type).sum_values(page.v, 0, kPageRows, d, page.v_sum);
+  }
   return saturated;
 }
 

@@ -29,12 +29,33 @@ Status Engine::Open(int32_t handle, const OpOptions& op, CacheLease* lease) {
   SHADOW_RETURN_IF_ERROR(caches_.Lease(benchmark() ? 0 : handle, lease));
   const CacheSettings& settings = (*lease)->settings();
   if (plan() == nullptr && !settings.dense()) {
-    return Status::Error(
-        "mode shadow with keep_ratio %g needs a plan; pass the delegate option plan=PATH, or use mode=dense",
-        settings.keep_ratio);
+    return Status::Error("mode %s needs a plan; pass the delegate option plan=PATH, or use mode=dense",
+                         ModeName(settings.mode));
   }
   if (plan() != nullptr) SHADOW_RETURN_IF_ERROR(plan()->CheckFits(op));
   return (*lease)->Bind(op, plan() != nullptr);
+}
+
+const float* Engine::ThresholdFactors(const KvCache& cache, int layer) const {
+  if (plan() == nullptr) return nullptr;
+  const std::vector<float>& own = cache.threshold_factors();
+  return own.empty() ? plan()->threshold_factors(layer) : own.data() + size_t(layer) * plan()->num_heads();
+}
+
+Status Engine::SetThresholdFactors(const float* factors, int64_t count, KvCache* cache) const {
+  const int64_t wanted = plan() == nullptr ? 0 : int64_t{plan()->num_layers()} * plan()->num_heads();
+  if (count != 0 && (count != wanted || factors == nullptr)) {
+    return Status::Error("threshold factors: wanted %lld (layers x heads of the plan), or none, got %lld",
+                         static_cast<long long>(wanted), static_cast<long long>(count));
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    if (!(factors[i] >= 0)) {
+      return Status::Error("threshold factor %lld must be at least 0, got %g", static_cast<long long>(i),
+                           double(factors[i]));
+    }
+  }
+  cache->SetThresholdFactors(std::vector<float>(factors, factors + count));
+  return Status::Ok();
 }
 
 Status Engine::PrepareBenchmark(const OpOptions& op, int64_t time, KvCache* cache, Chunk* chunk) {

@@ -32,6 +32,11 @@ class Engine {
   // the cache's mode needs one.
   Status Open(int32_t handle, const OpOptions& op, CacheLease* lease);
 
+  // [H] of a layer: the cache's own, else the plan's; null without a plan.
+  const float* ThresholdFactors(const KvCache& cache, int layer) const;
+
+  Status SetThresholdFactors(const float* factors, int64_t count, KvCache* cache) const;
+
   bool benchmark() const { return options_.benchmark_rows > 0; }
   // Makes random inputs meaningful: clamps the chunk to follow benchmark_rows random rows.
   Status PrepareBenchmark(const OpOptions& op, int64_t time, KvCache* cache, Chunk* chunk);

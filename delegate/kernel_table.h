@@ -7,11 +7,15 @@
 #include "kernels/estimate/estimate.h"
 #include "kernels/quantize/quantize.h"
 #include "kernels/select/select.h"
+#include "kernels/weigh/weigh.h"
 
 namespace shadow {
 
 struct TypedKernels {
-  AttendSparseFn attend_sparse;
+  WeighSelectedFn weigh_selected;
+  AddValuesFn add_values;
+  SumValuesFn sum_values;
+  ScorePageFn score_page;
   AttendDenseFn attend_dense;
   StoreRowFn store_row;
 };
@@ -23,6 +27,9 @@ struct KernelTable {
         estimate(GetEstimateKernel(arch)),
         select_int32(GetSelectInt32Kernel(arch)),
         select_int8(GetSelectInt8Kernel(arch)),
+        weigh_int32(GetWeighInt32Kernel(arch)),
+        weigh_int8(GetWeighInt8Kernel(arch)),
+        choose(GetChooseKernel(arch)),
         typed{ForType(arch, CacheType::kFloat32), ForType(arch, CacheType::kFloat16)} {}
 
   const TypedKernels& of(CacheType type) const { return typed[static_cast<int>(type)]; }
@@ -32,10 +39,14 @@ struct KernelTable {
   EstimateFn estimate;
   SelectInt32Fn select_int32;
   SelectInt8Fn select_int8;
+  WeighInt32Fn weigh_int32;
+  WeighInt8Fn weigh_int8;
+  ChooseFn choose;
 
  private:
   static TypedKernels ForType(ArchFlags arch, CacheType type) {
-    return {GetAttendSparseKernel(arch, type), GetAttendDenseKernel(arch, type), GetStoreRowKernel(arch, type)};
+    return {GetWeighSelectedKernel(arch, type), GetAddValuesKernel(arch, type),   GetSumValuesKernel(arch, type),
+            GetScorePageKernel(arch, type),     GetAttendDenseKernel(arch, type), GetStoreRowKernel(arch, type)};
   }
   TypedKernels typed[2];  // by CacheType
 };

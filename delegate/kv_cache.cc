@@ -15,6 +15,7 @@ void Statistics::Add(const Statistics& other) {
   causal_rows += other.causal_rows;
   value_rows_read += other.value_rows_read;
   k_saturated += other.k_saturated;
+  rows_without_tail += other.rows_without_tail;
   seconds_append += other.seconds_append;
   seconds_estimate += other.seconds_estimate;
   seconds_select += other.seconds_select;
@@ -151,9 +152,13 @@ size_t KvCache::FloatBytes() const {
 
 size_t KvCache::Int8Bytes() const { return has_int8_ ? AlignUp(size_t(kPageRows) * PaddedBytes(head_dim_)) : 0; }
 
+size_t KvCache::SumBytes() const { return AlignUp(size_t(PaddedFloats(head_dim_)) * sizeof(float)); }
+
+size_t KvCache::PageBytes() const { return 2 * FloatBytes() + Int8Bytes() + SumBytes(); }
+
 void KvCache::AddPage(Head* head) {
   const size_t float_bytes = FloatBytes();
-  const size_t bytes = 2 * float_bytes + Int8Bytes();
+  const size_t bytes = PageBytes();
   // Room first, so that nothing can throw between the two push_backs.
   if (head->pages.size() == head->pages.capacity()) head->pages.reserve(2 * head->pages.size() + 4);
   head->memory.reserve(head->pages.capacity());
@@ -162,14 +167,15 @@ void KvCache::AddPage(Head* head) {
   uint8_t* k_u8 = has_int8_ ? base + 2 * float_bytes : nullptr;
   std::memset(base, 0, 2 * float_bytes);
   if (has_int8_) std::memset(k_u8, 128, Int8Bytes());
-  head->pages.push_back({base, base + float_bytes, k_u8});
+  auto* v_sum = reinterpret_cast<float*>(base + 2 * float_bytes + Int8Bytes());
+  head->pages.push_back({base, base + float_bytes, k_u8, v_sum});
   head->memory.push_back(std::move(memory));
   bytes_.fetch_add(int64_t(bytes), std::memory_order_relaxed);
 }
 
 void KvCache::DropPages(int64_t rows) {
   const size_t pages = size_t(rows + kPageRows - 1) / kPageRows;
-  const size_t page_bytes = 2 * FloatBytes() + Int8Bytes();
+  const size_t page_bytes = PageBytes();
   for (Head& head : heads_) {
     if (head.pages.size() <= pages) continue;
     bytes_.fetch_sub(int64_t((head.pages.size() - pages) * page_bytes), std::memory_order_relaxed);

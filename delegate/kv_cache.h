@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "aligned_buffer.h"
@@ -31,6 +32,7 @@ struct Statistics {
   int64_t causal_rows = 0;
   int64_t value_rows_read = 0;
   int64_t k_saturated = 0;
+  int64_t rows_without_tail = 0;  // scores too coarse or saturated for it
   double seconds_append = 0;
   double seconds_estimate = 0;
   double seconds_select = 0;
@@ -50,6 +52,10 @@ class KvCache {
   const CacheSettings& settings() const { return settings_; }
   // Keeps cache_type and max_length: rows may be stored.
   void Configure(const CacheSettings& settings);
+
+  // [layers][heads] instead of the plan's, or empty. Calibration sets them.
+  const std::vector<float>& threshold_factors() const { return threshold_factors_; }
+  void SetThresholdFactors(std::vector<float> factors) { threshold_factors_ = std::move(factors); }
 
   // The first op decides the shape, later ones must agree. has_int8: store INT8 keys too.
   Status Bind(const OpOptions& op, bool has_int8);
@@ -98,6 +104,8 @@ class KvCache {
   size_t HeadIndex(int layer, int kv_head) const { return size_t(layer) * num_kv_heads_ + kv_head; }
   size_t FloatBytes() const;  // of k, and of v, in a page
   size_t Int8Bytes() const;
+  size_t SumBytes() const;
+  size_t PageBytes() const;
   void AddPage(Head* head);
   void DropPages(int64_t rows);
   void Truncate(int64_t length);
@@ -110,6 +118,7 @@ class KvCache {
   int num_kv_heads_ = 0;
   int head_dim_ = 0;
   bool has_int8_ = false;
+  std::vector<float> threshold_factors_;
   std::vector<Head> heads_;       // [layer][kv_head]
   std::vector<int64_t> lengths_;  // [layer]
   Chunk running_{0, 0, 0};        // running_.layer is the layer that must come next; 0: no chunk runs

@@ -30,20 +30,44 @@ Status ParseInteger(const std::string& key, const std::string& value, int64_t lo
 }
 
 Status ParseKeepRatio(const std::string& value, double* keep_ratio) {
-  double number = 0;
-  if (!ParseNumber(value, &number) || !(number > 0.0 && number <= 1.0)) {
-    return Status::Error("option keep_ratio must be above 0 and at most 1, got '%s'", value.c_str());
+  double number = kAutoKeepRatio;
+  if (value != "auto" && (!ParseNumber(value, &number) || !(number > 0.0 && number <= 1.0))) {
+    return Status::Error("option keep_ratio must be auto, or above 0 and at most 1, got '%s'", value.c_str());
   }
   *keep_ratio = number;
   return Status::Ok();
 }
 
-Status ParseMode(const std::string& value, Mode* mode) {
-  if (value != "shadow" && value != "dense") {
-    return Status::Error("option mode must be shadow or dense, got '%s'", value.c_str());
+Status ParseThreshold(const std::string& value, double* threshold) {
+  double number = 0;
+  if (!ParseNumber(value, &number) || !(number >= 0.0 && number < 1.0)) {
+    return Status::Error("option threshold must be a probability in [0, 1), 0 for that of keep_ratio, got '%s'",
+                         value.c_str());
   }
-  *mode = value == "dense" ? Mode::kDense : Mode::kShadow;
+  *threshold = number;
   return Status::Ok();
+}
+
+Status ParseTail(const std::string& value, bool* tail) {
+  if (value != "on" && value != "off") return Status::Error("option tail must be on or off, got '%s'", value.c_str());
+  *tail = value == "on";
+  return Status::Ok();
+}
+
+constexpr Mode kModes[] = {Mode::kShadow,        Mode::kDense,       Mode::kInt8,   Mode::kShadowPaper,
+                           Mode::kFloatEstimate, Mode::kBlockSparse, Mode::kNpuFull};
+
+Status ParseMode(const std::string& value, Mode* mode) {
+  std::string names;
+  for (Mode candidate : kModes) {
+    if (value == ModeName(candidate)) {
+      *mode = candidate;
+      return Status::Ok();
+    }
+    names += names.empty() ? "" : ", ";
+    names += ModeName(candidate);
+  }
+  return Status::Error("option mode must be one of %s, got '%s'", names.c_str(), value.c_str());
 }
 
 Status ParseCacheType(const std::string& value, CacheType* type) {
@@ -60,17 +84,20 @@ Status ParseIsa(const std::string& value, ArchFlags* arch) {
   return Status::Ok();
 }
 
-constexpr char kLivingKeys[] = "mode, keep_ratio, min_k, sinks, latest";
-constexpr char kCreationKeys[] = "mode, keep_ratio, min_k, sinks, latest, cache_type, max_length";
+#define SHADOW_LIVING_KEYS "mode, keep_ratio, threshold, tail, min_k, sinks, latest"
+#define SHADOW_CREATION_KEYS SHADOW_LIVING_KEYS ", cache_type, max_length"
+constexpr char kLivingKeys[] = SHADOW_LIVING_KEYS;
+constexpr char kCreationKeys[] = SHADOW_CREATION_KEYS;
 constexpr char kDelegateKeys[] =
-    "num_threads, mode, keep_ratio, min_k, sinks, latest, cache_type, max_length, plan, signatures, isa, verbosity, "
-    "benchmark_rows";
+    "num_threads, " SHADOW_CREATION_KEYS ", plan, signatures, isa, verbosity, benchmark_rows";
 
 // *known says whether the key is one of these.
 Status SetLiving(const std::string& key, const std::string& value, CacheSettings* s, bool* known) {
   *known = true;
   if (key == "mode") return ParseMode(value, &s->mode);
   if (key == "keep_ratio") return ParseKeepRatio(value, &s->keep_ratio);
+  if (key == "threshold") return ParseThreshold(value, &s->threshold);
+  if (key == "tail") return ParseTail(value, &s->tail);
   if (key == "min_k") return ParseInteger(key, value, 1, kLongestCache, &s->min_k);
   if (key == "sinks") return ParseInteger(key, value, 0, kLongestCache, &s->sinks);
   if (key == "latest") return ParseInteger(key, value, 0, kLongestCache, &s->latest);
@@ -103,6 +130,26 @@ Status UnknownKey(const std::string& key, const char* allowed) {
 }
 
 }  // namespace
+
+const char* ModeName(Mode mode) {
+  switch (mode) {
+    case Mode::kShadow:
+      return "shadow";
+    case Mode::kDense:
+      return "dense";
+    case Mode::kInt8:
+      return "int8";
+    case Mode::kShadowPaper:
+      return "shadow_paper";
+    case Mode::kFloatEstimate:
+      return "float_estimate";
+    case Mode::kBlockSparse:
+      return "block_sparse";
+    case Mode::kNpuFull:
+      return "npu_full";
+  }
+  return "unknown";
+}
 
 Status ParseDelegateOptions(const char* const* keys, const char* const* values, size_t count,
                             DelegateOptions* options) {

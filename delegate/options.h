@@ -14,19 +14,27 @@ namespace shadow {
 inline constexpr int kMaxThreads = 64;
 inline constexpr int64_t kLongestCache = int64_t{1} << 24;
 
-enum class Mode : uint8_t { kShadow, kDense };
+// What a row reads, and how (docs/op_spec.md, modes).
+enum class Mode : uint8_t { kShadow, kDense, kInt8, kShadowPaper, kFloatEstimate, kBlockSparse, kNpuFull };
+const char* ModeName(Mode mode);
+
+inline constexpr double kAutoKeepRatio = 0.0;  // keep_ratio=auto: the plan's threshold; by rank, that of the paper
+inline constexpr double kPaperKeepRatio = 0.2;
 
 struct CacheSettings {
   Mode mode = Mode::kShadow;
-  double keep_ratio = 0.2;
+  double keep_ratio = kAutoKeepRatio;
+  double threshold = 0;  // mode shadow: above 0, goes before keep_ratio
+  bool tail = true;      // mode shadow
   int32_t min_k = 64;
-  int32_t sinks = 4;
-  int32_t latest = 16;
+  int32_t sinks = 1;
+  int32_t latest = 4;
   CacheType cache_type = CacheType::kFloat16;
   int64_t max_length = 32768;
 
-  // keep_ratio 1.0 keeps everything, so nothing has to be ranked.
-  bool dense() const { return mode == Mode::kDense || keep_ratio >= 1.0; }
+  // A mode that leaves positions out keeps them all at keep_ratio 1.0, so nothing has to be ranked.
+  bool dense() const { return mode == Mode::kDense || (selects() && threshold == 0 && keep_ratio >= 1.0); }
+  bool selects() const { return mode != Mode::kDense && mode != Mode::kInt8 && mode != Mode::kNpuFull; }
 };
 
 struct DelegateOptions {

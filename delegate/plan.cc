@@ -12,9 +12,10 @@
 namespace shadow {
 namespace {
 
-constexpr size_t kHeaderSize = 32;
+constexpr size_t kHeaderSize = 40;
 constexpr size_t kCrcSize = 4;
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+constexpr uint32_t kMaxTable = 256;     // keep ratios, and lengths
 constexpr int32_t kMaxCount = 1 << 10;  // of layers and of heads: far above any model, keeps products in 64 bits
 constexpr size_t kMaxFileSize = size_t{1} << 31;
 
@@ -74,8 +75,15 @@ Status Plan::Parse(const uint8_t* bytes, size_t size, const std::string& name, P
         "%s has an impossible shape: %d layers, %d query heads, %d KV heads, head dim %d; calibrate again",
         name.c_str(), p.num_layers_, p.num_heads_, p.num_kv_heads_, p.head_dim_);
   }
+  p.auto_threshold_ = ReadField<float>(bytes, 28);
+  const auto ratios = ReadField<uint32_t>(bytes, 32), lengths = ReadField<uint32_t>(bytes, 36);
+  if (ratios < 1 || ratios > kMaxTable || lengths < 1 || lengths > kMaxTable) {
+    return Status::Error("%s: a threshold table of %u keep ratios and %u lengths is none; calibrate again",
+                         name.c_str(), ratios, lengths);
+  }
+  const size_t table = ratios + lengths + size_t{ratios} * lengths;
   const size_t count = p.num_layers_ * p.LayerFloats();
-  const size_t wanted = kHeaderSize + count * sizeof(float) + kCrcSize;
+  const size_t wanted = kHeaderSize + (table + count) * sizeof(float) + kCrcSize;
   if (size != wanted) {
     return Status::Error("%s: expected %zu bytes, got %zu; the file is truncated, calibrate again", name.c_str(),
                          wanted, size);
@@ -83,10 +91,71 @@ Status Plan::Parse(const uint8_t* bytes, size_t size, const std::string& name, P
   if (Crc32(bytes, size - kCrcSize) != ReadField<uint32_t>(bytes, size - kCrcSize)) {
     return Status::Error("%s has a wrong checksum; the file is damaged, calibrate again", name.c_str());
   }
-  p.values_.resize(count);
-  std::memcpy(p.values_.data(), bytes + kHeaderSize, count * sizeof(float));
+  const uint8_t* next = bytes + kHeaderSize;
+  const auto take = [&next](std::vector<float>* values, size_t floats) {
+    values->resize(floats);
+    std::memcpy(values->data(), next, floats * sizeof(float));
+    next += floats * sizeof(float);
+  };
+  take(&p.thresholds_.keep_ratios, ratios);
+  take(&p.thresholds_.lengths, lengths);
+  take(&p.thresholds_.values, size_t{ratios} * lengths);
+  take(&p.values_, count);
   SHADOW_RETURN_IF_ERROR(p.CheckValues());
   *plan = std::move(p);
+  return Status::Ok();
+}
+
+Status Plan::CheckTable() const {
+  const char* name = name_.c_str();
+  const auto is_probability = [](float t) { return std::isnormal(t) && t > 0 && t < 1; };
+  if (!is_probability(auto_threshold_)) {
+    return Status::Error("%s: auto_threshold must be in (0, 1), got %g; calibrate again", name,
+                         double(auto_threshold_));
+  }
+  for (float threshold : thresholds_.values) {
+    if (!is_probability(threshold)) {
+      return Status::Error("%s: thresholds must be in (0, 1), got %g; calibrate again", name, double(threshold));
+    }
+  }
+  const auto ascends = [](const std::vector<float>& values, float low, float high) {
+    for (float value : values) {
+      if (!(value > low && value <= high)) return false;
+      low = value;
+    }
+    return true;
+  };
+  if (!ascends(thresholds_.keep_ratios, 0.0f, 1.0f) || !ascends(thresholds_.lengths, 0.0f, 1e9f)) {
+    return Status::Error("%s: keep ratios and lengths of the threshold table must ascend; calibrate again", name);
+  }
+  return Status::Ok();
+}
+
+Status Plan::CheckLayer(int layer) const {
+  const char* name = name_.c_str();
+  for (int head = 0; head < num_kv_heads_; ++head) {
+    // Below the smallest normal float, 1 / scale would be infinite.
+    if (!std::isnormal(scale(layer, head)) || scale(layer, head) < 0) {
+      return Status::Error("%s: scale of layer %d, KV head %d must be positive, got %g; calibrate again", name, layer,
+                           head, double(scale(layer, head)));
+    }
+  }
+  for (size_t i = 0; i < Wide(); ++i) {
+    if (k_variance(layer, 0)[i] < 0) {
+      return Status::Error("%s: k_variance of layer %d is negative; calibrate again", name, layer);
+    }
+  }
+  for (int head = 0; head < num_heads_; ++head) {
+    if (!std::isnormal(threshold_factors(layer)[head]) || threshold_factors(layer)[head] < 0 ||
+        paper_budgets(layer)[head] < 0) {
+      return Status::Error("%s: budgets of layer %d, head %d must be positive, got %g and %g; calibrate again", name,
+                           layer, head, double(threshold_factors(layer)[head]), double(paper_budgets(layer)[head]));
+    }
+  }
+  const float* ranges = paper_budgets(layer) + num_heads_;
+  for (size_t i = 0; i < kNumRanges; ++i) {
+    if (ranges[i] < 0) return Status::Error("%s: a range of layer %d is negative; calibrate again", name, layer);
+  }
   return Status::Ok();
 }
 
@@ -99,21 +168,8 @@ Status Plan::CheckValues() const {
   for (float value : values_) {
     if (!std::isfinite(value)) return Status::Error("%s holds NaN or infinity; calibrate again on other text", name);
   }
-  const int wide = num_kv_heads_ * head_dim_;
-  for (int layer = 0; layer < num_layers_; ++layer) {
-    for (int head = 0; head < num_kv_heads_; ++head) {
-      // Below the smallest normal float, 1 / scale would be infinite.
-      if (!std::isnormal(scale(layer, head)) || scale(layer, head) < 0) {
-        return Status::Error("%s: scale of layer %d, KV head %d must be positive, got %g; calibrate again", name, layer,
-                             head, double(scale(layer, head)));
-      }
-    }
-    for (int i = 0; i < wide; ++i) {
-      if (k_variance(layer, 0)[i] < 0) {
-        return Status::Error("%s: k_variance of layer %d is negative; calibrate again", name, layer);
-      }
-    }
-  }
+  SHADOW_RETURN_IF_ERROR(CheckTable());
+  for (int layer = 0; layer < num_layers_; ++layer) SHADOW_RETURN_IF_ERROR(CheckLayer(layer));
   return Status::Ok();
 }
 

@@ -78,6 +78,7 @@ Status ReadStats(const KvCache& cache, ShadowStats* out) {
   out->seconds_estimate = s.seconds_estimate;
   out->seconds_select = s.seconds_select;
   out->seconds_attend = s.seconds_attend;
+  out->rows_without_tail = s.rows_without_tail;
   return Status::Ok();
 }
 
@@ -164,6 +165,14 @@ SHADOW_EXPORT int32_t shadow_cache_configure(void* delegate, int32_t cache, cons
     SHADOW_RETURN_IF_ERROR(shadow::ParseCacheSettings(options, shadow::CacheStage::kLiving, &settings));
     lease->Configure(settings);
     return Status::Ok();
+  });
+}
+
+SHADOW_EXPORT int32_t shadow_cache_set_factors(void* delegate, int32_t cache, const float* factors, int64_t count) {
+  return shadow::WithEngine(delegate, [&](Engine* engine) {
+    CacheLease lease;
+    SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
+    return engine->SetThresholdFactors(factors, count, &*lease);
   });
 }
 

@@ -12,13 +12,21 @@ struct Scratch {
   AlignedBuffer<float> q;           // padded query rows of a tile
   AlignedBuffer<int8_t> q_i8;       // the same rows, quantised
   AlignedBuffer<int32_t> q_sum;     // their sums
-  AlignedBuffer<int32_t> scores;    // [rows][stride]
+  AlignedBuffer<float> step;        // their scales: logit per unit of the score
+  AlignedBuffer<int32_t> scores;    // [rows][stride], then their weights in the same memory
   AlignedBuffer<int32_t> select;    // of the select kernels
   AlignedBuffer<int32_t> selected;  // [rows][stride]
+  AlignedBuffer<float> weights;     // [rows][stride], of the selected
+  AlignedBuffer<float> rest;        // [rows][pages]: weight of what is not selected, per position
+  AlignedBuffer<float> page_sums;   // [pages][PaddedFloats(d)]
+  AlignedBuffer<float> prefix;      // [times][PaddedFloats(d)]: sums of a row's own page up to its position
+  AlignedBuffer<float> start;       // [rows][PaddedFloats(d)]
+  AlignedBuffer<float> factor;      // [rows]
   AlignedBuffer<float> attend;      // of the attend kernels
-  AlignedBuffer<int32_t> causal;    // [rows]: causal lengths, or k
-  AlignedBuffer<float*> out;        // [rows]
-  AlignedBuffer<int8_t> key;        // one INT8 key
+  AlignedBuffer<int32_t> counts;    // [rows]: causal lengths, or k
+  AlignedBuffer<int32_t> page_counts;
+  AlignedBuffer<float*> out;  // [rows]
+  AlignedBuffer<int8_t> key;  // one INT8 key
 };
 
 }  // namespace shadow

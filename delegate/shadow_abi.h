@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define SHADOW_ABI_VERSION 1
+#define SHADOW_ABI_VERSION 2
 
 typedef struct ShadowStats {
   uint32_t struct_size;     // sizeof(ShadowStats), set by the caller
@@ -25,6 +25,7 @@ typedef struct ShadowStats {
   double seconds_estimate;
   double seconds_select;
   double seconds_attend;
+  int64_t rows_without_tail;  // rows whose scores were too coarse or saturated for the tail
 } ShadowStats;
 
 int32_t shadow_abi_version(void);
@@ -39,8 +40,11 @@ const char* shadow_last_error(void);
 // options: "key=value;key=value" with the keys marked *cache* in docs/op_spec.md, or "". Returns a handle >= 1, or -1.
 int32_t shadow_cache_create(void* delegate, const char* options);
 int32_t shadow_cache_destroy(void* delegate, int32_t cache);
-// Changes mode, keep_ratio, min_k, sinks, latest of a living cache.
+// Changes mode, keep_ratio, threshold, tail, min_k, sinks, latest of a living cache.
 int32_t shadow_cache_configure(void* delegate, int32_t cache, const char* options);
+// Factors of the heads' thresholds [num_layers * num_heads] instead of the plan's, at least 0 (0: a head reads all;
+// above 1e30: it reads nothing); count 0: the plan's again.
+int32_t shadow_cache_set_factors(void* delegate, int32_t cache, const float* factors, int64_t count);
 // Committed length, or -1.
 int64_t shadow_cache_length(void* delegate, int32_t cache);
 // Drops every row from `length` on, and whatever was not committed.

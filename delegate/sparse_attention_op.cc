@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "append_rows.h"
-#include "attention_tile.h"
+#include "attention_job.h"
 
 namespace shadow {
 namespace {
@@ -80,11 +80,22 @@ Status SparseAttentionOp::Attend(const OpInputs& in, const int8_t* scores, Engin
   const int64_t width = int64_t{options_.num_heads} * options_.head_dim;
   float* out = nullptr;
   SHADOW_RETURN_IF_ERROR(io_.Write(0, "o", in.time * width, &out));
-  const AttentionJob job{options_, engine->kernels(),
-                         *cache,   cache->settings(),
-                         in.chunk, in.time,
-                         in.q,     out,
-                         scores,   scores == nullptr ? 0 : io_.InputDim(kScores, 2)};
+  Thresholds thresholds;
+  const CacheSettings& settings = cache->settings();
+  if (engine->plan() != nullptr) SHADOW_RETURN_IF_ERROR(Thresholds::Create(settings, *engine->plan(), &thresholds));
+  const AttentionJob job{options_,
+                         engine->kernels(),
+                         *cache,
+                         engine->plan(),
+                         &thresholds,
+                         engine->ThresholdFactors(*cache, in.chunk.layer),
+                         settings,
+                         in.chunk,
+                         in.time,
+                         in.q,
+                         out,
+                         scores,
+                         scores == nullptr ? 0 : io_.InputDim(kScores, 2)};
   Statistics more;
   SHADOW_RETURN_IF_ERROR(RunAttention(job, &engine->pool(), &more));
   std::fill(out + in.chunk.n_valid * width, out + in.time * width, 0.0f);

@@ -85,7 +85,8 @@ class FileInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """manifest.json. `source`, `licence`: where the weights come from; `calibration`: what the plan was fitted on."""
+    """manifest.json. `source`, `licence`: where the weights come from; `calibration`: what the plan was fitted on;
+    keep_ratio: the default of sessions, None for auto."""
 
     created_by: str
     name: str
@@ -94,7 +95,7 @@ class Manifest:
     weights: str
     model: ModelSpec
     max_length: int
-    keep_ratio: float
+    keep_ratio: float | None
     prefill_chunks: tuple[int, ...]
     score_rows: int
     seq_lens: tuple[int, ...]
@@ -195,7 +196,8 @@ def _need(ok: bool, message: str) -> None:
 
 def _check_sizes(manifest: Manifest) -> None:
     _need(manifest.weights in ("int8", "float32"), f"weights must be int8 or float32, got {manifest.weights!r}")
-    _need(0 < manifest.keep_ratio <= 1, f"keep_ratio must be in (0, 1], got {manifest.keep_ratio}")
+    ratio_fits = manifest.keep_ratio is None or 0 < manifest.keep_ratio <= 1
+    _need(ratio_fits, f"keep_ratio must be null (auto) or in (0, 1], got {manifest.keep_ratio}")
     _need(1 <= manifest.max_length <= MAX_LENGTH, f"max_length must be in 1..{MAX_LENGTH}, got {manifest.max_length}")
     _need(manifest.score_rows >= 1, f"score_rows must be positive, got {manifest.score_rows}")
     for label, sizes in (("prefill_chunks", manifest.prefill_chunks), ("seq_lens", manifest.seq_lens)):

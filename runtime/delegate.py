@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 LIBRARY = "libshadow_delegate.so"
 ENVIRONMENT = "SHADOWATTN_DELEGATE"
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 
 def library_path() -> Path:
@@ -45,6 +47,7 @@ class _Stats(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("rows", "causal_rows", "value_rows_read", "k_saturated")),
         *((name, ctypes.c_int64) for name in ("cache_bytes", "length")),
         *((f"seconds_{name}", ctypes.c_double) for name in ("append", "estimate", "select", "attend")),
+        ("rows_without_tail", ctypes.c_int64),
     ]
 
 
@@ -56,6 +59,7 @@ class CacheStats:
     causal_rows: int
     value_rows_read: int
     k_saturated: int
+    rows_without_tail: int
     cache_bytes: int
     length: int
     seconds: dict[str, float]
@@ -66,6 +70,10 @@ _DELEGATE_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {  # name -> (result, ar
     "shadow_cache_create": (ctypes.c_int32, [ctypes.c_char_p]),
     "shadow_cache_destroy": (ctypes.c_int32, [ctypes.c_int32]),
     "shadow_cache_configure": (ctypes.c_int32, [ctypes.c_int32, ctypes.c_char_p]),
+    "shadow_cache_set_factors": (
+        ctypes.c_int32,
+        [ctypes.c_int32, ctypes.POINTER(ctypes.c_float), ctypes.c_int64],
+    ),
     "shadow_cache_length": (ctypes.c_int64, [ctypes.c_int32]),
     "shadow_cache_rewind": (ctypes.c_int32, [ctypes.c_int32, ctypes.c_int64]),
     "shadow_set_signatures": (ctypes.c_int32, [ctypes.c_char_p]),
@@ -152,6 +160,13 @@ class ShadowDelegate:
 
     def configure_cache(self, cache: int, options: str) -> None:
         self._library.call("shadow_cache_configure", self.pointer, cache, options.encode())
+
+    def set_factors(self, cache: int, factors: np.ndarray | None) -> None:
+        """Factors [L,H] of the heads' thresholds instead of the plan's (0: a head reads all, inf: nothing); None: the
+        plan's again. Raises ValueError."""
+        values = np.ascontiguousarray([] if factors is None else factors, np.float32)
+        pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        self._library.call("shadow_cache_set_factors", self.pointer, cache, pointer, values.size)
 
     def cache_length(self, cache: int) -> int:
         """Committed rows."""

@@ -60,7 +60,7 @@ class Engine:
             "plan": key.bundle / plan_file.FILE_NAME,
             "isa": key.isa,
             "max_length": manifest.max_length,
-            "keep_ratio": manifest.keep_ratio,
+            "keep_ratio": "auto" if manifest.keep_ratio is None else manifest.keep_ratio,
             "verbosity": verbosity,
         }
         self._plugin = litert.load_delegate(key.library, options)

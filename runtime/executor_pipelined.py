@@ -72,7 +72,7 @@ class PipelinedExecutor:
         _set_numbers(bucket.append, numbers)
         with self._timed("append"):
             bucket.append.invoke()
-        if step.settings.ranks(step.end):
+        if step.settings.reads_scores(step.end):
             for name in ("q_i8", "k_i8"):
                 self._copy(bucket.estimate.inputs[name], bucket.append.outputs[name])
             with self._timed("estimate"):

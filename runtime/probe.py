@@ -58,7 +58,7 @@ def _run(library: Path, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarr
 def _plan() -> Plan:
     zeros = np.zeros((1, KV_HEADS, HEAD_DIM), np.float32)
     scale = np.full((1, KV_HEADS), _KEY_STEP, np.float32)
-    return Plan(num_heads=HEADS, centre=zeros, scale=scale, k_variance=zeros + 1, estimate_multiplier=1.0)
+    return Plan.uniform(num_heads=HEADS, centre=zeros, scale=scale, k_variance=zeros + 1, estimate_multiplier=1.0)
 
 
 def _oracle(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:

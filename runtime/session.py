@@ -17,7 +17,7 @@ from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResul
 from shadowattn.runtime.executor_pipelined import PipelinedExecutor
 from shadowattn.runtime.sampler import Sampler
 from shadowattn.runtime.scoring import ScoreSlice, score_slices
-from shadowattn.runtime.settings import CacheSettings, settings_for
+from shadowattn.runtime.settings import LIVING, CacheSettings, settings_for
 from shadowattn.runtime.stats import SessionStats, session_stats
 from shadowattn.runtime.threads import MOST_THREADS, default_num_threads
 
@@ -55,29 +55,32 @@ class Session:
         *,
         num_threads: int | None = None,
         mode: str | None = None,
-        keep_ratio: float | None = None,
+        keep_ratio: float | str | None = None,
         executor: str = "fused",
         cache_type: str | None = None,
         min_k: int | None = None,
         sinks: int | None = None,
         latest: int | None = None,
+        threshold: float | None = None,
+        tail: bool | None = None,
         isa: str | None = None,
         max_length: int | None = None,
         verbosity: int = 0,
     ) -> "Session":
         """Opens a bundle folder. None means the default: of the bundle, of docs/op_spec.md, or of this machine.
 
-        num_threads: 1 to 64. mode: shadow or dense. keep_ratio: (0, 1]. executor: fused or pipelined. cache_type: f16
-        or f32. max_length: positions the session may hold, at most the bundle's. Raises ValueError that names what is
-        wrong with an argument, the bundle or the delegate library.
+        num_threads: 1 to 64. mode: one of settings.MODES. keep_ratio: a share in (0, 1], or "auto". threshold and tail:
+        of mode shadow (docs/op_spec.md). executor: fused or pipelined. cache_type: f16 or f32. max_length: positions
+        the session may hold, at most the bundle's. Raises ValueError that names what is wrong with an argument, the
+        bundle or the delegate library.
         """
         threads = default_num_threads() if num_threads is None else num_threads
         _check_open(threads, executor, isa or "auto")
         engine = engines.acquire(Path(bundle), threads, isa or "auto", verbosity)
         try:
             choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
-            floors = {"min_k": min_k, "sinks": sinks, "latest": latest}
-            settings = settings_for(engine.manifest, max_length, **choices, **floors)
+            rule = {"min_k": min_k, "sinks": sinks, "latest": latest, "threshold": threshold, "tail": tail}
+            settings = settings_for(engine.manifest, max_length, **choices, **rule)
             return cls(engine, EXECUTORS[executor](engine), settings)
         except BaseException:
             engines.release(engine)
@@ -219,21 +222,16 @@ class Session:
         """Forgets everything; settings and statistics stay."""
         self.rewind(0)
 
-    def configure(
-        self,
-        *,
-        mode: str | None = None,
-        keep_ratio: float | None = None,
-        min_k: int | None = None,
-        sinks: int | None = None,
-        latest: int | None = None,
-    ) -> None:
+    def configure(self, **changes: Any) -> None:
         """Changes how the next tokens attend; what is in the cache stays. Raises ValueError.
 
+        changes: mode, keep_ratio, threshold, tail, min_k, sinks, latest as in open(); None leaves one as it is.
         prefill and decode go on from there, and so mix rows of both settings; generate() does not, it starts anew.
         """
         self._check_open()
-        changed = self._settings.changed(mode=mode, keep_ratio=keep_ratio, min_k=min_k, sinks=sinks, latest=latest)
+        if unknown := sorted(set(changes) - set(LIVING)):
+            raise ValueError(f"configure: cannot change {', '.join(unknown)}; allowed are {', '.join(LIVING)}")
+        changed = self._settings.changed(**changes)
         with self._engine.lock:
             self._engine.shadow.configure_cache(self._cache, changed.living_text())
         self._settings = changed

@@ -7,30 +7,43 @@ from typing import Any
 from shadowattn.models.bundle import Manifest
 from shadowattn.models.reference import SelectRule
 
-MODES = ("shadow", "dense")
+MODES = ("shadow", "dense", "int8", "shadow_paper", "float_estimate", "block_sparse", "npu_full")
 CACHE_TYPES = ("f16", "f32")
+AUTO = "auto"
+LIVING = ("mode", "keep_ratio", "threshold", "tail", "min_k", "sinks", "latest")  # may change once rows are stored
 _RULE = SelectRule()
 
 
 @dataclasses.dataclass(frozen=True)
 class CacheSettings:
-    """The *cache* options of docs/op_spec.md. Raises ValueError for a value that no cache can have."""
+    """The *cache* options of docs/op_spec.md. Raises ValueError for a value that no cache can have.
+
+    keep_ratio: a share in (0, 1], or "auto". threshold: of mode shadow, a probability that goes before keep_ratio; 0 for
+    none.
+    """
 
     mode: str
-    keep_ratio: float
+    keep_ratio: float | str
     max_length: int
     min_k: int = _RULE.min_k
     sinks: int = _RULE.sinks
     latest: int = _RULE.latest
+    threshold: float = 0.0
+    tail: bool = True
     cache_type: str = "f16"
 
     def __post_init__(self) -> None:
         _one_of("mode", self.mode, MODES)
         _one_of("cache_type", self.cache_type, CACHE_TYPES)
-        if _is(numbers.Real, self.keep_ratio):  # of NumPy too
-            object.__setattr__(self, "keep_ratio", float(self.keep_ratio))
-        if not (isinstance(self.keep_ratio, float) and 0 < self.keep_ratio <= 1):
-            raise ValueError(f"keep_ratio must be in (0, 1], got {self.keep_ratio!r}; 1.0 is dense attention")
+        for name in ("keep_ratio", "threshold"):
+            if _is(numbers.Real, getattr(self, name)):  # of NumPy too
+                object.__setattr__(self, name, float(getattr(self, name)))
+        if self.keep_ratio != AUTO and not (isinstance(self.keep_ratio, float) and 0 < self.keep_ratio <= 1):
+            raise ValueError(f"keep_ratio must be auto or in (0, 1], got {self.keep_ratio!r}; 1.0 is dense attention")
+        if not (isinstance(self.threshold, float) and 0 <= self.threshold < 1):
+            raise ValueError(f"threshold must be a probability in [0, 1), got {self.threshold!r}; 0 is none")
+        if not isinstance(self.tail, bool):
+            raise ValueError(f"tail must be True or False, got {self.tail!r}")
         for name, least in (("max_length", 1), ("min_k", 1), ("sinks", 0), ("latest", 0)):
             value = getattr(self, name)
             if not _is(numbers.Integral, value) or not least <= value < 2**31:
@@ -44,17 +57,15 @@ class CacheSettings:
     def living_text(self) -> str:
         """For shadow_cache_configure: what may change once rows are stored."""
         return (
-            f"mode={self.mode};keep_ratio={self.keep_ratio!r};min_k={self.min_k};"
-            f"sinks={self.sinks};latest={self.latest}"
+            f"mode={self.mode};keep_ratio={self.keep_ratio};threshold={self.threshold!r};"
+            f"tail={'on' if self.tail else 'off'};min_k={self.min_k};sinks={self.sinks};latest={self.latest}"
         )
 
-    def ranks(self, length: int) -> bool:
-        """Whether a row that sees `length` positions leaves any out, so that scores are needed."""
-        return self.mode != "dense" and self.k(length) < length
-
-    def k(self, length: int) -> int:
-        """How many of `length` causal positions a row keeps."""
-        return SelectRule(self.keep_ratio, self.min_k, self.sinks, self.latest).k(length)
+    def reads_scores(self, length: int) -> bool:
+        """Whether a row that sees `length` positions leaves any out by the estimate graph's scores."""
+        if self.mode not in ("shadow", "shadow_paper") or length <= self.min_k:
+            return False
+        return self.threshold > 0 or self.keep_ratio == AUTO or float(self.keep_ratio) < 1
 
     def changed(self, **changes: Any) -> "CacheSettings":
         """A copy with the changes that are not None."""
@@ -69,7 +80,8 @@ def settings_for(manifest: Manifest, max_length: int | None, **changes: Any) -> 
             "convert the model with a larger --max_length"
         )
     length = manifest.max_length if max_length is None else max_length
-    return CacheSettings("shadow", manifest.keep_ratio, length).changed(**changes)
+    keep_ratio = AUTO if manifest.keep_ratio is None else manifest.keep_ratio
+    return CacheSettings("shadow", keep_ratio, length).changed(**changes)
 
 
 def _is(kind: type, value: object) -> bool:

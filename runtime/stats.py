@@ -12,8 +12,9 @@ class SessionStats:
 
     rows: (query row, head) pairs attended; causal_rows: positions they could see, summed; value_rows_read: positions
     they read, summed; mean_keep_ratio: the quotient (1.0 before the first row); k_saturated: INT8 elements of K that
-    were clamped; cache_bytes: held now; copied_bytes: copied between split graphs. seconds: wall time; `total` holds
-    all stages, which are append, estimate, select, attend and, in the pipelined executor, linear and copy.
+    were clamped; rows_without_tail: rows whose scores were too coarse or saturated for the tail; cache_bytes: held now;
+    copied_bytes: copied between split graphs. seconds: wall time; `total` holds all stages, which are append, estimate,
+    select, attend and, in the pipelined executor, linear and copy.
     """
 
     rows: int
@@ -21,6 +22,7 @@ class SessionStats:
     value_rows_read: int
     mean_keep_ratio: float
     k_saturated: int
+    rows_without_tail: int
     cache_bytes: int
     copied_bytes: int
     seconds: dict[str, float]
@@ -36,6 +38,7 @@ def session_stats(cache: CacheStats, seconds: Mapping[str, float], copied_bytes:
         value_rows_read=cache.value_rows_read,
         mean_keep_ratio=cache.value_rows_read / cache.causal_rows if cache.causal_rows else 1.0,
         k_saturated=cache.k_saturated,
+        rows_without_tail=cache.rows_without_tail,
         cache_bytes=cache.cache_bytes,
         copied_bytes=copied_bytes,
         seconds=stages,

@@ -22,11 +22,12 @@ static constexpr int PaddedFloats(int head_dim) { return (head_dim + 15) / 16 * 
 static constexpr int PaddedBytes(int head_dim) { return (head_dim + 3) / 4 * 4; }
 static constexpr size_t ElementBytes(CacheType t) { return t == CacheType::kFloat32 ? 4 : 2; }
 
-// 64 positions of one KV head. All three are 64-byte aligned; rows not yet written hold zeros (k_u8: 128).
+// 64 positions of one KV head. All are 64-byte aligned; rows not yet written hold zeros (k_u8: 128).
 struct KvPage {
   void* k;        // [64][PaddedFloats(d)] float32 or IEEE binary16
   void* v;        // likewise
   uint8_t* k_u8;  // [PaddedBytes(d) / 4][64][4]: INT8 key + 128, four channels of one position together
+  float* v_sum;   // [PaddedFloats(d)]: sum of the values, once all 64 are there
 };
 
 // A growing list of pages, read-only for kernels. Position p is row p % 64 of pages[p / 64].

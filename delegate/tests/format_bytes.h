@@ -51,19 +51,31 @@ struct PlanShape {
   int32_t head_dim;
 };
 
-// A plan whose centre is `centre` and scale `scale` everywhere.
+// A plan whose centre is `centre` and scale `scale` everywhere; its threshold keeps about a share: 1 / (4 share
+// length).
 inline Bytes PackPlan(const PlanShape& shape, float centre, float scale, float multiplier = 1.0f / 256) {
   Bytes bytes;
   PutText(&bytes, "SHPL");
-  Put(&bytes, uint32_t{1});
+  Put(&bytes, uint32_t{2});
   for (int32_t field : {shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.head_dim}) Put(&bytes, field);
   Put(&bytes, multiplier);
-  Put(&bytes, uint32_t{0});
+  Put(&bytes, 1.0f / 64);  // auto_threshold
+  const float ratios[] = {0.01f, 0.1f, 1.0f}, lengths[] = {64.0f, 256.0f};
+  Put(&bytes, uint32_t{3});
+  Put(&bytes, uint32_t{2});
+  for (float ratio : ratios) Put(&bytes, ratio);
+  for (float length : lengths) Put(&bytes, length);
+  for (float ratio : ratios) {
+    for (float length : lengths) Put(&bytes, 1.0f / (1.0f + 4 * ratio * length));
+  }
   const int wide = shape.num_kv_heads * shape.head_dim;
   for (int layer = 0; layer < shape.num_layers; ++layer) {
     for (int i = 0; i < wide; ++i) Put(&bytes, centre);
     for (int i = 0; i < shape.num_kv_heads; ++i) Put(&bytes, scale);
     for (int i = 0; i < wide; ++i) Put(&bytes, 1000.0f);
+    for (int i = 0; i < shape.num_heads; ++i) Put(&bytes, i % 2 == 0 ? 1.0f : 0.5f);    // threshold factors
+    for (int i = 0; i < shape.num_heads; ++i) Put(&bytes, i % 2 == 0 ? 0.75f : 1.25f);  // paper budgets
+    for (float range : {4.0f, 4.0f, 4.0f, 64.0f, 4.0f}) Put(&bytes, range);
   }
   Put(&bytes, uint32_t{0});
   Seal(&bytes);

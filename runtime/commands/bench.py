@@ -210,7 +210,7 @@ def _report(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, f
         "model": manifest.name,
         "weights": manifest.weights,
         "mode": flag_values.mode or "shadow",
-        "keep_ratio": flag_values.keep_ratio or manifest.keep_ratio,
+        "keep_ratio": flag_values.keep_ratio or manifest.keep_ratio or "auto",
         "executor": flag_values.executor,
         "cache_type": flag_values.cache_type,
         "isa": facts["isa"],
@@ -226,7 +226,7 @@ def _text(report: dict[str, Any]) -> str:
     head = (
         f"{report['model']} ({report['weights']}), {report['executor']} executor, ISA {report['isa']}, "
         f"{report['num_threads']} threads, cache {report['cache_type']}\n"
-        f"dense against {report['mode']} at keep_ratio {report['keep_ratio']:g}; medians of {report['runs']} runs "
+        f"dense against {report['mode']} at keep_ratio {report['keep_ratio']}; medians of {report['runs']} runs "
         f"in turn; text: {report['text']}"
     )
     times, answers = [], []

@@ -128,7 +128,7 @@ def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
         "layers": f"{model.num_layers}, hidden size {model.hidden_size:,}, vocabulary {model.vocab_size:,}",
         "heads": f"{model.num_heads} query, {model.num_kv_heads} KV, head_dim {model.head_dim}",
         "max_length": f"{manifest.max_length:,} positions",
-        "keep_ratio": f"{manifest.keep_ratio:g} by default",
+        "keep_ratio": f"{'auto' if manifest.keep_ratio is None else format(manifest.keep_ratio, 'g')} by default",
         "prefill chunks": ", ".join(map(str, manifest.prefill_chunks)),
         "buckets": ", ".join(f"{length:,}" for length in manifest.seq_lens) + " positions (split form)",
         "tokenizer": tokenizer.file or "none: takes token ids only",

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shadowattn.runtime.settings import AUTO, MODES
+
 if TYPE_CHECKING:  # at run time only where a session is really opened: --help and doctor need none
     from shadowattn.runtime.session import Session
 
@@ -15,13 +17,14 @@ _NAMES = (*_RUN_NAMES, "mode", "keep_ratio")
 def define_session_flags(flag_values: flags.FlagValues) -> None:
     """num_threads, mode, keep_ratio, executor, cache_type, isa, max_length."""
     flags.DEFINE_enum(
-        "mode", None, ["shadow", "dense"], "sparse attention (the default) or exact", flag_values=flag_values
-    )
-    flags.DEFINE_float(
-        "keep_ratio", None, "share of the positions that attention reads, in (0, 1]; default: the bundle's",
+        "mode", None, list(MODES), "shadow (sparse, the default), dense, or a system to compare with: docs/op_spec.md",
         flag_values=flag_values,
     )  # fmt: skip
-    require_share("keep_ratio", flag_values)
+    flags.DEFINE_string(
+        "keep_ratio", None, "share of the positions that attention reads, in (0, 1], or auto; default: the bundle's",
+        flag_values=flag_values,
+    )  # fmt: skip
+    flags.register_validator("keep_ratio", _is_keep_ratio, "wanted auto or a number in (0, 1]", flag_values)
     define_run_flags(flag_values)
 
 
@@ -51,9 +54,18 @@ def require_share(name: str, flag_values: flags.FlagValues) -> None:
     flags.register_validator(name, is_share, "wanted a number in (0, 1]", flag_values)
 
 
+def _is_keep_ratio(word: str | None) -> bool:
+    try:
+        return word is None or word == AUTO or 0 < float(word) <= 1
+    except ValueError:
+        return False
+
+
 def session_options(flag_values: flags.FlagValues) -> dict[str, Any]:
     """The keyword arguments of Session.open that the flags stand for."""
-    return {name: flag_values[name].value for name in _NAMES}
+    options = {name: flag_values[name].value for name in _NAMES}
+    word = options["keep_ratio"]
+    return options | {"keep_ratio": word if word is None or word == AUTO else float(word)}
 
 
 def run_options(flag_values: flags.FlagValues) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def plan_for(keys: np.ndarray, num_heads: int) -> Plan:
     scale = (0.9 * spread / 127).astype(np.float32)
     quantised, _ = reference.quantize_keys(finite, centre, scale)
     variance = quantised.astype(np.float32).var(axis=0)
-    return Plan(num_heads, centre[None], scale[None], variance[None], 1 / 256)
+    return Plan.uniform(num_heads, centre[None], scale[None], variance[None], 1 / 256)
 
 
 class OneOp:

@@ -109,7 +109,7 @@ def test_a_plan_is_needed_below_keep_ratio_one() -> None:
 
 def test_a_plan_of_another_model(plan_file: Path) -> None:
     other = np.zeros((3, 2, 16), np.float32)
-    plan = Plan(4, other, np.ones((3, 2), np.float32), other, 0.01)
+    plan = Plan.uniform(4, other, np.ones((3, 2), np.float32), other, 0.01)
     plan_file.write_bytes(plan.to_bytes())
     with pytest.raises(RuntimeError, match="plan"):
         OneOp(SIZES, plan=plan_file, min_k=1).run(a_chunk(), 0)

@@ -126,4 +126,4 @@ def calibrate(decoder: TinyDecoder, seed: int, length: int = 96) -> Plan:
         o = reference.sparse_attention(q, k, v, None, SelectRule(1.0), spec.softmax_scale)
         x = decoder.finish_layer(x, o, layer)
     multiplier = float(np.float32(np.mean(multipliers)))
-    return Plan(spec.num_heads, np.stack(centres), np.stack(scales), np.stack(variances), multiplier)
+    return Plan.uniform(spec.num_heads, np.stack(centres), np.stack(scales), np.stack(variances), multiplier)

@@ -6,9 +6,34 @@
 
 namespace shadow {
 
-AttendSparseFn GetAttendSparseKernel(ArchFlags arch, CacheType type) {
+WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type) {
+#define SHADOW_KERNEL(needed, name)  \
+  if ((arch & (needed)) == (needed)) \
+    return type == CacheType::kFloat32 ? WeighSelectedF32##name : WeighSelectedF16##name;
+#include "kernels/attend/kernels.inc"
+#undef SHADOW_KERNEL
+  return nullptr;
+}
+
+AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type) {
 #define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? AttendSparseF32##name : AttendSparseF16##name;
+  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? AddValuesF32##name : AddValuesF16##name;
+#include "kernels/attend/kernels.inc"
+#undef SHADOW_KERNEL
+  return nullptr;
+}
+
+SumValuesFn GetSumValuesKernel(ArchFlags arch, CacheType type) {
+#define SHADOW_KERNEL(needed, name) \
+  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? SumValuesF32##name : SumValuesF16##name;
+#include "kernels/attend/kernels.inc"
+#undef SHADOW_KERNEL
+  return nullptr;
+}
+
+ScorePageFn GetScorePageKernel(ArchFlags arch, CacheType type) {
+#define SHADOW_KERNEL(needed, name) \
+  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? ScorePageF32##name : ScorePageF16##name;
 #include "kernels/attend/kernels.inc"
 #undef SHADOW_KERNEL
   return nullptr;
@@ -30,9 +55,7 @@ StoreRowFn GetStoreRowKernel(ArchFlags arch, CacheType type) {
   return nullptr;
 }
 
-int64_t AttendSparseScratchFloats(int rows, int largest_k, int pages, int head_dim) {
-  return DivideSparseScratch(nullptr, rows, largest_k, (pages + kBlockPages - 1) / kBlockPages, head_dim).floats;
-}
+int64_t SparseScratchFloats(int rows, int head_dim) { return DivideSparseScratch(nullptr, rows, head_dim).floats; }
 
 int64_t AttendDenseScratchFloats(int rows, int head_dim) { return DivideScratch(nullptr, rows, head_dim).floats; }
 

@@ -9,23 +9,69 @@
 
 namespace shadow {
 
-// A tile of query rows, each over its own selected positions, page by page, so that a page is fetched and converted
-// once for all rows. A row's result does not depend on the other rows of the tile. q [rows][PaddedFloats(d)], zero
-// beyond d, 64-byte aligned, not yet scaled. Row r has k[r] >= 1 ascending positions from selected + r *
-// selected_stride on. out[r]: d floats, any alignment. scratch: AttendSparseScratchFloats(rows, largest k, pages of the
-// cache, d) floats, 64-byte aligned.
-struct SparseTile {
-  const float* q;
-  const int32_t* selected;
-  int64_t selected_stride;
+// The positions that each row of a tile selected: row r has k[r] >= 0 ascending ones from positions + r * stride on. Up
+// to 16 more may be read.
+struct Selection {
+  const int32_t* positions;
+  int64_t stride;
   const int32_t* k;
-  float* const* out;
   int rows;
-  float scale;
 };
-using AttendSparseFn = void (*)(const SparseTile& tile, const KvView& kv, float* scratch);
-AttendSparseFn GetAttendSparseKernel(ArchFlags arch, CacheType type);
-int64_t AttendSparseScratchFloats(int rows, int largest_k, int pages, int head_dim);
+
+// Exact weights of the selected positions: weights[r * weights_stride + i] = exp(scale * q . k - the row's largest),
+// sums[r] their sum; k[r] >= 1. q [rows][PaddedFloats(d)], zero beyond d, 64-byte aligned. weights_stride is a multiple
+// of 16, at least the largest k rounded up to one plus 16: that much may be written.
+// scratch: SparseScratchFloats(rows, d) floats, 64-byte aligned.
+struct ExactTile {
+  const float* q;
+  Selection selected;
+  float scale;
+  float* weights;
+  int64_t weights_stride;
+  float* sums;
+};
+using WeighSelectedFn = void (*)(const ExactTile& tile, const KvView& kv, float* scratch);
+WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type);
+
+// out[r] = factor[r] * (start[r] + sum_i weights[r][i] * v[selected i] + sum_b rest[r][b] * page_sums[b]): the values
+// of the selected positions and, where rest is not null, what the first `pages` pages hold beside them. start
+// [rows][PaddedFloats(d)] is overwritten. rest [rows][rest_stride]; page_sums [pages][PaddedFloats(d)]. out[r]: d
+// floats, any alignment. scratch as above.
+struct ValueTile {
+  Selection selected;
+  const float* weights;
+  int64_t weights_stride;
+  const float* rest;
+  int64_t rest_stride;
+  const float* page_sums;
+  int pages;
+  float* start;
+  const float* factor;
+  float* const* out;
+};
+using AddValuesFn = void (*)(const ValueTile& tile, const KvView& kv, float* scratch);
+AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type);
+
+// Both pass over the cache block by block, so that a page is fetched and converted once for all rows. A row's result
+// does not depend on the other rows of the tile.
+int64_t SparseScratchFloats(int rows, int head_dim);
+
+// sum [PaddedFloats(d)] += rows begin .. end - 1 of a page's values, in their order.
+using SumValuesFn = void (*)(const void* v, int begin, int end, int head_dim, float* sum);
+SumValuesFn GetSumValuesKernel(ArchFlags arch, CacheType type);
+
+// scores[r * stride + j] = scale * q[r] . k[j] for the 64 keys of a page, j in [0, 64), r in [0, rows). q as above.
+// scratch: PaddedFloats(d) * 64 floats, 64-byte aligned.
+struct PageScores {
+  const float* q;
+  int rows;
+  int head_dim;
+  float scale;
+  float* scores;
+  int64_t stride;
+};
+using ScorePageFn = void (*)(const PageScores& job, const void* k, float* scratch);
+ScorePageFn GetScorePageKernel(ArchFlags arch, CacheType type);
 
 // A tile of query rows over all their causal positions (mode dense), page by page with a running maximum. A row's
 // result does not depend on the other rows of the tile.

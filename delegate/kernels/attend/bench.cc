@@ -1,5 +1,7 @@
 // ns of the attend kernels: sparse per selected key and per (query, key) pair, dense per visible pair. Caches as in a
 // run: one KV head, kv_len rows; d 64 with 4,096 rows in 16 bits are 1 MiB.
+#include <algorithm>
+
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/test_cache.h"
 #include "kernels/benching.h"
@@ -23,8 +25,14 @@ void CheckClose(const float* a, const float* b, int d, const char* name) {
   for (int c = 0; c < d; ++c) SHADOW_CHECK(std::fabs(a[c] - b[c]) < 1e-4f, "%s", name);
 }
 
+// The two kernels of sparse attention, one after the other.
+struct Sparse {
+  WeighSelectedFn weigh;
+  AddValuesFn add;
+};
+
 // Rows select different positions.
-void BenchSparse(const char* name, AttendSparseFn kernel, AttendSparseFn scalar, const TestCache& cache, int rows,
+void BenchSparse(const char* name, const Sparse& kernel, const Sparse& scalar, const TestCache& cache, int rows,
                  float keep) {
   const int k = static_cast<int>(keep * static_cast<float>(cache.n)), d = cache.head_dim, stride = k + 16;
   const AlignedVector<float> q = RandomQueries(rows, d);
@@ -34,20 +42,28 @@ void BenchSparse(const char* name, AttendSparseFn kernel, AttendSparseFn scalar,
       if (testing::RandomInt(1, cache.n - p) <= k - i) selected[static_cast<size_t>(r * stride + i++)] = p;
     }
   }
-  const int pages = static_cast<int>(cache.pages.size());
-  AlignedVector<float> scratch(static_cast<size_t>(AttendSparseScratchFloats(rows, k, pages, d)));
-  std::vector<float> out(static_cast<size_t>(rows * d)), expected(out.size());
+  const int weights_stride = (k + 15) / 16 * 16 + 16;
+  AlignedVector<float> scratch(static_cast<size_t>(SparseScratchFloats(rows, d)));
+  AlignedVector<float> weights(static_cast<size_t>(rows * weights_stride));
+  AlignedVector<float> start(static_cast<size_t>(rows * PaddedFloats(d)));
+  std::vector<float> out(static_cast<size_t>(rows * d)), expected(out.size()), sums(static_cast<size_t>(rows), 1.0f);
   std::vector<float*> out_rows, expected_rows;
   for (int r = 0; r < rows; ++r) {
     out_rows.push_back(out.data() + r * d);
     expected_rows.push_back(expected.data() + r * d);
   }
-  SparseTile tile{q.data(), selected.data(), stride, counts.data(), expected_rows.data(), rows, 0.125f};
-  scalar(tile, cache.view(), scratch.data());
-  tile.out = out_rows.data();
-  kernel(tile, cache.view(), scratch.data());
+  const Selection selection{selected.data(), stride, counts.data(), rows};
+  const auto run = [&](const Sparse& which, float* const* to) {
+    which.weigh({q.data(), selection, 0.125f, weights.data(), weights_stride, sums.data()}, cache.view(),
+                scratch.data());
+    std::fill(start.begin(), start.end(), 0.0f);
+    which.add({selection, weights.data(), weights_stride, nullptr, 0, nullptr, 0, start.data(), sums.data(), to},
+              cache.view(), scratch.data());
+  };
+  run(scalar, expected_rows.data());
+  run(kernel, out_rows.data());
   CheckClose(out.data(), expected.data(), rows * d, name);
-  const double ns = testing::Nanoseconds([&] { kernel(tile, cache.view(), scratch.data()); });
+  const double ns = testing::Nanoseconds([&] { run(kernel, out_rows.data()); });
   std::printf("attend %-16s d %3d kv_len %5d rows %2d keep %.2f: %6.2f ns/selected key, %.3f ns/pair\n", name, d,
               cache.n, rows, static_cast<double>(keep), ns / k / rows, ns / cache.n / rows);
 }
@@ -73,14 +89,17 @@ void BenchDense(const char* name, AttendDenseFn kernel, AttendDenseFn scalar, co
               4 * d / pair);
 }
 
-void BenchType(const char* name, AttendSparseFn sparse, AttendDenseFn dense, CacheType type) {
+void BenchType(const char* name, const Sparse& sparse, AttendDenseFn dense, CacheType type) {
   const bool f32 = type == CacheType::kFloat32;
   for (int d : {64, 128}) {
     for (int kv_len : {2048, 8192}) {
       const TestCache cache(kv_len, d, type, 1.0f);
       for (float keep : {0.05f, 0.2f}) {
         for (int rows : {3, 48}) {
-          BenchSparse(name, sparse, f32 ? AttendSparseF32Scalar : AttendSparseF16Scalar, cache, rows, keep);
+          BenchSparse(name, sparse,
+                      f32 ? Sparse{WeighSelectedF32Scalar, AddValuesF32Scalar}
+                          : Sparse{WeighSelectedF16Scalar, AddValuesF16Scalar},
+                      cache, rows, keep);
         }
       }
       for (int rows : {1, 3, 48, 96}) {
@@ -91,10 +110,10 @@ void BenchType(const char* name, AttendSparseFn sparse, AttendDenseFn dense, Cac
 }
 
 void BenchAll() {
-#define SHADOW_KERNEL(needed, name)                                                           \
-  if (testing::HasArch(#name, needed)) {                                                      \
-    BenchType("F16" #name, AttendSparseF16##name, AttendDenseF16##name, CacheType::kFloat16); \
-    BenchType("F32" #name, AttendSparseF32##name, AttendDenseF32##name, CacheType::kFloat32); \
+#define SHADOW_KERNEL(needed, name)                                                                                  \
+  if (testing::HasArch(#name, needed)) {                                                                             \
+    BenchType("F16" #name, {WeighSelectedF16##name, AddValuesF16##name}, AttendDenseF16##name, CacheType::kFloat16); \
+    BenchType("F32" #name, {WeighSelectedF32##name, AddValuesF32##name}, AttendDenseF32##name, CacheType::kFloat32); \
   }
 #include "kernels/attend/kernels.inc"
 #undef SHADOW_KERNEL

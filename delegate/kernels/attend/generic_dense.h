@@ -195,6 +195,31 @@ void AttendDense(const DenseTile& tile, const KvView& kv, float* scratch) {
   }
 }
 
+// Scores of R rows from row r on, then of the rows after them.
+template <class F, int R>
+void ScoreRows(const PageScores& job, const float* k_transposed, int r) {
+  const int padded = PaddedFloats(job.head_dim);
+  const typename F::V scale = F::Set(job.scale);
+  for (; r + R <= job.rows; r += R) {
+    const float* q[R];
+    float block[R * kPageRows];
+    for (int i = 0; i < R; ++i) q[i] = job.q + static_cast<ptrdiff_t>(r + i) * padded;
+    DenseScores<F, R>(q, job.head_dim, k_transposed, block);
+    for (int i = 0; i < R; ++i) {
+      for (int j = 0; j < kPageRows; j += F::kLanes) {
+        F::Store(job.scores + (r + i) * job.stride + j, F::Mul(scale, F::Load(block + i * kPageRows + j)));
+      }
+    }
+  }
+  if constexpr (R > 1) ScoreRows<F, 1>(job, k_transposed, r);
+}
+
+template <class F, class T>
+void ScorePage(const PageScores& job, const T* k, float* scratch) {
+  TransposeKeys<F>(k, PaddedFloats(job.head_dim), scratch);
+  ScoreRows<F, F::kRowBlock>(job, scratch, 0);
+}
+
 }  // namespace shadow
 
 #endif  // SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_DENSE_H_

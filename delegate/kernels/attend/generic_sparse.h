@@ -1,10 +1,10 @@
-// Attend over selected positions, over a float vector type F (kernels/simd/) and a cache element type T (float, or
-// uint16_t for binary16). Only ISA files include this.
+// Exact weights and values of selected positions, over a float vector type F (kernels/simd/) and a cache element type T
+// (float, or uint16_t for binary16). Only ISA files include this.
 //
-// Three passes over a tile: the scores of all rows block by block, the softmax row by row, the values block by block. A
-// block is a few pages; its keys (or values) are converted once, and every row of the tile picks its own from there.
-// With few rows converting whole pages does not pay, and the rows are read where they are stored: the same numbers, so
-// the same bits. Blocks of several pages, because every row pays for a new block with a few mispredicted branches.
+// A pass goes over a tile block by block. A block is a few pages; its keys (or values) are converted once, and every
+// row of the tile picks its own from there. With few rows converting whole pages does not pay, and the rows are read
+// where they are stored: the same numbers, so the same bits. Blocks of several pages, because every row pays for a new
+// block with a few mispredicted branches.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_SPARSE_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_SPARSE_H_
 
@@ -12,6 +12,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/attend/generic_dense.h"
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/softmax.h"
 #include "kernels/attend/sparse_scratch.h"
@@ -167,69 +168,123 @@ void ConvertBlock(const KvView& kv, bool keys, int block, int pages, float* out)
   }
 }
 
-// One pass over `pages` pages. visit(row, first, picked) is called for every row that selected something of a block;
-// first is the index of its first pick there among all its picks.
+inline int PagesOf(const Selection& selected) {
+  int pages = 0;
+  for (int r = 0; r < selected.rows; ++r) {
+    if (selected.k[r] == 0) continue;
+    const int last = selected.positions[r * selected.stride + selected.k[r] - 1] / kPageRows + 1;
+    pages = last > pages ? last : pages;
+  }
+  return pages;
+}
+
+// One pass over the cache. visit(row, first, picked) is called for every row that selected something of a block; first
+// is the index of its first pick there among all its picks.
 template <class F, class T, class Visit>
-void ForEachBlock(const SparseTile& tile, const KvView& kv, const SparseScratch& s, bool keys, int pages,
-                  const Visit& visit) {
-  const int padded = PaddedFloats(kv.head_dim);
-  const bool convert = !std::is_same_v<T, float> && tile.rows >= kConvertRows;
+void ForEachBlock(const Selection& selected, const KvView& kv, const SparseScratch& s, bool keys, const Visit& visit) {
+  const int padded = PaddedFloats(kv.head_dim), pages = PagesOf(selected);
+  const bool convert = !std::is_same_v<T, float> && selected.rows >= kConvertRows;
   const float* converted[kSparseBlock];
   const T* stored[kSparseBlock];
-  const int32_t* before = nullptr;  // ends of the block before
+  std::memset(s.begins, 0, static_cast<size_t>(selected.rows) * sizeof(int32_t));
   for (int block = 0; block * kBlockPages < pages; ++block) {
     if (convert) ConvertBlock<F, T>(kv, keys, block, pages, s.block);
-    int32_t* ends = s.ends + static_cast<ptrdiff_t>(block) * tile.rows;
-    for (int r = 0; r < tile.rows; ++r) {
-      const int begin = before == nullptr ? 0 : before[r], left = tile.k[r] - begin;
-      const int32_t* selected = tile.selected + r * tile.selected_stride + begin;
-      // The first pass counts; the second finds what it has counted.
-      if (keys) ends[r] = begin + CountBelow<F>(selected, left, (block + 1) * kSparseBlock);
-      const int count = ends[r] - begin;
+    for (int r = 0; r < selected.rows; ++r) {
+      const int begin = s.begins[r], left = selected.k[r] - begin;
+      const int32_t* positions = selected.positions + r * selected.stride + begin;
+      const int count = CountBelow<F>(positions, left, (block + 1) * kSparseBlock);
       if (count == 0) continue;
+      s.begins[r] = begin + count;
       if (convert) {
-        FindConverted<F>(selected, count, padded, s.block, converted);
+        FindConverted<F>(positions, count, padded, s.block, converted);
         visit(r, begin, Picked<float>{converted, count, padded});
       } else {
-        FindStored<F, T>(kv, keys, selected, count, stored);
-        PrefetchNext<F, T>(kv, keys, selected + count, left - count);
+        FindStored<F, T>(kv, keys, positions, count, stored);
+        PrefetchNext<F, T>(kv, keys, positions + count, left - count);
         visit(r, begin, Picked<T>{stored, count, padded});
       }
     }
-    before = ends;
   }
 }
 
 template <class F, class T>
-void AttendSparse(const SparseTile& tile, const KvView& kv, float* scratch) {
-  const int d = kv.head_dim, padded = PaddedFloats(d);
-  int largest_k = 0, pages = 0;
-  for (int r = 0; r < tile.rows; ++r) {
-    const int last = tile.selected[r * tile.selected_stride + tile.k[r] - 1] / kPageRows + 1;
-    largest_k = tile.k[r] > largest_k ? tile.k[r] : largest_k;
-    pages = last > pages ? last : pages;
-  }
-  const int blocks = (pages + kBlockPages - 1) / kBlockPages;
-  const SparseScratch s = DivideSparseScratch(scratch, tile.rows, largest_k, blocks, d);
-  ForEachBlock<F, T>(tile, kv, s, true, pages, [&](int r, int first, const auto& picked) {
-    PickedScores<F>(tile.q + static_cast<ptrdiff_t>(r) * padded, picked, s.weights + r * s.stride + first);
+void WeighSelected(const ExactTile& tile, const KvView& kv, float* scratch) {
+  const int padded = PaddedFloats(kv.head_dim);
+  const SparseScratch s = DivideSparseScratch(scratch, tile.selected.rows, kv.head_dim);
+  ForEachBlock<F, T>(tile.selected, kv, s, true, [&](int r, int first, const auto& picked) {
+    PickedScores<F>(tile.q + static_cast<ptrdiff_t>(r) * padded, picked,
+                    tile.weights + r * tile.weights_stride + first);
   });
-  for (int r = 0; r < tile.rows; ++r) {
+  for (int r = 0; r < tile.selected.rows; ++r) {
     float max = -__builtin_inff();
-    s.sum[r] = 0;
-    const int size = (tile.k[r] + F::kLanes - 1) / F::kLanes * F::kLanes;
-    SoftmaxBlock<F>(s.weights + r * s.stride, tile.k[r], size, tile.scale, &max, s.sum + r);
+    tile.sums[r] = 0;
+    const int k = tile.selected.k[r], size = (k + F::kLanes - 1) / F::kLanes * F::kLanes;
+    SoftmaxBlock<F>(tile.weights + r * tile.weights_stride, k, size, tile.scale, &max, tile.sums + r);
   }
-  std::memset(s.out, 0, static_cast<size_t>(tile.rows) * static_cast<size_t>(padded) * sizeof(float));
-  ForEachBlock<F, T>(tile, kv, s, false, pages, [&](int r, int first, const auto& picked) {
+}
+
+// R rows of start += rest . page_sums, for kVecs vectors of channels from channel c on.
+template <class F, int R, int kVecs>
+void AddRestBlock(const ValueTile& tile, int r, int c, int padded) {
+  typename F::V sum[R][kVecs];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kVecs; ++j) sum[i][j] = F::Load(tile.start + (r + i) * padded + c + j * F::kLanes);
+  }
+  const float* rest = tile.rest + r * tile.rest_stride;
+  for (int b = 0; b < tile.pages; ++b) {
+    typename F::V page[kVecs];
+#pragma GCC unroll 8
+    for (int j = 0; j < kVecs; ++j) page[j] = F::Load(tile.page_sums + b * padded + c + j * F::kLanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+      const typename F::V weight = F::Set(rest[i * tile.rest_stride + b]);
+#pragma GCC unroll 8
+      for (int j = 0; j < kVecs; ++j) sum[i][j] = F::MulAdd(weight, page[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kVecs; ++j) F::Store(tile.start + (r + i) * padded + c + j * F::kLanes, sum[i][j]);
+  }
+}
+
+// Channels from c on: as many blocks of kVecs vectors as fit, then smaller ones.
+template <class F, int R, int kVecs>
+void AddRest(const ValueTile& tile, int r, int c, int padded) {
+  for (; c + kVecs * F::kLanes <= padded; c += kVecs * F::kLanes) AddRestBlock<F, R, kVecs>(tile, r, c, padded);
+  if constexpr (kVecs > 1) AddRest<F, R, kVecs / 2>(tile, r, c, padded);
+}
+
+template <class F, class T>
+void AddValues(const ValueTile& tile, const KvView& kv, float* scratch) {
+  const int d = kv.head_dim, padded = PaddedFloats(d), rows = tile.selected.rows;
+  const SparseScratch s = DivideSparseScratch(scratch, rows, d);
+  if (tile.rest != nullptr) {
+    int r = 0;
+    for (; r + F::kRowBlock <= rows; r += F::kRowBlock) AddRest<F, F::kRowBlock, F::kVecBlock>(tile, r, 0, padded);
+    for (; r < rows; ++r) AddRest<F, 1, F::kVecBlock>(tile, r, 0, padded);
+  }
+  ForEachBlock<F, T>(tile.selected, kv, s, false, [&](int r, int first, const auto& picked) {
     using Element = std::remove_const_t<std::remove_reference_t<decltype(**picked.row)>>;
-    PickedValues<F, Element, F::kGatherVecs>(s.weights + r * s.stride + first, picked, 0,
-                                             s.out + static_cast<ptrdiff_t>(r) * padded);
+    PickedValues<F, Element, F::kGatherVecs>(tile.weights + r * tile.weights_stride + first, picked, 0,
+                                             tile.start + static_cast<ptrdiff_t>(r) * padded);
   });
-  for (int r = 0; r < tile.rows; ++r) {
-    const typename F::V factor = F::Set(1.0f / s.sum[r]);
-    for (int c = 0; c < d; c += F::kLanes) {
-      StoreUpTo<F>(tile.out[r] + c, d - c, F::Mul(F::Load(s.out + static_cast<ptrdiff_t>(r) * padded + c), factor));
+  for (int r = 0; r < rows; ++r) {
+    const typename F::V factor = F::Set(tile.factor[r]);
+    const float* sum = tile.start + static_cast<ptrdiff_t>(r) * padded;
+    for (int c = 0; c < d; c += F::kLanes) StoreUpTo<F>(tile.out[r] + c, d - c, F::Mul(F::Load(sum + c), factor));
+  }
+}
+
+template <class F, class T>
+void SumValues(const T* v, int begin, int end, int head_dim, float* sum) {
+  const int padded = PaddedFloats(head_dim);
+  for (int i = begin; i < end; ++i) {
+    for (int c = 0; c < padded; c += F::kLanes) {
+      F::Store(sum + c, F::Add(F::Load(sum + c), F::Load(v + static_cast<ptrdiff_t>(i) * padded + c)));
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <cfloat>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/test_cache.h"
@@ -96,40 +97,62 @@ std::vector<int32_t> RandomPositions(int n, int k) {
 }
 
 // Rows of ascending positions, each with the slack that the kernel may read.
-struct Selection {
-  Selection(int rows, int largest_k) : stride(largest_k + 16), positions(static_cast<size_t>(rows * stride), -1) {}
+struct Picks {
+  Picks(int rows, int largest_k) : stride(largest_k + 16), positions(static_cast<size_t>(rows * stride), -1) {}
   void Add(const std::vector<int32_t>& row) {
     std::copy(row.begin(), row.end(), positions.begin() + static_cast<ptrdiff_t>(k.size()) * stride);
     k.push_back(static_cast<int32_t>(row.size()));
   }
+  Selection view() const { return {positions.data(), stride, k.data(), static_cast<int>(k.size())}; }
   int stride;
   std::vector<int32_t> positions;
   std::vector<int32_t> k;
 };
 
-void RunSparse(AttendSparseFn kernel, const TestCache& cache, const float* q, const Selection& selection,
+// The two kernels of sparse attention.
+struct Sparse {
+  WeighSelectedFn weigh;
+  AddValuesFn add;
+};
+
+// rest [rows][pages], page_sums [pages][padded]: what is added beside the picked values, weighed as they are.
+struct Rest {
+  std::vector<float> rest;
+  AlignedVector<float> page_sums;
+};
+
+void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, const Picks& picks, const Rest* rest,
                float* const* out) {
-  const int rows = static_cast<int>(selection.k.size());
-  const int largest = *std::max_element(selection.k.begin(), selection.k.end());
-  const int pages = static_cast<int>(cache.pages.size());
-  AlignedVector<float> scratch(static_cast<size_t>(AttendSparseScratchFloats(rows, largest, pages, cache.head_dim)),
+  const int rows = static_cast<int>(picks.k.size()), padded = PaddedFloats(cache.head_dim);
+  const int pages = cache.n / kPageRows, stride = (cache.n + 15) / 16 * 16 + 16;
+  AlignedVector<float> scratch(static_cast<size_t>(SparseScratchFloats(rows, cache.head_dim)),
                                std::numeric_limits<float>::quiet_NaN());
+  AlignedVector<float> weights(static_cast<size_t>(rows * stride)), start(static_cast<size_t>(rows * padded));
+  std::vector<float> factor(static_cast<size_t>(rows));
   const float scale = 1.0f / std::sqrt(static_cast<float>(cache.head_dim));
-  kernel({q, selection.positions.data(), selection.stride, selection.k.data(), out, rows, scale}, cache.view(),
-         scratch.data());
+  kernel.weigh({q, picks.view(), scale, weights.data(), stride, factor.data()}, cache.view(), scratch.data());
+  for (float& sum : factor) sum = 1.0f / sum;
+  ValueTile tile{picks.view(), weights.data(), stride, nullptr, 0, nullptr, 0, start.data(), factor.data(), out};
+  if (rest != nullptr) {
+    tile.rest = rest->rest.data();
+    tile.rest_stride = pages;
+    tile.page_sums = rest->page_sums.data();
+    tile.pages = pages;
+  }
+  kernel.add(tile, cache.view(), scratch.data());
 }
 
-void TestSparseTile(AttendSparseFn kernel, const char* name, const TestCache& cache, int rows, int k) {
+void TestSparseTile(const Sparse& kernel, const char* name, const TestCache& cache, int rows, int k) {
   const int d = cache.head_dim, padded = PaddedFloats(d);
   const AlignedVector<float> q = RandomQueries(rows, d);
-  Selection selection(rows, cache.n);
+  Picks picks(rows, cache.n);
   std::vector<std::vector<int32_t>> positions;
   for (int r = 0; r < rows; ++r) {
     positions.push_back(RandomPositions(cache.n, r == 0 ? k : RandomInt(1, cache.n)));
-    selection.Add(positions.back());
+    picks.Add(positions.back());
   }
   Outputs out(rows, d);
-  RunSparse(kernel, cache, q.data(), selection, out.row.data());
+  RunSparse(kernel, cache, q.data(), picks, nullptr, out.row.data());
   for (int r = 0; r < rows; ++r) {
     const std::vector<int32_t>& row = positions[static_cast<size_t>(r)];
     const float* out_r = out.row[static_cast<size_t>(r)];
@@ -137,22 +160,88 @@ void TestSparseTile(AttendSparseFn kernel, const char* name, const TestCache& ca
     CheckRow(out_r, Oracle(q.data() + r * padded, scale, cache, row), name, d, static_cast<int>(row.size()));
     SHADOW_CHECK(out_r[d] == Outputs::kGuard, "%s d %d: wrote past the row", name, d);
 
-    Selection one(1, cache.n);
+    Picks one(1, cache.n);
     one.Add(row);
     Outputs alone(1, d);
-    RunSparse(kernel, cache, q.data() + r * padded, one, alone.row.data());
+    RunSparse(kernel, cache, q.data() + r * padded, one, nullptr, alone.row.data());
     SHADOW_CHECK(std::memcmp(alone.row[0], out_r, static_cast<size_t>(d) * sizeof(float)) == 0,
                  "%s d %d rows %d: row %d alone gives other bits", name, d, rows, r);
   }
 }
 
-void TestSparse(AttendSparseFn kernel, const char* name, CacheType type) {
+// Rows with a rest: the answer without it, and the rest on top, divided by the same sum.
+void TestRest(const Sparse& kernel, const char* name, const TestCache& cache, int rows) {
+  const int d = cache.head_dim, padded = PaddedFloats(d), pages = cache.n / kPageRows;
+  const AlignedVector<float> q = RandomQueries(rows, d);
+  Picks picks(rows, cache.n);
+  for (int r = 0; r < rows; ++r) picks.Add(RandomPositions(cache.n, 1));  // its weight is 1, and so is the sum
+  Rest rest{std::vector<float>(static_cast<size_t>(rows * pages)),
+            AlignedVector<float>(static_cast<size_t>(pages * padded))};
+  for (float& weight : rest.rest) weight = RandomNormal();
+  for (int b = 0; b < pages; ++b) {
+    for (int c = 0; c < d; ++c) rest.page_sums[static_cast<size_t>(b * padded + c)] = RandomNormal();
+  }
+  Outputs out(rows, d);
+  RunSparse(kernel, cache, q.data(), picks, &rest, out.row.data());
+  for (int r = 0; r < rows; ++r) {
+    const auto position = static_cast<size_t>(picks.positions[static_cast<size_t>(r * picks.stride)]);
+    for (int c = 0; c < d; ++c) {
+      double sum = cache.v[position * static_cast<size_t>(d) + static_cast<size_t>(c)], magnitude = 1 + std::fabs(sum);
+      for (int b = 0; b < pages; ++b) {
+        const double product = static_cast<double>(rest.rest[static_cast<size_t>(r * pages + b)]) *
+                               static_cast<double>(rest.page_sums[static_cast<size_t>(b * padded + c)]);
+        sum += product;
+        magnitude += std::fabs(product);
+      }
+      const double error = std::fabs(static_cast<double>(out.row[static_cast<size_t>(r)][c]) - sum);
+      SHADOW_CHECK(error <= 4 * static_cast<double>(FLT_EPSILON) * magnitude, "%s d %d rows %d: off by %g", name, d,
+                   rows, error);
+    }
+  }
+}
+
+void TestSumValues(SumValuesFn kernel, const char* name, const TestCache& cache) {
+  const int d = cache.head_dim;
+  for (const auto& [begin, end] : {std::pair<int, int>{0, 64}, {0, 1}, {5, 37}, {9, 9}}) {
+    AlignedVector<float> sum(static_cast<size_t>(PaddedFloats(d)), 0.5f);
+    kernel(cache.pages[0].v, begin, end, d, sum.data());
+    for (int c = 0; c < d; ++c) {
+      float expected = 0.5f;  // the same additions, one by one: the same bits
+      for (int i = begin; i < end; ++i) expected += static_cast<float>(cache.v[static_cast<size_t>(i * d + c)]);
+      SHADOW_CHECK(sum[static_cast<size_t>(c)] == expected, "%s d %d [%d, %d)", name, d, begin, end);
+    }
+  }
+}
+
+void TestScorePage(ScorePageFn kernel, const char* name, const TestCache& cache, int rows) {
+  const int d = cache.head_dim, padded = PaddedFloats(d), stride = kPageRows + 16;
+  const AlignedVector<float> q = RandomQueries(rows, d);
+  AlignedVector<float> scratch(static_cast<size_t>(padded * kPageRows)), scores(static_cast<size_t>(rows * stride));
+  kernel({q.data(), rows, d, 0.25f, scores.data(), stride}, cache.pages[0].k, scratch.data());
+  for (int r = 0; r < rows; ++r) {
+    for (int j = 0; j < kPageRows; ++j) {
+      double sum = 0, magnitude = 0;
+      for (int c = 0; c < d; ++c) {
+        const double product = 0.25 * static_cast<double>(q[static_cast<size_t>(r * padded + c)]) *
+                               cache.k[static_cast<size_t>(j * d + c)];
+        sum += product;
+        magnitude += std::fabs(product);
+      }
+      const double error = std::fabs(static_cast<double>(scores[static_cast<size_t>(r * stride + j)]) - sum);
+      SHADOW_CHECK(error <= static_cast<double>(FLT_EPSILON) * (2 + magnitude * 4), "%s d %d row %d key %d: off by %g",
+                   name, d, r, j, error);
+    }
+  }
+}
+
+void TestSparse(const Sparse& kernel, const char* name, CacheType type) {
   for (int d : kDims) {
     const TestCache cache(d > 128 ? 130 : 330, d, type, RandomInt(0, 1) != 0 ? 1.0f : 4.0f);
     for (int k : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 48, 64, 65, cache.n - 1, cache.n}) {
       TestSparseTile(kernel, name, cache, 1, k);
     }
     for (int rows : {2, 7, 8, 9, 20}) TestSparseTile(kernel, name, cache, rows, RandomInt(1, cache.n));
+    for (int rows : {1, 5, 6, 7, 13}) TestRest(kernel, name, cache, rows);
   }
 }
 
@@ -189,6 +278,14 @@ void TestDenseTile(AttendDenseFn kernel, const char* name, const TestCache& cach
     RunDense(kernel, cache, q_r, {causal[static_cast<size_t>(r)]}, alone.row.data());
     SHADOW_CHECK(std::memcmp(alone.row[0], out_r, static_cast<size_t>(d) * sizeof(float)) == 0,
                  "%s d %d rows %d: row %d alone gives other bits", name, d, rows, r);
+  }
+}
+
+void TestPages(SumValuesFn sum, ScorePageFn score, const char* name, CacheType type) {
+  for (int d : kDims) {
+    const TestCache cache(kPageRows, d, type, 1.0f);
+    TestSumValues(sum, name, cache);
+    for (int rows : {1, 5, 6, 7, 13}) TestScorePage(score, name, cache, rows);
   }
 }
 
@@ -237,14 +334,19 @@ void TestAll() {
 #define SHADOW_KERNEL(needed, name)                                                                                   \
   if (testing::HasArch(#name, needed)) {                                                                              \
     TestStoreRow(StoreRowF32##name, StoreRowF16##name, #name);                                                        \
-    TestSparse(AttendSparseF32##name, "SparseF32" #name, CacheType::kFloat32);                                        \
-    TestSparse(AttendSparseF16##name, "SparseF16" #name, CacheType::kFloat16);                                        \
+    TestSparse({WeighSelectedF32##name, AddValuesF32##name}, "SparseF32" #name, CacheType::kFloat32);                 \
+    TestSparse({WeighSelectedF16##name, AddValuesF16##name}, "SparseF16" #name, CacheType::kFloat16);                 \
+    TestPages(SumValuesF32##name, ScorePageF32##name, "PageF32" #name, CacheType::kFloat32);                          \
+    TestPages(SumValuesF16##name, ScorePageF16##name, "PageF16" #name, CacheType::kFloat16);                          \
     TestDense(AttendDenseF32##name, "DenseF32" #name, CacheType::kFloat32);                                           \
     TestDense(AttendDenseF16##name, "DenseF16" #name, CacheType::kFloat16);                                           \
     for (CacheType type : kTypes) {                                                                                   \
       const bool f32 = type == CacheType::kFloat32;                                                                   \
-      SHADOW_CHECK(GetAttendSparseKernel(needed, type) == (f32 ? AttendSparseF32##name : AttendSparseF16##name),      \
+      SHADOW_CHECK(GetWeighSelectedKernel(needed, type) == (f32 ? WeighSelectedF32##name : WeighSelectedF16##name),   \
                    #name);                                                                                            \
+      SHADOW_CHECK(GetAddValuesKernel(needed, type) == (f32 ? AddValuesF32##name : AddValuesF16##name), #name);       \
+      SHADOW_CHECK(GetSumValuesKernel(needed, type) == (f32 ? SumValuesF32##name : SumValuesF16##name), #name);       \
+      SHADOW_CHECK(GetScorePageKernel(needed, type) == (f32 ? ScorePageF32##name : ScorePageF16##name), #name);       \
       SHADOW_CHECK(GetAttendDenseKernel(needed, type) == (f32 ? AttendDenseF32##name : AttendDenseF16##name), #name); \
       SHADOW_CHECK(GetStoreRowKernel(needed, type) == (f32 ? StoreRowF32##name : StoreRowF16##name), #name);          \
     }                                                                                                                 \

@@ -25,27 +25,29 @@ QuantizeQueryFn GetQuantizeQueryKernel(ArchFlags arch) {
   return nullptr;
 }
 
-bool QuantizeQueryCoarse(const float* x, const float* k_variance, float estimate_multiplier, int d, int8_t* out) {
+double CoarseStep(const float* x, const float* k_variance, float estimate_multiplier, int d) {
   constexpr double kSpreadLevels = 24.0;
   double largest = 0.0, variance = 0.0;
   for (int i = 0; i < d; ++i) {
-    if (!std::isfinite(x[i])) return false;
     const double q = static_cast<double>(x[i]);
+    if (!std::isfinite(q)) return -1.0;
     largest = std::fmax(largest, std::fabs(q));
     variance += q * q * static_cast<double>(k_variance[i]);
   }
   const double by_spread = kSpreadLevels / (static_cast<double>(estimate_multiplier) * std::sqrt(variance));
-  const double scale = std::fmin(by_spread, 127.0 / largest);
-  if (!(scale <= static_cast<double>(FLT_MAX))) {  // a zero row, or one so small that the scale overflows
-    std::memset(out, 0, static_cast<size_t>(d));
-    return true;
-  }
-  const float multiplier = static_cast<float>(scale);
-  for (int i = 0; i < d; ++i) {
+  const double step = std::fmin(by_spread, 127.0 / largest);
+  // A zero row, or one so small that the step overflows.
+  return step <= static_cast<double>(FLT_MAX) ? step : 0.0;
+}
+
+bool QuantizeQueryCoarse(const float* x, const float* k_variance, float estimate_multiplier, int d, int8_t* out) {
+  const double step = CoarseStep(x, k_variance, estimate_multiplier, d);
+  const auto multiplier = static_cast<float>(step);
+  for (int i = 0; i < d && step >= 0; ++i) {
     const float rounded = std::nearbyint(x[i] * multiplier);
     out[i] = static_cast<int8_t>(std::fmin(std::fmax(rounded, -127.0f), 127.0f));
   }
-  return true;
+  return step >= 0;
 }
 
 void PackKey(const int8_t* key, int d, int row, uint8_t* k_u8) {

@@ -22,6 +22,10 @@ QuantizeQueryFn GetQuantizeQueryKernel(ArchFlags arch);
 // k_variance [d]: variance of the INT8 keys per channel. One portable version: float64, in channel order.
 bool QuantizeQueryCoarse(const float* x, const float* k_variance, float estimate_multiplier, int d, int8_t* out);
 
+// INT8 steps per unit of that row: what QuantizeQueryCoarse multiplies with; 0 for a row that becomes zeros, negative
+// if a value is not finite.
+double CoarseStep(const float* x, const float* k_variance, float estimate_multiplier, int d);
+
 // Puts an INT8 row into row `row` of a page's k_u8. d_padded = PaddedBytes(d); channels from d on are written as 128.
 void PackKey(const int8_t* key, int d, int row, uint8_t* k_u8);
 

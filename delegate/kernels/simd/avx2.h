@@ -57,6 +57,36 @@ struct Floats {
     return _mm_popcnt_u32(static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ))));
   }
 
+  static V LoadBelow(const int32_t* p, int32_t largest) {
+    const __m256i scores = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(scores, _mm256_set1_epi32(largest)));
+  }
+  static V LoadBelow(const int8_t* p, int8_t largest) {
+    const __m256i scores = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(scores, _mm256_set1_epi32(largest)));
+  }
+  static V LoadBelow(const float* p, float largest) { return Sub(Load(p), Set(largest)); }
+
+  static uint32_t MaskGreaterEqual(V a, V b) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+  }
+  static V ZeroWhere(uint32_t mask, V a) {
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int32_t>(mask)), bit);
+    return _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit)), a);
+  }
+  static int Compress(uint32_t mask, V a, int32_t first, int32_t* indices, float* values) {
+    float lanes[kLanes];
+    Store(lanes, a);
+    int count = 0;
+    for (; mask != 0; mask &= mask - 1, ++count) {
+      const int i = __builtin_ctz(mask);
+      indices[count] = first + i;
+      values[count] = lanes[i];
+    }
+    return count;
+  }
+
   static int CountLess(const int32_t* p, int32_t limit) {
     const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     const __m256i less = _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), values);

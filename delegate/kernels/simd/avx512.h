@@ -44,6 +44,26 @@ struct Floats {
   static bool AnyNan(V a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0; }
   static int CountGreaterEqual(V a, V b) { return _mm_popcnt_u32(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ)); }
 
+  static V LoadBelow(const int32_t* p, int32_t largest) {
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(p), _mm512_set1_epi32(largest)));
+  }
+  static V LoadBelow(const int8_t* p, int8_t largest) {
+    const __m512i scores = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(scores, _mm512_set1_epi32(largest)));
+  }
+  static V LoadBelow(const float* p, float largest) { return Sub(Load(p), Set(largest)); }
+
+  static uint32_t MaskGreaterEqual(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+  static V ZeroWhere(uint32_t mask, V a) { return _mm512_maskz_mov_ps(static_cast<__mmask16>(~mask), a); }
+  static int Compress(uint32_t mask, V a, int32_t first, int32_t* indices, float* values) {
+    // Compressed in a register and stored whole: compressing into memory is slow on Zen 4.
+    const __m512i index = _mm512_add_epi32(_mm512_set1_epi32(first),
+                                           _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    _mm512_storeu_si512(indices, _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), index));
+    Store(values, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), a));
+    return _mm_popcnt_u32(mask);
+  }
+
   static int CountLess(const int32_t* p, int32_t limit) {
     return _mm_popcnt_u32(_mm512_cmplt_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(limit)));
   }

@@ -45,6 +45,34 @@ struct Floats {
   static bool AnyNan(V a) { return vminvq_u32(vceqq_f32(a, a)) == 0; }
   static int CountGreaterEqual(V a, V b) { return -vaddvq_s32(vreinterpretq_s32_u32(vcgeq_f32(a, b))); }
 
+  static V LoadBelow(const int32_t* p, int32_t largest) {
+    return vcvtq_f32_s32(vsubq_s32(vld1q_s32(p), vdupq_n_s32(largest)));
+  }
+  static V LoadBelow(const int8_t* p, int8_t largest) {
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof(four));
+    const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
+    return vcvtq_f32_s32(vsubq_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))), vdupq_n_s32(largest)));
+  }
+  static V LoadBelow(const float* p, float largest) { return Sub(Load(p), Set(largest)); }
+
+  static uint32_t MaskGreaterEqual(V a, V b) { return vaddvq_u32(vandq_u32(vcgeq_f32(a, b), Bits())); }
+  static V ZeroWhere(uint32_t mask, V a) {
+    const uint32x4_t set = vtstq_u32(vdupq_n_u32(mask), Bits());
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), set));
+  }
+  static int Compress(uint32_t mask, V a, int32_t first, int32_t* indices, float* values) {
+    float lanes[kLanes];
+    Store(lanes, a);
+    int count = 0;
+    for (; mask != 0; mask &= mask - 1, ++count) {
+      const int i = __builtin_ctz(mask);
+      indices[count] = first + i;
+      values[count] = lanes[i];
+    }
+    return count;
+  }
+
   static int CountLess(const int32_t* p, int32_t limit) {
     return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));
   }
@@ -60,6 +88,12 @@ struct Floats {
     a[1] = vreinterpretq_f32_f64(vtrn1q_f64(ab_odd, cd_odd));
     a[2] = vreinterpretq_f32_f64(vtrn2q_f64(ab_even, cd_even));
     a[3] = vreinterpretq_f32_f64(vtrn2q_f64(ab_odd, cd_odd));
+  }
+
+ private:
+  static uint32x4_t Bits() {
+    const uint32_t bits[kLanes] = {1, 2, 4, 8};
+    return vld1q_u32(bits);
   }
 };
 

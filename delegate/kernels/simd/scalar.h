@@ -80,6 +80,36 @@ struct Floats {
     });
   }
 
+  // Scores less their largest, exactly.
+  static V LoadBelow(const int32_t* p, int32_t largest) {
+    return Map([=](int i) { return static_cast<float>(p[i] - largest); });
+  }
+  static V LoadBelow(const int8_t* p, int8_t largest) {
+    return Map([=](int i) { return static_cast<float>(p[i] - largest); });
+  }
+  static V LoadBelow(const float* p, float largest) { return Sub(Load(p), Set(largest)); }
+
+  // Bit i stands for lane i.
+  static uint32_t MaskGreaterEqual(V a, V b) {
+    uint32_t mask = 0;
+    for (int i = 0; i < kLanes; ++i) mask |= (a.x[i] >= b.x[i] ? 1u : 0u) << i;
+    return mask;
+  }
+  static V ZeroWhere(uint32_t mask, V a) {
+    return Map([&](int i) { return (mask >> i & 1u) != 0 ? 0.0f : a.x[i]; });
+  }
+  // Appends the lanes of the mask to values, and `first` plus their index to indices: returns how many. kLanes elements
+  // of both may be written.
+  static int Compress(uint32_t mask, V a, int32_t first, int32_t* indices, float* values) {
+    int count = 0;
+    for (int i = 0; i < kLanes; ++i) {
+      if ((mask >> i & 1u) == 0) continue;
+      indices[count] = first + i;
+      values[count++] = a.x[i];
+    }
+    return count;
+  }
+
   // How many of kLanes integers are below the limit.
   static int CountLess(const int32_t* p, int32_t limit) {
     int count = 0;

@@ -1,0 +1,98 @@
+#include "attention_job.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "sparse_tile.h"
+#include "tile_rows.h"
+#include "top_k.h"
+
+namespace shadow {
+namespace {
+
+constexpr int64_t kMaxTileRows = 96;
+// Below this many (row, position) pairs waking another thread costs more than it saves.
+constexpr int64_t kPairsWorthSharing = 1 << 13;
+
+// The first `count` rows over all their positions, exactly.
+void AttendDense(const TileRows& rows, int64_t count, Scratch* scratch) {
+  const AttentionJob& job = rows.job();
+  const KvView view = rows.view();
+  const float* q = LoadQueries(rows, 0, scratch);
+  int32_t* causal = scratch->counts.Reserve(count);
+  float** out = scratch->out.Reserve(count);
+  for (int64_t r = 0; r < count; ++r) {
+    causal[r] = int32_t(rows.Causal(r));
+    out[r] = rows.Out(r);
+  }
+  float* memory = scratch->attend.Reserve(AttendDenseScratchFloats(int(count), job.op.head_dim));
+  job.kernels.of(view.type).attend_dense({q, causal, out, int(count), job.op.softmax_scale}, view, memory);
+}
+
+// Rows that read everything. They come first, as what a row may leave out grows with its length.
+int64_t DenseRows(const TileRows& rows) {
+  const CacheSettings& settings = rows.job().settings;
+  if (settings.dense()) return rows.count();
+  int64_t count = 0;
+  while (count < rows.count() && rows.Causal(count) <= settings.min_k) ++count;
+  return count;
+}
+
+void RunTile(const TileRows& rows, Scratch* scratch, Statistics* statistics) {
+  StageClock clock;
+  const int64_t dense = DenseRows(rows);
+  if (dense > 0) AttendDense(rows, dense, scratch);
+  statistics->seconds_attend += clock.Lap();
+  if (dense < rows.count()) SparseTile(rows, dense, scratch).Run(statistics);
+  statistics->rows += rows.count();
+  for (int64_t r = 0; r < rows.count(); ++r) {
+    statistics->causal_rows += rows.Causal(r);
+    if (r < dense) statistics->value_rows_read += rows.Causal(r);
+  }
+}
+
+// Rows per tile: no more than gives every thread an item.
+int64_t RowsPerTile(const AttentionJob& job, int64_t rows, int num_threads) {
+  int64_t tile = kMaxTileRows;
+  const int64_t per_thread = (rows * job.op.num_kv_heads + num_threads - 1) / num_threads;
+  tile = std::min(tile, std::max<int64_t>(1, per_thread));
+  const int64_t group = job.op.group();
+  if (tile > group) tile -= tile % group;  // whole times: their rows have equal causal lengths
+  return std::min(tile, rows);
+}
+
+// Stage times were summed over threads; a person wants wall time, so it is shared out in their proportion.
+void ScaleToWallTime(double wall, Statistics* s) {
+  const double total = s->seconds_estimate + s->seconds_select + s->seconds_attend;
+  if (total <= 0) return;
+  s->seconds_estimate *= wall / total;
+  s->seconds_select *= wall / total;
+  s->seconds_attend *= wall / total;
+}
+
+}  // namespace
+
+Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* statistics) {
+  const int64_t rows = job.chunk.n_valid * job.op.group();
+  const int64_t tile_rows = RowsPerTile(job, rows, pool->num_threads());
+  const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
+  const bool may_share = rows * job.op.num_kv_heads * job.chunk.end() >= kPairsWorthSharing;
+  Statistics total;
+  std::mutex mutex;
+  StageClock clock;
+  const bool done = pool->ParallelFor(tiles * job.op.num_kv_heads, may_share, [&](int64_t item, Scratch* scratch) {
+    // One KV head after the other, so that its keys and values stay in the cache from tile to tile. Of a head, the last
+    // tiles see the most positions: they go first, so that no thread is left with a large one at the end.
+    const int64_t tile = tiles - 1 - item % tiles;
+    Statistics mine;
+    RunTile(TileRows(job, int(item / tiles), tile * tile_rows, std::min(rows, (tile + 1) * tile_rows)), scratch, &mine);
+    std::lock_guard<std::mutex> lock(mutex);
+    total.Add(mine);
+  });
+  if (!done) return Status::Error("out of memory while attending over cache %d", job.cache.handle());
+  ScaleToWallTime(clock.Lap(), &total);
+  statistics->Add(total);
+  return Status::Ok();
+}
+
+}  // namespace shadow

@@ -1,0 +1,150 @@
+// Weigh and choose over a float vector type F (kernels/simd/). Only ISA files include this.
+//
+// Sums run in 16 lanes whatever F's width is: lane i adds the elements i, i + 16, i + 32, ... and the lanes are added
+// pairwise at the end. So every ISA rounds alike.
+#ifndef SHADOWATTN_DELEGATE_KERNELS_WEIGH_GENERIC_H_
+#define SHADOWATTN_DELEGATE_KERNELS_WEIGH_GENERIC_H_
+
+#include <cstdint>
+
+#include "kernels/layout.h"
+#include "kernels/weigh/kernels.h"
+
+namespace shadow {
+
+constexpr int kSumLanes = 16;
+
+template <class F>
+struct Sum {
+  static constexpr int kVecs = kSumLanes / F::kLanes;
+  typename F::V lanes[kVecs];
+
+  Sum() {
+    for (int i = 0; i < kVecs; ++i) lanes[i] = F::Set(0);
+  }
+  float Total() const {
+    float x[kSumLanes];
+    for (int i = 0; i < kVecs; ++i) F::Store(x + i * F::kLanes, lanes[i]);
+    for (int half = kSumLanes / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) x[i] += x[i + half];
+    }
+    return x[0];
+  }
+};
+
+// 2^x for x <= 0, within 3e-7 of its value; zero below 2^-126. Never fused: the same bits on every ISA.
+template <class F>
+typename F::V Exp2(typename F::V x) {
+  using V = typename F::V;
+  x = F::Max(x, F::Set(-127.0f));
+  const V n = F::Round(x);
+  const V f = F::Sub(x, n);       // exact, |f| <= 1/2
+  V p = F::Set(1.326472726e-3f);  // minimax of relative error 9e-8 with p(0) = 1
+  p = F::Add(F::Mul(p, f), F::Set(9.671512700e-3f));
+  p = F::Add(F::Mul(p, f), F::Set(5.550733744e-2f));
+  p = F::Add(F::Mul(p, f), F::Set(2.402224208e-1f));
+  p = F::Add(F::Mul(p, f), F::Set(6.931469776e-1f));
+  p = F::Add(F::Mul(p, f), F::Set(1.0f));
+  return F::Ldexp(p, n);
+}
+
+// The largest of n scores.
+template <class S>
+S Largest(const S* scores, int n) {
+  S largest = scores[0];
+  for (int j = 1; j < n; ++j) largest = scores[j] > largest ? scores[j] : largest;
+  return largest;
+}
+
+// 16 weights: stored, and returned in lanes.
+template <class F, class S>
+void WeighBlock(const S* scores, S largest, typename F::V factor, float* weights, Sum<F>* sum) {
+#pragma GCC unroll 4
+  for (int i = 0; i < Sum<F>::kVecs; ++i) {
+    const typename F::V weight = Exp2<F>(F::Mul(F::LoadBelow(scores + i * F::kLanes, largest), factor));
+    sum->lanes[i] = F::Add(sum->lanes[i], weight);
+    F::Store(weights + i * F::kLanes, weight);
+  }
+}
+
+template <class F, class S>
+float Weigh(const S* scores, int n, int skip, float scale, float* weights) {
+  const S largest = Largest(scores, n);
+  const typename F::V factor = F::Set(scale * 1.44269504f);
+  const int whole = n / kSumLanes * kSumLanes;
+  // Whole blocks before the first that counts in full, then those, then what is left of the row.
+  const int rounded = (skip + kSumLanes - 1) / kSumLanes * kSumLanes, counted = rounded < whole ? rounded : whole;
+  Sum<F> ignored, sum;
+  for (int j = 0; j < counted; j += kSumLanes) WeighBlock<F>(scores + j, largest, factor, weights + j, &ignored);
+  for (int j = counted; j < whole; j += kSumLanes) WeighBlock<F>(scores + j, largest, factor, weights + j, &sum);
+  if (whole < n) {
+    S last[kSumLanes];
+    for (int i = 0; i < kSumLanes; ++i) last[i] = i < n - whole ? scores[whole + i] : largest;
+    WeighBlock<F>(last, largest, factor, weights + whole, &ignored);
+  }
+  for (int j = n; j % kPageRows != 0; ++j) weights[j] = 0;
+  float total = sum.Total();
+  for (int j = skip; j < counted; ++j) total += weights[j];
+  for (int j = skip > whole ? skip : whole; j < n; ++j) total += weights[j];
+  return total;
+}
+
+// One page: appends what is kept to positions and kept, returns how many.
+template <class F>
+int ChoosePage(const ChooseRow& row, int page, int32_t* positions, float* kept) {
+  using V = typename F::V;
+  const int begin = page * kPageRows;
+  const V threshold = F::Set(row.threshold);
+  Sum<F> rest;
+  int count = 0;
+  for (int j = begin; j < begin + kPageRows; j += kSumLanes) {
+#pragma GCC unroll 4
+    for (int i = 0; i < Sum<F>::kVecs; ++i) {
+      const int first = j + i * F::kLanes;
+      if (first >= row.n) break;
+      const V w = F::Load(row.weights + first);
+      uint32_t mask = F::MaskGreaterEqual(w, threshold);
+      constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
+      if (first < row.keep_below) {
+        const int forced = row.keep_below - first;
+        mask |= forced >= F::kLanes ? kAll : (uint32_t{1} << forced) - 1;
+      }
+      if (first + F::kLanes > row.keep_from) {
+        const int free = row.keep_from - first;
+        mask |= free <= 0 ? kAll : kAll & ~((uint32_t{1} << free) - 1);
+      }
+      if (first + F::kLanes > row.n) mask &= (uint32_t{1} << (row.n - first)) - 1;
+      rest.lanes[i] = F::Add(rest.lanes[i], F::ZeroWhere(mask, w));
+      if (mask != 0) count += F::Compress(mask, w, first, positions + count, kept + count);
+    }
+  }
+  row.rest[page] = rest.Total();
+  row.counts[page] = count;
+  return count;
+}
+
+template <class F>
+int Choose(const ChooseRow& row) {
+  int count = 0;
+  for (int page = 0; page * kPageRows < row.n; ++page) {
+    count += ChoosePage<F>(row, page, row.positions + count, row.kept + count);
+  }
+  return count;
+}
+
+// Defines the kernels of one ISA.
+#define SHADOW_DEFINE_WEIGH(name, F)                                                            \
+  float WeighInt32##name(const int32_t* scores, int n, int skip, float scale, float* weights) { \
+    return Weigh<F>(scores, n, skip, scale, weights);                                           \
+  }                                                                                             \
+  float WeighInt8##name(const int8_t* scores, int n, int skip, float scale, float* weights) {   \
+    return Weigh<F>(scores, n, skip, scale, weights);                                           \
+  }                                                                                             \
+  float WeighFloat##name(const float* scores, int n, int skip, float scale, float* weights) {   \
+    return Weigh<F>(scores, n, skip, scale, weights);                                           \
+  }                                                                                             \
+  int Choose##name(const ChooseRow& row) { return Choose<F>(row); }
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_KERNELS_WEIGH_GENERIC_H_

@@ -1,0 +1,306 @@
+#include "sparse_tile.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "kernels/quantize/quantize.h"
+#include "top_k.h"
+
+namespace shadow {
+namespace {
+
+constexpr int64_t kScoreBudget = 1 << 17;  // scores at a time: 512 KB, which stay in a second-level cache
+constexpr int64_t kSlack = 32;             // kernels may read and store this much past the end of a selection
+// A step of INT8 scores above this many logits leaves too few levels for the mass of the small ones.
+constexpr float kCoarsestStep = 0.3f;
+
+constexpr int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Integers in the order of the floats: select_int32 then ranks them. In place.
+void OrderedIntegers(int32_t* floats, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) floats[i] ^= (floats[i] >> 31) & 0x7FFFFFFF;
+}
+
+}  // namespace
+
+void SparseTile::Run(Statistics* statistics) {
+  StageClock clock;
+  Reserve();
+  for (int64_t begin = first_; begin < rows_.count();) {
+    const int64_t end = std::min(rows_.count(), begin + RowsScored());
+    if (!coarse()) Score(begin, end);
+    statistics->seconds_estimate += clock.Lap();
+    for (int64_t r = begin; r < end; ++r) {
+      Choose(r, scratch_->scores.data() + (r - begin) * score_stride_, statistics);
+    }
+    statistics->seconds_select += clock.Lap();
+    begin = end;
+  }
+  Attend();
+  statistics->seconds_attend += clock.Lap();
+  for (int64_t r = 0; r < count(); ++r) statistics->value_rows_read += scratch_->counts.data()[r];
+}
+
+void SparseTile::Reserve() {
+  const int64_t padded = PaddedFloats(job().op.head_dim);
+  stride_ = RoundUp(SelectedBound() + kSlack, 16);
+  rest_stride_ = RoundUp(rows_.Longest(), kPageRows) / kPageRows;
+  scratch_->selected.Reserve(count() * stride_);
+  scratch_->weights.Reserve(count() * stride_);
+  scratch_->counts.Reserve(count());
+  scratch_->factor.Reserve(count());
+  scratch_->rest.Reserve(count() * rest_stride_);
+  scratch_->page_counts.Reserve(rest_stride_);
+  scratch_->start.Reserve(count() * padded);
+}
+
+// No row of the tile keeps more.
+int64_t SparseTile::SelectedBound() const {
+  int64_t bound = 0;
+  for (int64_t r = first_; r < rows_.count(); ++r) {
+    const int64_t causal = rows_.Causal(r);
+    if (!by_threshold()) {
+      bound = std::max(bound, KeptPositions(settings(), causal, Budget(r)));
+      continue;
+    }
+    // Each of them has at least this share of the mass; a little more, as sums are rounded.
+    const double threshold = double(Threshold(r));
+    const double most = threshold > 0 ? 1.001 / threshold + settings().sinks + settings().latest + 1 : double(causal);
+    bound = std::max(bound, int64_t(std::min(double(causal), most)));
+  }
+  return bound;
+}
+
+float SparseTile::Threshold(int64_t r) const {
+  return float(job().thresholds->At(rows_.Causal(r)) * double(job().threshold_factors[rows_.Head(r)]));
+}
+
+double SparseTile::Budget(int64_t r) const {
+  if (settings().mode != Mode::kShadowPaper || job().plan == nullptr) return 1.0;
+  return double(job().plan->paper_budgets(job().chunk.layer)[rows_.Head(r)]);
+}
+
+// Rows whose scores are kept at a time: fewer than a tile has where the context is long.
+int64_t SparseTile::RowsScored() const {
+  return std::max<int64_t>(8, kScoreBudget / RoundUp(rows_.Longest(), kPageRows));
+}
+
+void SparseTile::Score(int64_t begin, int64_t end) {
+  score_stride_ = RoundUp(rows_.Causal(end - 1), kPageRows);
+  scratch_->scores.Reserve((end - begin) * score_stride_);
+  scratch_->select.Reserve(score_stride_ + 64);
+  return settings().mode == Mode::kFloatEstimate ? ScoreFloats(begin, end) : Estimate(begin, end);
+}
+
+void SparseTile::Estimate(int64_t begin, int64_t end) {
+  const int d = job().op.head_dim;
+  const int d_padded = PaddedBytes(d);
+  const int64_t rows = end - begin;
+  const KvView view = rows_.view();
+  int8_t* q_i8 = scratch_->q_i8.Reserve(rows * d_padded);
+  int32_t* q_sum = scratch_->q_sum.Reserve(rows);
+  float* step = scratch_->step.Reserve(rows_.count());
+  std::memset(q_i8, 0, rows * d_padded);
+  const float k_step = job().plan->scale(job().chunk.layer, rows_.kv_head()) * job().op.softmax_scale;
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* q = rows_.Query(begin + r);
+    float largest = 0;
+    for (int c = 0; c < d; ++c) largest = std::max(largest, std::fabs(q[c]));
+    q_sum[r] = job().kernels.quantize_query(q, d, q_i8 + r * d_padded);
+    step[begin + r] = largest / 127.0f * k_step;
+  }
+  int64_t first = 0;
+  for (int64_t page = 0; page * kPageRows < rows_.Causal(end - 1); ++page) {
+    while (rows_.Causal(begin + first) <= page * kPageRows) ++first;  // rows that end before this page
+    job().kernels.estimate(q_i8 + first * d_padded, q_sum + first, int(rows - first), view.pages[page].k_u8, d_padded,
+                           scratch_->scores.data() + first * score_stride_ + page * kPageRows, score_stride_);
+  }
+}
+
+void SparseTile::ScoreFloats(int64_t begin, int64_t end) {
+  const int d = job().op.head_dim;
+  const KvView view = rows_.view();
+  const float* q = LoadQueries(rows_, begin, scratch_);
+  float* scratch = scratch_->attend.Reserve(int64_t{kPageRows} * PaddedFloats(d));
+  auto* scores = reinterpret_cast<float*>(scratch_->scores.data());
+  for (int64_t page = 0; page * kPageRows < rows_.Causal(end - 1); ++page) {
+    job().kernels.of(view.type).score_page(
+        {q, int(end - begin), d, job().op.softmax_scale, scores + page * kPageRows, score_stride_}, view.pages[page].k,
+        scratch);
+  }
+  OrderedIntegers(scratch_->scores.data(), (end - begin) * score_stride_);
+}
+
+// scores: of the row, if they were made here; the threshold turns them into weights.
+void SparseTile::Choose(int64_t r, int32_t* scores, Statistics* statistics) {
+  return by_threshold() ? ChooseByThreshold(r, scores, statistics) : ChooseTopK(r, scores);
+}
+
+// The estimate graph's rows are head-major: g * T + t.
+const int8_t* SparseTile::CoarseScores(int64_t r) const {
+  const int64_t row = (int64_t{rows_.kv_head()} * job().op.group() + rows_.GroupHead(r)) * job().time + rows_.Time(r);
+  return job().scores_i8 + row * job().scores_length;
+}
+
+void SparseTile::ChooseByThreshold(int64_t r, int32_t* scores, Statistics* statistics) {
+  const auto n = int(rows_.Causal(r));
+  const int64_t i = r - first_;
+  const int sinks = std::min(settings().sinks, n);
+  float* weights = nullptr;
+  float mass = 0;
+  bool tail = settings().tail;
+  if (coarse()) {
+    const int8_t* row = CoarseScores(r);
+    weights = reinterpret_cast<float*>(scratch_->scores.Reserve(RoundUp(n, kPageRows)));
+    const float step = CoarseScale(r);
+    mass = job().kernels.weigh_int8(row, n, sinks, step, weights);
+    if (tail && (step > kCoarsestStep || *std::max_element(row, row + n) == 127)) {
+      tail = false;
+      ++statistics->rows_without_tail;
+    }
+  } else {
+    weights = reinterpret_cast<float*>(scores);
+    mass = job().kernels.weigh_int32(scores, n, sinks, scratch_->step.data()[r], weights);
+  }
+  float* kept = scratch_->weights.data() + i * stride_;
+  float* rest = scratch_->rest.data() + i * rest_stride_;
+  // At least the smallest normal number: nothing that underflowed is kept, and no more than SelectedBound().
+  const float threshold = std::max(Threshold(r) * mass, FLT_MIN);
+  const ChooseRow row{weights,
+                      n,
+                      threshold,
+                      sinks,
+                      n - std::min(std::max(settings().latest, 1), n),
+                      scratch_->selected.data() + i * stride_,
+                      kept,
+                      rest,
+                      scratch_->page_counts.data()};
+  const int k = job().kernels.choose(row);
+  scratch_->counts.data()[i] = k;
+  const float selected = std::accumulate(kept, kept + k, 0.0f);
+  const int64_t pages = RoundUp(n, kPageRows) / kPageRows;
+  if (!tail) std::fill(rest, rest + pages, 0.0f);
+  std::fill(rest + pages, rest + rest_stride_, 0.0f);
+  const float all = std::accumulate(rest, rest + pages, selected);
+  // Each position of a page gets the same share of what its page holds beside the selected.
+  for (int64_t page = 0; page < pages; ++page) {
+    rest[page] /= float(std::min<int64_t>(kPageRows, n - page * kPageRows));
+  }
+  // What exact weights will be multiplied with instead: see WeighExactly.
+  scratch_->factor.data()[i] = trusts_scores() ? 1.0f / all : 1.0f / selected;
+}
+
+float SparseTile::CoarseScale(int64_t r) const {
+  const Plan& plan = *job().plan;
+  const int layer = job().chunk.layer, head = rows_.kv_head();
+  const double step =
+      CoarseStep(rows_.Query(r), plan.k_variance(layer, head), plan.estimate_multiplier(), job().op.head_dim);
+  if (!(step > 0)) return 0.0f;
+  return float(double(job().op.softmax_scale) * double(plan.scale(layer, head)) /
+               (double(plan.estimate_multiplier()) * step));
+}
+
+void SparseTile::ChooseTopK(int64_t r, const int32_t* scores) {
+  const int64_t causal = rows_.Causal(r), i = r - first_;
+  const int64_t k = KeptPositions(settings(), causal, Budget(r));
+  const KeptRanges kept = SplitKept(settings(), causal, k);
+  scratch_->counts.data()[i] = int32_t(k);
+  int32_t* out = scratch_->selected.data() + i * stride_;
+  std::iota(out, out + kept.scored_begin, 0);
+  out += kept.scored_begin;
+  const int n = int(kept.scored_end - kept.scored_begin);
+  const auto offset = int32_t(kept.scored_begin);
+  if (coarse()) {
+    const int8_t* row = CoarseScores(r) + kept.scored_begin;
+    scratch_->select.Reserve(causal + 64);
+    job().kernels.select_int8(row, n, int(kept.scored_k), offset, scratch_->select.data(), out);
+  } else {
+    job().kernels.select_int32(scores + kept.scored_begin, n, int(kept.scored_k), offset, scratch_->select.data(), out);
+  }
+  out += kept.scored_k;
+  std::iota(out, out + (causal - kept.scored_end), int32_t(kept.scored_end));
+}
+
+void SparseTile::Attend() {
+  const bool tail = by_threshold() && settings().tail;
+  const KvView view = rows_.view();
+  const int64_t padded = PaddedFloats(job().op.head_dim);
+  float** out = scratch_->out.Reserve(count());
+  for (int64_t i = 0; i < count(); ++i) out[i] = rows_.Out(first_ + i);
+  const Selection selected{scratch_->selected.data(), stride_, scratch_->counts.data(), int(count())};
+  scratch_->attend.Reserve(SparseScratchFloats(int(count()), job().op.head_dim));
+  if (!trusts_scores()) WeighExactly(selected);
+  float* start = scratch_->start.data();
+  std::fill(start, start + count() * padded, 0.0f);
+  ValueTile tile{selected, scratch_->weights.data(), stride_, nullptr, rest_stride_, nullptr, 0,
+                 start,    scratch_->factor.data(),  out};
+  if (tail) {
+    SumOwnPages();
+    tile.pages = int(rows_.Longest() / kPageRows);
+    tile.rest = scratch_->rest.data();
+    tile.page_sums = SumPages(tile.pages);
+  }
+  job().kernels.of(view.type).add_values(tile, view, scratch_->attend.data());
+}
+
+// Exact weights instead of those of the scores. The rest, which only scores know, is scaled as the selected are: by
+// sum of the exact weights / sum of the estimated ones.
+void SparseTile::WeighExactly(const Selection& selected) {
+  const KvView view = rows_.view();
+  const float* q = LoadQueries(rows_, first_, scratch_);
+  float* sums = scratch_->step.Reserve(rows_.count());
+  job().kernels.of(view.type).weigh_selected(
+      {q, selected, job().op.softmax_scale, scratch_->weights.data(), stride_, sums}, view, scratch_->attend.data());
+  for (int64_t i = 0; i < count(); ++i) {
+    float total = sums[i];
+    if (by_threshold()) {
+      float* rest = scratch_->rest.data() + i * rest_stride_;
+      const float scale = sums[i] * scratch_->factor.data()[i];
+      const int64_t n = rows_.Causal(first_ + i);
+      for (int64_t page = 0; page * kPageRows < n; ++page) {
+        rest[page] *= scale;
+        total += rest[page] * float(std::min<int64_t>(kPageRows, n - page * kPageRows));
+      }
+    }
+    scratch_->factor.data()[i] = 1.0f / total;
+  }
+}
+
+// The page that holds a row's own position counts up to there: what comes later is the future.
+void SparseTile::SumOwnPages() {
+  const int d = job().op.head_dim;
+  const int64_t padded = PaddedFloats(d);
+  const KvView view = rows_.view();
+  float* sum = scratch_->prefix.Reserve(padded);
+  int64_t summed_page = -1, summed = 0;
+  for (int64_t i = 0; i < count(); ++i) {
+    const int64_t n = rows_.Causal(first_ + i), page = n / kPageRows, own = n % kPageRows;
+    if (own == 0) continue;  // all of it
+    if (page != summed_page) {
+      std::fill(sum, sum + padded, 0.0f);
+      summed_page = page;
+      summed = 0;
+    }
+    job().kernels.of(view.type).sum_values(view.pages[page].v, int(summed), int(own), d, sum);
+    summed = own;
+    float* rest = scratch_->rest.data() + i * rest_stride_ + page;
+    float* start = scratch_->start.data() + i * padded;
+    for (int64_t c = 0; c < padded; ++c) start[c] = *rest * sum[c];
+    *rest = 0;
+  }
+}
+
+const float* SparseTile::SumPages(int pages) {
+  const int64_t padded = PaddedFloats(job().op.head_dim);
+  const KvView view = rows_.view();
+  float* sums = scratch_->page_sums.Reserve(pages * padded + 1);
+  for (int page = 0; page < pages; ++page) {
+    std::memcpy(sums + page * padded, view.pages[page].v_sum, padded * sizeof(float));
+  }
+  return sums;
+}
+
+}  // namespace shadow

@@ -1,0 +1,57 @@
+// Rows that read only some of their positions: score, choose, attend, and the tail (docs/op_spec.md, steps 2 to 5).
+#ifndef SHADOWATTN_DELEGATE_SPARSE_TILE_H_
+#define SHADOWATTN_DELEGATE_SPARSE_TILE_H_
+
+#include <cstdint>
+
+#include "scratch.h"
+#include "tile_rows.h"
+
+namespace shadow {
+
+// Rows [first, rows.count()) of a tile, in modes shadow, shadow_paper and float_estimate.
+class SparseTile {
+ public:
+  SparseTile(const TileRows& rows, int64_t first, Scratch* scratch) : rows_(rows), first_(first), scratch_(scratch) {}
+
+  // Writes their outputs; adds times, kept positions and rows without tail.
+  void Run(Statistics* statistics);
+
+ private:
+  const AttentionJob& job() const { return rows_.job(); }
+  const CacheSettings& settings() const { return job().settings; }
+  int64_t count() const { return rows_.count() - first_; }
+  bool by_threshold() const { return settings().mode == Mode::kShadow; }
+  bool coarse() const { return job().scores_i8 != nullptr && settings().mode != Mode::kFloatEstimate; }
+  // The scores are the logits, so nothing is computed again.
+  bool trusts_scores() const { return by_threshold() && !coarse(); }
+
+  void Reserve();
+  int64_t SelectedBound() const;
+  float Threshold(int64_t r) const;
+  double Budget(int64_t r) const;
+  int64_t RowsScored() const;
+  void Score(int64_t begin, int64_t end);
+  void Estimate(int64_t begin, int64_t end);
+  void ScoreFloats(int64_t begin, int64_t end);
+  void Choose(int64_t r, int32_t* scores, Statistics* statistics);
+  void ChooseByThreshold(int64_t r, int32_t* scores, Statistics* statistics);
+  void ChooseTopK(int64_t r, const int32_t* scores);
+  const int8_t* CoarseScores(int64_t r) const;
+  float CoarseScale(int64_t r) const;
+  void Attend();
+  void WeighExactly(const Selection& selected);
+  void SumOwnPages();
+  const float* SumPages(int pages);
+
+  const TileRows& rows_;
+  const int64_t first_;
+  Scratch* scratch_;
+  int64_t score_stride_ = 0;
+  int64_t stride_ = 0;       // of selected and weights
+  int64_t rest_stride_ = 0;  // pages of the longest row
+};
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_SPARSE_TILE_H_
