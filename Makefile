@@ -23,6 +23,7 @@ lint: $(VENV)/.test build/dev/shadowattn  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=build/dev $(BIN)/mypy -p shadowattn.models -p shadowattn.converter -p shadowattn.runtime
+	MYPYPATH=build/dev:benchmarks $(BIN)/mypy benchmarks
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'delegate/*.cc' 'delegate/*.h')
 
 native-test: $(VENV)/.test  ## the delegate's own tests

@@ -23,10 +23,10 @@ from shadowattn.models.bundle import MANIFEST
 from shadowattn.runtime.delegate import library_path
 from shadowattn.runtime.evaluate import plots
 from shadowattn.runtime.evaluate.evaluation import evaluate
-from shadowattn.runtime.evaluate.options import NO_TAIL, EvalOptions
+from shadowattn.runtime.evaluate.options import EvalOptions
 from shadowattn.runtime.evaluate.perplexity import worst_texts
 from shadowattn.runtime.evaluate.report import tables
-from shadowattn.runtime.settings import MODES, CacheSettings
+from shadowattn.runtime.settings import MODES
 from shadowattn.runtime.table import format_markdown
 
 BUNDLE = Path(".demo/smollm2.bundle")
@@ -83,66 +83,55 @@ def _cost(tokens: int, length: int) -> float:
 # --- what is measured ---
 
 
-def all_modes() -> tuple[str, ...]:
-    """Every mode there is, and ours without its tail."""
-    has_tail = any(field.name == "tail" for field in dataclasses.fields(CacheSettings))
-    return (*MODES, *((f"shadow:{NO_TAIL}",) if has_tail else ()))
-
-
-def _those(*modes: str) -> tuple[str, ...]:
-    return tuple(mode for mode in modes if mode in all_modes())
-
-
 def full_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Section]:
     """docs/accuracy.md. files: the held-out texts; needles and heads want prose."""
     common: dict[str, Any] = {"texts": tuple(files), "session": session}
     prose: dict[str, Any] = common | {
         "texts": tuple(file for file in files if "python" not in Path(file).stem) or tuple(files)
     }
-    ours = (0.1, 0.05, 0.02)
-    plain = EvalOptions(modes=all_modes(), keep_ratios=("auto", 0.2, *ours), window=2048, max_tokens=16_384, **common)
-    long = EvalOptions(
-        modes=_those("dense", "int8", "shadow"), keep_ratios=ours, window=8192, max_tokens=16_384, **common
-    )
+    ours = ("shadow", "shadow@0.1", "shadow@0.05", "shadow@0.02")
+    others = ("shadow:no_tail@0.05", "shadow_paper@0.2", "shadow_paper@0.1", "shadow_paper@0.05")
+    others += ("float_estimate@0.2", "float_estimate@0.05", "block_sparse@0.2", "block_sparse@0.05")
+    whole = ("int8", "npu_full")
+    auto: dict[str, Any] = {"keep_ratios": ("auto",)}
+    plain = EvalOptions(modes=(*whole, *ours, *others), window=2048, max_tokens=16_384, **auto, **common)
+    long = EvalOptions(modes=("int8", *ours, "shadow_paper@0.2"), window=8192, max_tokens=16_384, **auto, **common)
     needle = EvalOptions(
-        modes=_those("dense", "int8", "shadow", "shadow_paper"), keep_ratios=ours, tasks=("needle",),
-        needle_lengths=_USUAL_LENGTHS, **prose,
+        modes=(*ours, "shadow_paper@0.2"), tasks=("needle",), needle_lengths=_USUAL_LENGTHS,
+        needle_depths=(0.1, 0.5, 0.9), **auto, **prose,
     )  # fmt: skip
-    others = tuple(mode for mode in all_modes() if mode != "dense")  # dense runs beside each of them
-    greedy = EvalOptions(modes=others, keep_ratios=ours, tasks=("greedy",), **common)
+    greedy = EvalOptions(
+        modes=(*whole, *ours, "shadow_paper@0.2", "float_estimate@0.2", "block_sparse@0.2"), tasks=("greedy",),
+        prompts=10, **auto, **prose,
+    )  # fmt: skip
     heads = EvalOptions(
-        modes=_those("shadow", "float_estimate", "shadow_paper"), keep_ratios=(0.1, 0.05), tasks=("heads",),
-        window=2048, max_tokens=4096, **prose,
+        modes=("shadow@0.1", "shadow@0.05", "shadow_paper@0.2"), tasks=("heads",), window=2048, max_tokens=4096,
+        **auto, **prose,
     )  # fmt: skip
     return [
         Section("perplexity_2048", "Perplexity, windows of 2,048 tokens", plain, "texts"),
         Section("perplexity_8192", "Perplexity, windows of 8,192 tokens", long, "texts"),
         Section("needle", "Needles", needle, "needle_lengths"),
-        Section("greedy", "Greedy continuations", greedy, "modes"),
+        Section("greedy", "Greedy continuations", greedy, "texts"),
         Section("heads", "Layers and heads", heads, "texts"),
     ]
 
 
 def short_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Section]:
     """The same form, in a few minutes: whether it all works, and which mode is ahead."""
-    ratios = (0.1, 0.05)
-    text: dict[str, Any] = {"texts": (files[0],), "session": session}
-    plain = EvalOptions(modes=all_modes(), keep_ratios=ratios, window=1024, max_tokens=2048, **text)
-    few = _those("int8", "shadow")
+    text: dict[str, Any] = {"texts": (files[0],), "session": session, "keep_ratios": (0.1, 0.05)}
+    plain = EvalOptions(modes=(*MODES, "shadow:no_tail"), window=1024, max_tokens=2048, **text)
     needle = EvalOptions(
-        modes=few, keep_ratios=ratios, tasks=("needle",), needle_lengths=(1000,), needle_depths=(0.3, 0.7), needles=2,
-        **text,
-    )  # fmt: skip
+        modes=("int8", "shadow"), tasks=("needle",), needle_lengths=(1000,), needle_depths=(0.3, 0.7), needles=2, **text
+    )
     greedy = EvalOptions(
-        modes=few, keep_ratios=ratios, tasks=("greedy",), prompts=3, prompt_tokens=1000, continue_tokens=16, **text
+        modes=("int8", "shadow"), tasks=("greedy",), prompts=3, prompt_tokens=1000, continue_tokens=16, **text
     )
-    heads = EvalOptions(
-        modes=_those("shadow"), keep_ratios=(0.05,), tasks=("heads",), window=512, max_tokens=512, **text
-    )
+    heads = EvalOptions(modes=("shadow@0.05",), tasks=("heads",), window=512, max_tokens=512, **text)
     return [
         Section("perplexity_1024", "Perplexity, windows of 1,024 tokens", plain, "texts"),
         Section("needle", "Needles", needle, "needle_lengths"),
-        Section("greedy", "Greedy continuations", greedy, "modes"),
+        Section("greedy", "Greedy continuations", greedy, "texts"),
         Section("heads", "Layers and heads", heads, "texts"),
     ]
 

@@ -7,13 +7,16 @@ import contextlib
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from shadowattn.runtime.engine import Engine
 from shadowattn.runtime.executor import Step, StepResult, fill_tokens, read_result
 from shadowattn.runtime.litert import GraphRunner
+
+# Is shown layer, q [n_valid,H,d], k and v [n_valid,N_kv,d] of every chunk: views, to be copied if they are to last.
+Watcher = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,7 @@ class PipelinedExecutor:
         self._num_layers = engine.manifest.model.num_layers
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.copied_bytes = 0
+        self.watcher: Watcher | None = None
         if not any(graph.role == "linear" for graph in engine.manifest.graphs):
             raise ValueError("the bundle has no split graphs for the pipelined executor; use executor='fused'")
 
@@ -67,6 +71,8 @@ class PipelinedExecutor:
     def _attention(self, layer: int, linear: GraphRunner, bucket: _Bucket, step: Step) -> None:
         """q, k, v of a linear graph -> o of the bucket's attend graph."""
         numbers = {"position": step.position, "n_valid": step.n_valid, "cache": step.cache, "layer": layer}
+        if self.watcher is not None:
+            self.watcher(layer, *(linear.outputs[name][0, : step.n_valid] for name in ("q", "k", "v")))
         for name in ("q", "k", "v"):
             self._copy(bucket.append.inputs[name], linear.outputs[name])
         _set_numbers(bucket.append, numbers)

@@ -1,5 +1,6 @@
 """Session: one conversation with a bundle. Open, prefill, decode, rewind, generate, score."""
 
+import contextlib
 import operator
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from shadowattn.runtime import engine as engines
 from shadowattn.runtime.chunking import Chunk, plan_chunks
 from shadowattn.runtime.engine import Engine, NodeRow
 from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResult
-from shadowattn.runtime.executor_pipelined import PipelinedExecutor
+from shadowattn.runtime.executor_pipelined import PipelinedExecutor, Watcher
 from shadowattn.runtime.sampler import Sampler
 from shadowattn.runtime.scoring import ScoreSlice, score_slices
 from shadowattn.runtime.settings import LIVING, CacheSettings, settings_for
@@ -235,6 +236,20 @@ class Session:
         with self._engine.lock:
             self._engine.shadow.configure_cache(self._cache, changed.living_text())
         self._settings = changed
+
+    @contextlib.contextmanager
+    def watch_projections(self, watcher: Watcher) -> Iterator[None]:
+        """Within it, watcher(layer, q, k, v) is shown every chunk's q [n,H,d], k and v [n,N_kv,d], float32 views.
+
+        Raises ValueError for an executor that does not hand them on: executor="pipelined" does.
+        """
+        if not isinstance(self._executor, PipelinedExecutor):
+            raise ValueError("only the pipelined executor hands on q, k and v; open the session with it")
+        self._executor.watcher = watcher
+        try:
+            yield
+        finally:
+            self._executor.watcher = None
 
     # --- what happened ---
 

@@ -18,8 +18,7 @@ _RULE = SelectRule()
 class CacheSettings:
     """The *cache* options of docs/op_spec.md. Raises ValueError for a value that no cache can have.
 
-    keep_ratio: a share in (0, 1], or "auto". threshold: of mode shadow, a probability that goes before keep_ratio; 0 for
-    none.
+    keep_ratio: a share in (0, 1], or "auto". threshold: of mode shadow, a probability before keep_ratio; 0 for none.
     """
 
     mode: str

@@ -60,7 +60,10 @@ class Eval:
 
 
 def _define_choices(flag_values: flags.FlagValues) -> None:
-    modes = "modes, each with its keep_ratios; MODE:no_tail turns tail compensation off; default: dense,int8,shadow"
+    modes = (
+        "modes, each with all keep_ratios, or with its own as in shadow_paper@0.2; MODE:no_tail turns the tail off; "
+        "default: dense,int8,shadow"
+    )
     flags.DEFINE_list("modes", None, modes, flag_values=flag_values)
     ratios = "shares in (0, 1], or auto: the bundle's default"
     flags.DEFINE_list("keep_ratios", ["auto", "0.1", "0.05", "0.02"], ratios, flag_values=flag_values)
@@ -92,7 +95,8 @@ def _define_tasks(flag_values: flags.FlagValues) -> None:
 
 def _options(flag_values: flags.FlagValues) -> "EvalOptions":
     """Raises flags.Error."""
-    from shadowattn.runtime.evaluate.options import AUTO, EvalOptions
+    from shadowattn.runtime.evaluate.options import EvalOptions
+    from shadowattn.runtime.settings import AUTO
 
     optional: dict[str, Any] = {}
     if flag_values.modes is not None:

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from shadowattn.models.bundle import Manifest, read_manifest
-from shadowattn.runtime.evaluate import greedy, heads, perplexity, retrieval
+from shadowattn.models.plan import FILE_NAME as PLAN_FILE
+from shadowattn.models.plan import Plan
+from shadowattn.runtime.evaluate import estimates, greedy, heads, perplexity, retrieval
 from shadowattn.runtime.evaluate.needle import Case
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener
 from shadowattn.runtime.evaluate.texts import EvalText, Window, check_length, load_texts, plan_windows, window_length
 from shadowattn.runtime.progress import Progress, waiting
+from shadowattn.runtime.session import Session
 from shadowattn.runtime.tokenizer import BundleTokenizer
 
 
@@ -38,7 +41,7 @@ def _plan(bundle: Path, manifest: Manifest, texts: list[EvalText], options: Eval
     tasks = set(options.tasks)
     window = window_length(options, manifest)
     windows: list[tuple[EvalText, list[Window]]] = []
-    if tasks & {"perplexity", "heads"}:
+    if tasks & {"perplexity", "heads", "estimate"}:
         for text in texts:
             check_length(text, window, "--window")
             count = min(len(text.evaluated), options.max_tokens)
@@ -136,6 +139,17 @@ class _Evaluation:
         total = sum(len(windows) for _, windows in self._work.windows) * len(self._variants)
         with _Counter("heads", "windows", total) as counter:
             return heads.head_rows(self._opener, self._variants, self._work.windows, counter.advance)
+
+    def _estimate(self, report: dict[str, Any]) -> list[dict[str, Any]]:
+        window = self._work.window
+        [calibration] = load_texts(self._bundle, self._manifest, dataclasses.replace(self._options, texts=()))
+        plan = Plan.from_bytes((self._bundle / PLAN_FILE).read_bytes())
+        options = dict(self._options.session) | {"executor": "pipelined", "mode": "dense"}
+        with (
+            _Counter("estimate", "windows", 1 + len(self._texts)) as counter,
+            Session.open(self._bundle, **options) as session,
+        ):
+            return estimates.estimate_rows(session, plan, calibration, self._texts, window, counter.advance)
 
 
 class _Counter:

@@ -112,7 +112,25 @@ def head_tables(rows: Sequence[Row]) -> list[Table]:
     return found
 
 
-_TABLES = {"perplexity": perplexity_tables, "needle": needle_tables, "greedy": greedy_tables, "heads": head_tables}
+def estimate_tables(rows: Sequence[Row]) -> list[Table]:
+    """Recall by scheme."""
+    header = ("text", "scheme", "keep_ratio", "recall, mean", "least", "layer", "head")
+    lines: list[list[object]] = []
+    for row in rows:
+        recalls = [f"{row['recall_mean']:.4f}", f"{row['recall_min']:.3f}", *row["recall_argmin"]]
+        lines.append([row["text"], row["scheme"], row["keep_ratio"], *recalls])
+    return [
+        Table(f"Estimates: share of the float32 top-k found; grids fitted on {rows[0]['calibration']}", header, lines)
+    ]
+
+
+_TABLES = {
+    "perplexity": perplexity_tables,
+    "needle": needle_tables,
+    "greedy": greedy_tables,
+    "heads": head_tables,
+    "estimate": estimate_tables,
+}
 
 
 def _by_variant(rows: Sequence[Row]) -> list[Row]:

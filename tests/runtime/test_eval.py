@@ -85,7 +85,7 @@ def test_perplexity_is_that_of_the_session_score(tiny: Path) -> None:
     found = evaluate(tiny, SMALL)
     tokens = load_texts(tiny, read_manifest(tiny), SMALL)[0].tokens
     for row in found["rows"]:
-        options = {"mode": row["mode"], "keep_ratio": row["keep_ratio"] if row["keep_ratio"] != "auto" else None}
+        options = {"mode": row["mode"], "keep_ratio": row["keep_ratio"]}
         with Session.open(tiny, num_threads=1, **options) as session:
             scores = np.concatenate([session.score(tokens[start : start + 100]) for start in (0, 100)])
             assert row["mean_keep_ratio"] == session.stats().mean_keep_ratio

@@ -26,6 +26,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([], "wanted a bundle"),
         (["b", "--modes=dense,fast"], "--modes: wanted some of shadow, dense"),
         (["b", "--modes=dense,fast"], "got 'fast'"),
+        (["b", "--modes=shadow@2"], "--modes: wanted a keep_ratio in (0, 1] or auto, got '2'"),
         (["b", "--modes=shadow:tail"], "--modes: wanted shadow or shadow:no_tail, got 'shadow:tail'"),
         (["b", "--modes="], "--modes: wanted at least one, got none"),
         (["b", "--keep_ratios=0"], "--keep_ratios: wanted numbers in (0, 1] or auto, got 0.0"),
@@ -75,7 +76,12 @@ def test_variants() -> None:
         *(Variant("shadow", "auto"), Variant("shadow", 0.1)),
         *(Variant("shadow", "auto", False), Variant("shadow", 0.1, False)),
     )
-    assert Variant("shadow", "auto").session_options() == {"mode": "shadow", "keep_ratio": None}
+    assert Variant("shadow", "auto").session_options() == {"mode": "shadow", "keep_ratio": "auto"}
+    own = EvalOptions(modes=("shadow_paper", "shadow_paper@0.2", "shadow:no_tail@0.1"), keep_ratios=("auto", 0.05))
+    assert own.variants()[1:] == (
+        *(Variant("shadow_paper", 0.05), Variant("shadow_paper", 0.2)),
+        Variant("shadow", 0.1, False),
+    )
     silent = Variant("shadow", 0.1, False)
     assert silent.session_options() == {"mode": "shadow", "keep_ratio": 0.1, "tail": False}
     assert (silent.label, silent.name) == ("shadow:no_tail", "shadow:no_tail 0.1")
