@@ -1,6 +1,6 @@
 """`make accuracy`: every table and picture of docs/accuracy.md, by `shadowattn eval` on texts nothing was fitted to.
 
-python benchmarks/accuracy.py [--short] [--only=SECTION,...] [--force] [--bundle=...] [--num_threads=N]
+python benchmarks/accuracy.py [--short] [--only=SECTION,...] [--force] [--publish] [--bundle=...] [--num_threads=N]
 
 Each section is one command line, run in parts; a part that is finished lies in build/accuracy as JSON and is not
 computed again, unless the bundle, a text or the settings changed. So it may be stopped and started at any time.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import texts as text_files
+from publish import publish
 
 from shadowattn.models.bundle import MANIFEST
 from shadowattn.runtime.delegate import library_path
@@ -31,6 +32,7 @@ from shadowattn.runtime.table import format_markdown
 
 BUNDLE = Path(".demo/smollm2.bundle")
 OUT = Path("build/accuracy")
+PAGE = Path("docs/accuracy.md")
 _USUAL_LENGTHS = (1000, 2000, 4000, 8000)
 
 
@@ -65,6 +67,8 @@ class Part:
         """About proportional to the time it takes: tokens, which cost more the longer the prompt is."""
         options = self.options
         work = 0.0
+        if "estimate" in options.tasks:
+            work += 2 * _cost(options.window or 2048, options.window or 2048)
         if {"perplexity", "heads"} & set(options.tasks):
             work += len(options.texts) * _cost(options.max_tokens, options.window or 2048)
         for length in (options.needle_lengths or _USUAL_LENGTHS) if "needle" in options.tasks else ():
@@ -108,12 +112,14 @@ def full_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Sect
         modes=("shadow@0.1", "shadow@0.05", "shadow_paper@0.2"), tasks=("heads",), window=2048, max_tokens=4096,
         **auto, **prose,
     )  # fmt: skip
+    estimate = EvalOptions(tasks=("estimate",), window=2048, max_tokens=2048, **common)
     return [
         Section("perplexity_2048", "Perplexity, windows of 2,048 tokens", plain, "texts"),
         Section("perplexity_8192", "Perplexity, windows of 8,192 tokens", long, "texts"),
         Section("needle", "Needles", needle, "needle_lengths"),
         Section("greedy", "Greedy continuations", greedy, "texts"),
         Section("heads", "Layers and heads", heads, "texts"),
+        Section("estimate", "Static INT8 estimates", estimate, "texts"),
     ]
 
 
@@ -133,6 +139,7 @@ def short_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Sec
         Section("needle", "Needles", needle, "needle_lengths"),
         Section("greedy", "Greedy continuations", greedy, "texts"),
         Section("heads", "Layers and heads", heads, "texts"),
+        Section("estimate", "Static INT8 estimates", dataclasses.replace(heads, tasks=("estimate",)), "texts"),
     ]
 
 
@@ -200,7 +207,7 @@ class Outcome:
         found: dict[tuple[Any, ...], dict[str, Any]] = {}
         for report in self.reports:
             for row in report["rows"]:
-                key = ("task", "text", "window", "length", "mode", "keep_ratio")
+                key = ("task", "text", "window", "length", "mode", "scheme", "keep_ratio")
                 found.setdefault(tuple(row.get(name) for name in key), row)
         return list(found.values())
 
@@ -313,6 +320,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="names of sections, with commas between; default: all")
     parser.add_argument("--short", action="store_true", help="a trial of a few minutes")
     parser.add_argument("--force", action="store_true", help="compute again what is finished")
+    parser.add_argument("--publish", action="store_true", help=f"put the tables and pictures into {PAGE}")
     parser.add_argument("--num_threads", type=int, default=None, help="default: all CPUs")
     return parser.parse_args(words)
 
@@ -349,6 +357,8 @@ def main(words: Sequence[str] | None = None) -> int:
     document = out / "accuracy.md"
     write_document(document, outcomes, arguments.bundle, texts, notes)
     print(f"wrote {document}")
+    if arguments.publish:
+        print("wrote", ", ".join(map(str, [PAGE, *publish(document, PAGE)])))
     return 1 if any(outcome.failures for outcome in outcomes) else 0
 
 
