@@ -94,7 +94,7 @@ def full_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Sect
         "texts": tuple(file for file in files if "python" not in Path(file).stem) or tuple(files)
     }
     ours = ("shadow", "shadow@0.1", "shadow@0.05", "shadow@0.02")
-    others = ("shadow:no_tail@0.05", "shadow_paper@0.2", "shadow_paper@0.1", "shadow_paper@0.05")
+    others: tuple[str, ...] = ("shadow:no_tail@0.05", "shadow_paper@0.2", "shadow_paper@0.1", "shadow_paper@0.05")
     others += ("float_estimate@0.2", "float_estimate@0.05", "block_sparse@0.2", "block_sparse@0.05")
     whole = ("int8", "npu_full")
     auto: dict[str, Any] = {"keep_ratios": ("auto",)}
