@@ -2,7 +2,7 @@
 
 Only one layer's weights are in memory at a time. What is measured: per layer, KV head and channel the mean of K (its
 centre) and the spread of the INT8 keys, per layer and KV head the INT8 step of the centred K; over all queries the
-one multiplier of the estimate graphs.
+one multiplier of the estimate graphs; and from sampled rows the thresholds of the heads (docs/calibration.md).
 """
 
 import dataclasses
@@ -15,10 +15,15 @@ from torch.nn import functional
 from shadowattn.converter.assemble import layer_prefix
 from shadowattn.converter.balance import PLACES, Balance, factors
 from shadowattn.converter.layers import AfterAttention, BeforeAttention, Rope
+from shadowattn.converter.observe import join_layers, observe_layer
 from shadowattn.converter.vocabulary import EMBEDDING
+from shadowattn.models import auto_threshold
+from shadowattn.models.allocation import fit_factors
+from shadowattn.models.observations import Observations
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import COARSE_SPREAD, quantize_keys
+from shadowattn.models.reference import COARSE_SPREAD, SelectRule, quantize_keys
 from shadowattn.models.spec import ModelSpec
+from shadowattn.models.threshold_table import Forced, fit_table
 
 DEFAULT_TOKENS = 2048
 # A row's coarse scores spread over COARSE_SPREAD levels if its largest element fits INT8: the multiplier lets this
@@ -37,13 +42,14 @@ class CalibrationText:
 
 
 @dataclasses.dataclass
-class _KeyStatistics:
+class _Statistics:
     """Results per layer, filled in order."""
 
     centre: list[np.ndarray]
     scale: list[np.ndarray]
     k_variance: list[np.ndarray]
     multipliers: list[np.ndarray]
+    observed: list[Observations]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +86,7 @@ def calibrate(
     progress: Callable[[int, int], None],
 ) -> Calibration:
     """Runs the text through the model. Raises ValueError if the model computes NaN."""
-    statistics = _KeyStatistics([], [], [], [])
+    statistics = _Statistics([], [], [], [], [])
     balance: dict[str, np.ndarray] = {}
     with torch.inference_mode():
         table = torch.from_numpy(load_weight(EMBEDDING))
@@ -93,6 +99,8 @@ def calibrate(
             seen = _watch_inputs(before, after)
             qkv = _finite(before(residual, **angles), layer)
             _measure(spec, qkv["q"][0].numpy(), qkv["k"][0].numpy(), statistics)
+            q, k, v = (qkv[name][0] for name in ("q", "k", "v"))
+            statistics.observed.append(observe_layer(q, k, v, spec.softmax_scale, SelectRule()))
             residual = after(_attend(spec, qkv), residual)["residual"]
             balance |= {f"{layer}.{place}": factor for place, factor in _balance(before, after, seen).items()}
             progress(layer + 1, spec.num_layers)
@@ -103,7 +111,22 @@ def calibrate(
         k_variance=np.stack(statistics.k_variance),
         estimate_multiplier=_multiplier(np.concatenate(statistics.multipliers)),
     )
-    return Calibration(plan, Balance(balance))
+    return Calibration(_fit_thresholds(plan, join_layers(statistics.observed), spec.max_length), Balance(balance))
+
+
+def _fit_thresholds(plan: Plan, seen: Observations, max_length: int) -> Plan:
+    """The plan with what follows from the observed rows; as it is where the text was too short for any."""
+    if not seen.octaves:
+        return plan
+    rule = SelectRule()
+    factors = fit_factors(seen)
+    return dataclasses.replace(
+        plan,
+        auto_threshold=auto_threshold.expected(seen, factors),
+        thresholds=fit_table(seen, factors, Forced(rule.min_k, rule.sinks, rule.latest), max_length),
+        threshold_factors=factors,
+        static_ranges=seen.ranges.astype(np.float32),
+    )
 
 
 def _finite(qkv: dict[str, torch.Tensor], layer: int) -> dict[str, torch.Tensor]:
@@ -151,7 +174,7 @@ def _with_weights(module: torch.nn.Module, layer: int, load_weight: Callable[[st
     return module
 
 
-def _measure(spec: ModelSpec, q: np.ndarray, k: np.ndarray, statistics: _KeyStatistics) -> None:
+def _measure(spec: ModelSpec, q: np.ndarray, k: np.ndarray, statistics: _Statistics) -> None:
     """q [T,H,d], k [T,N_kv,d] of one layer."""
     centre = k.mean(axis=0, dtype=np.float64).astype(np.float32)
     largest = np.abs(k - centre).max(axis=(0, 2))

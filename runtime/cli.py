@@ -38,6 +38,7 @@ BUILT_IN = {
     "inspect": "shadowattn.runtime.commands.inspect:COMMAND",
     "bench": "shadowattn.runtime.commands.bench:COMMAND",
     "eval": "shadowattn.runtime.commands.eval:COMMAND",
+    "calibrate": "shadowattn.runtime.commands.calibrate:COMMAND",
     "doctor": "shadowattn.runtime.commands.doctor:COMMAND",
 }
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
