@@ -6,28 +6,27 @@
 #include <cstring>
 #include <vector>
 
+#include "magnitude.h"
+
 namespace shadow {
 namespace {
 
 // Below it, waking another thread costs more than it saves.
 constexpr int64_t kFloatsWorthSharing = 1 << 18;
 
-// Bit patterns of non-negative floats are ordered as the floats are, and NaN comes last.
+// Of magnitudes.
 constexpr int32_t kInfinityBits = 0x7F800000;
 constexpr int32_t kTooLargeForHalfBits = 0x477FF000;  // 65520: what rounds to infinity in binary16
-
-int32_t LargestMagnitudeBits(const float* values, int64_t count) {
-  int32_t largest = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    int32_t bits;
-    std::memcpy(&bits, values + i, sizeof(bits));
-    largest = std::max(largest, bits & 0x7FFFFFFF);
-  }
-  return largest;
-}
+constexpr int32_t kTooLargeToSumBits = 0x7B800000;    // 2^120: 64 of them still add up in float32
 
 Status RefuseRow(const RowsToCheck& tensor, const Chunk& chunk, int64_t row, bool is_finite) {
   const auto position = static_cast<long long>(chunk.position + row);
+  if (is_finite && tensor.type == CacheType::kFloat32) {
+    return Status::Error(
+        "%s of layer %d at position %lld holds a value of 2^120 or more, whose sums float32 cannot hold; check the "
+        "model's weights and activations",
+        tensor.name, chunk.layer, position);
+  }
   if (is_finite) {
     return Status::Error(
         "%s of layer %d at position %lld holds a value above 65504, which cache_type f16 cannot store; use "
@@ -95,7 +94,7 @@ class RandomFloats {
 }  // namespace
 
 Status CheckFinite(const RowsToCheck& tensor, const Chunk& chunk) {
-  const int32_t limit = tensor.type == CacheType::kFloat16 ? kTooLargeForHalfBits : kInfinityBits;
+  const int32_t limit = tensor.type == CacheType::kFloat16 ? kTooLargeForHalfBits : kTooLargeToSumBits;
   const int64_t width = int64_t{tensor.num_heads} * tensor.head_dim;
   for (int64_t row = 0; row < chunk.n_valid; ++row) {
     const int32_t largest = LargestMagnitudeBits(tensor.rows + row * width, width);

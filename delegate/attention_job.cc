@@ -3,6 +3,11 @@
 #include <algorithm>
 #include <mutex>
 
+#include "block_tile.h"
+#include "int8_tile.h"
+#include "mode_extras.h"
+#include "npu_tile.h"
+#include "row_observer.h"
 #include "sparse_tile.h"
 #include "tile_rows.h"
 #include "top_k.h"
@@ -11,6 +16,7 @@ namespace shadow {
 namespace {
 
 constexpr int64_t kMaxTileRows = 96;
+constexpr float kReadsNothing = 1e30f;  // threshold factors above it
 // Below this many (row, position) pairs waking another thread costs more than it saves.
 constexpr int64_t kPairsWorthSharing = 1 << 13;
 
@@ -33,9 +39,33 @@ void AttendDense(const TileRows& rows, int64_t count, Scratch* scratch) {
 int64_t DenseRows(const TileRows& rows) {
   const CacheSettings& settings = rows.job().settings;
   if (settings.dense()) return rows.count();
+  if (!settings.selects()) return 0;
   int64_t count = 0;
   while (count < rows.count() && rows.Causal(count) <= settings.min_k) ++count;
   return count;
+}
+
+// The rows from `first` on, as the mode has it.
+void RunByMode(const TileRows& rows, int64_t first, Scratch* scratch, Statistics* statistics) {
+  switch (rows.job().settings.mode) {
+    case Mode::kInt8:
+      return Int8Tile(rows, scratch).Run(statistics);
+    case Mode::kNpuFull:
+      return NpuTile(rows, scratch).Run(statistics);
+    case Mode::kBlockSparse:
+      return BlockTile(rows, first, scratch).Run(statistics);
+    default:
+      return SparseTile(rows, first, scratch).Run(statistics);
+  }
+}
+
+// Heads that are to read nothing put out zeros: calibration asks what the model loses without them.
+void Silence(const TileRows& rows) {
+  const AttentionJob& job = rows.job();
+  if (job.settings.mode != Mode::kShadow || job.threshold_factors == nullptr) return;
+  for (int64_t r = 0; r < rows.count(); ++r) {
+    if (job.threshold_factors[rows.Head(r)] > kReadsNothing) std::fill_n(rows.Out(r), job.op.head_dim, 0.0f);
+  }
 }
 
 void RunTile(const TileRows& rows, Scratch* scratch, Statistics* statistics) {
@@ -43,12 +73,14 @@ void RunTile(const TileRows& rows, Scratch* scratch, Statistics* statistics) {
   const int64_t dense = DenseRows(rows);
   if (dense > 0) AttendDense(rows, dense, scratch);
   statistics->seconds_attend += clock.Lap();
-  if (dense < rows.count()) SparseTile(rows, dense, scratch).Run(statistics);
+  if (dense < rows.count()) RunByMode(rows, dense, scratch, statistics);
   statistics->rows += rows.count();
   for (int64_t r = 0; r < rows.count(); ++r) {
     statistics->causal_rows += rows.Causal(r);
     if (r < dense) statistics->value_rows_read += rows.Causal(r);
   }
+  Silence(rows);
+  RowObserver(rows).Finished();
 }
 
 // Rows per tile: no more than gives every thread an item.
@@ -60,6 +92,28 @@ int64_t RowsPerTile(const AttentionJob& job, int64_t rows, int num_threads) {
   if (tile > group) tile -= tile % group;  // whole times: their rows have equal causal lengths
   return std::min(tile, rows);
 }
+
+// How the rows of a KV head are divided. In mode block_sparse a tile is a block of queries, and begins where a page
+// does.
+class Tiling {
+ public:
+  Tiling(const AttentionJob& job, int num_threads) : rows_(job.chunk.n_valid * job.op.group()) {
+    const bool blocks = job.settings.mode == Mode::kBlockSparse;
+    size_ = blocks ? kPageRows * job.op.group() : RowsPerTile(job, rows_, num_threads);
+    offset_ = blocks ? job.chunk.position % kPageRows * job.op.group() : 0;
+  }
+  int64_t rows() const { return rows_; }
+  int64_t count() const { return (offset_ + rows_ + size_ - 1) / size_; }
+  TileRows Tile(const AttentionJob& job, int kv_head, int64_t i) const {
+    return TileRows(job, kv_head, std::max<int64_t>(0, i * size_ - offset_),
+                    std::min(rows_, (i + 1) * size_ - offset_));
+  }
+
+ private:
+  int64_t rows_;
+  int64_t size_;
+  int64_t offset_;  // rows that the first tile lacks
+};
 
 // Stage times were summed over threads; a person wants wall time, so it is shared out in their proportion.
 void ScaleToWallTime(double wall, Statistics* s) {
@@ -73,10 +127,10 @@ void ScaleToWallTime(double wall, Statistics* s) {
 }  // namespace
 
 Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* statistics) {
-  const int64_t rows = job.chunk.n_valid * job.op.group();
-  const int64_t tile_rows = RowsPerTile(job, rows, pool->num_threads());
-  const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
-  const bool may_share = rows * job.op.num_kv_heads * job.chunk.end() >= kPairsWorthSharing;
+  SHADOW_RETURN_IF_ERROR(MakeExtras(job, pool));
+  const Tiling tiling(job, pool->num_threads());
+  const int64_t tiles = tiling.count();
+  const bool may_share = tiling.rows() * job.op.num_kv_heads * job.chunk.end() >= kPairsWorthSharing;
   Statistics total;
   std::mutex mutex;
   StageClock clock;
@@ -85,7 +139,7 @@ Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* stati
     // tiles see the most positions: they go first, so that no thread is left with a large one at the end.
     const int64_t tile = tiles - 1 - item % tiles;
     Statistics mine;
-    RunTile(TileRows(job, int(item / tiles), tile * tile_rows, std::min(rows, (tile + 1) * tile_rows)), scratch, &mine);
+    RunTile(tiling.Tile(job, int(item / tiles), tile), scratch, &mine);
     std::lock_guard<std::mutex> lock(mutex);
     total.Add(mine);
   });

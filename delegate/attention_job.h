@@ -6,6 +6,7 @@
 
 #include "kernel_table.h"
 #include "kv_cache.h"
+#include "observer.h"
 #include "op_options.h"
 #include "options.h"
 #include "plan.h"
@@ -19,7 +20,7 @@ namespace shadow {
 struct AttentionJob {
   const OpOptions& op;
   const KernelTable& kernels;
-  const KvCache& cache;
+  KvCache& cache;
   const Plan* plan;                // null: only mode dense
   const Thresholds* thresholds;    // mode shadow
   const float* threshold_factors;  // [H], mode shadow
@@ -30,6 +31,7 @@ struct AttentionJob {
   float* out;                 // [T][H*d]; rows from n_valid on are not touched
   const int8_t* scores_i8;    // [N_kv][G*T][scores_length], or nullptr: estimate here
   int64_t scores_length = 0;  // S
+  Observer* observer = nullptr;
 };
 
 // Computes all rows 0 .. n_valid - 1 and adds to *statistics.

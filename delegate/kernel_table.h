@@ -4,6 +4,7 @@
 
 #include "kernels/arch.h"
 #include "kernels/attend/attend.h"
+#include "kernels/blend/blend.h"
 #include "kernels/estimate/estimate.h"
 #include "kernels/quantize/quantize.h"
 #include "kernels/select/select.h"
@@ -18,6 +19,8 @@ struct TypedKernels {
   ScorePageFn score_page;
   AttendDenseFn attend_dense;
   StoreRowFn store_row;
+  LargestValuesFn largest_values;
+  PackValuesFn pack_values;
 };
 
 struct KernelTable {
@@ -25,11 +28,14 @@ struct KernelTable {
       : quantize_key(GetQuantizeKeyKernel(arch)),
         quantize_query(GetQuantizeQueryKernel(arch)),
         estimate(GetEstimateKernel(arch)),
+        estimate_positive(GetEstimatePositiveKernel(arch)),
         select_int32(GetSelectInt32Kernel(arch)),
         select_int8(GetSelectInt8Kernel(arch)),
         weigh_int32(GetWeighInt32Kernel(arch)),
         weigh_int8(GetWeighInt8Kernel(arch)),
         choose(GetChooseKernel(arch)),
+        quantize_weights(GetQuantizeWeightsKernel(arch)),
+        add_products(GetAddProductsKernel(arch)),
         typed{ForType(arch, CacheType::kFloat32), ForType(arch, CacheType::kFloat16)} {}
 
   const TypedKernels& of(CacheType type) const { return typed[static_cast<int>(type)]; }
@@ -37,16 +43,20 @@ struct KernelTable {
   QuantizeKeyFn quantize_key;
   QuantizeQueryFn quantize_query;
   EstimateFn estimate;
+  EstimatePositiveFn estimate_positive;
   SelectInt32Fn select_int32;
   SelectInt8Fn select_int8;
   WeighInt32Fn weigh_int32;
   WeighInt8Fn weigh_int8;
   ChooseFn choose;
+  QuantizeWeightsFn quantize_weights;
+  AddProductsFn add_products;
 
  private:
   static TypedKernels ForType(ArchFlags arch, CacheType type) {
     return {GetWeighSelectedKernel(arch, type), GetAddValuesKernel(arch, type),   GetSumValuesKernel(arch, type),
-            GetScorePageKernel(arch, type),     GetAttendDenseKernel(arch, type), GetStoreRowKernel(arch, type)};
+            GetScorePageKernel(arch, type),     GetAttendDenseKernel(arch, type), GetStoreRowKernel(arch, type),
+            GetLargestValuesKernel(arch, type), GetPackValuesKernel(arch, type)};
   }
   TypedKernels typed[2];  // by CacheType
 };

@@ -24,6 +24,7 @@ void Statistics::Add(const Statistics& other) {
 
 void KvCache::Configure(const CacheSettings& settings) {
   const CacheSettings old = settings_;
+  if (settings.mode != old.mode) extras_.Clear();
   settings_ = settings;
   settings_.cache_type = old.cache_type;
   settings_.max_length = old.max_length;
@@ -33,6 +34,7 @@ Status KvCache::Bind(const OpOptions& op, bool has_int8) {
   if (num_layers_ == 0) {
     heads_.resize(size_t(op.num_layers) * op.num_kv_heads);
     lengths_.resize(op.num_layers, 0);
+    extras_.Bind(op.num_layers, op.num_kv_heads);
     num_kv_heads_ = op.num_kv_heads;
     head_dim_ = op.head_dim;
     has_int8_ = has_int8;
@@ -124,6 +126,7 @@ Status KvCache::Rewind(int64_t length) {
 
 void KvCache::Pretend(const Chunk& chunk, int64_t rows) {
   lengths_[chunk.layer] = rows;
+  extras_.Truncate(chunk.layer, rows / kPageRows);
   running_ = chunk;
   committed_.store(chunk.position, std::memory_order_relaxed);
 }
@@ -134,6 +137,7 @@ KvView KvCache::view(int layer, int kv_head) const {
 
 void KvCache::Truncate(int64_t length) {
   for (int64_t& rows : lengths_) rows = std::min(rows, length);
+  for (int layer = 0; layer < num_layers_; ++layer) extras_.Truncate(layer, length / kPageRows);
   running_.layer = 0;
   committed_.store(length, std::memory_order_relaxed);
 }

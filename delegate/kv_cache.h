@@ -11,8 +11,10 @@
 
 #include "aligned_buffer.h"
 #include "kernels/layout.h"
+#include "observer.h"
 #include "op_options.h"
 #include "options.h"
+#include "page_extras.h"
 #include "plan.h"
 #include "status.h"
 
@@ -57,6 +59,10 @@ class KvCache {
   const std::vector<float>& threshold_factors() const { return threshold_factors_; }
   void SetThresholdFactors(std::vector<float> factors) { threshold_factors_ = std::move(factors); }
 
+  // Null unless something is to be observed.
+  Observer* observer() { return observer_.what() == 0 ? nullptr : &observer_; }
+  Observer& observed() { return observer_; }
+
   // The first op decides the shape, later ones must agree. has_int8: store INT8 keys too.
   Status Bind(const OpOptions& op, bool has_int8);
 
@@ -78,12 +84,14 @@ class KvCache {
   void Pretend(const Chunk& chunk, int64_t rows);
 
   int64_t committed() const { return committed_.load(std::memory_order_relaxed); }
-  int64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+  int64_t bytes() const { return bytes_.load(std::memory_order_relaxed) + extras_.bytes(); }
   int64_t length(int layer) const { return lengths_[layer]; }
   KvView view(int layer, int kv_head) const;
   const KvPage& page(int layer, int kv_head, int64_t index) const {
     return heads_[HeadIndex(layer, kv_head)].pages[index];
   }
+  // Beside the full pages, for modes that need more of them.
+  PageExtras& extras() { return extras_; }
   // Pages of every head of the layer so that it can hold `rows` rows. Throws std::bad_alloc.
   void Reserve(int layer, int64_t rows);
 
@@ -119,6 +127,8 @@ class KvCache {
   int head_dim_ = 0;
   bool has_int8_ = false;
   std::vector<float> threshold_factors_;
+  Observer observer_;
+  PageExtras extras_;
   std::vector<Head> heads_;       // [layer][kv_head]
   std::vector<int64_t> lengths_;  // [layer]
   Chunk running_{0, 0, 0};        // running_.layer is the layer that must come next; 0: no chunk runs

@@ -28,7 +28,7 @@ struct CacheSettings {
   bool tail = true;      // mode shadow
   int32_t min_k = 64;
   int32_t sinks = 1;
-  int32_t latest = 4;
+  int32_t latest = 1;
   CacheType cache_type = CacheType::kFloat16;
   int64_t max_length = 32768;
 

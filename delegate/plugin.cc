@@ -176,6 +176,35 @@ SHADOW_EXPORT int32_t shadow_cache_set_factors(void* delegate, int32_t cache, co
   });
 }
 
+SHADOW_EXPORT int32_t shadow_observe(void* delegate, int32_t cache, int32_t what) {
+  return shadow::WithEngine(delegate, [&](Engine* engine) {
+    CacheLease lease;
+    SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
+    if (what < 0 || what > int32_t{shadow::kObserveAll}) {
+      return Status::Error("observe: wanted a sum of 1, 2, 4 and 8, or 0 for nothing, got %d", what);
+    }
+    lease->observed().Start(uint32_t(what));
+    return Status::Ok();
+  });
+}
+
+SHADOW_EXPORT int32_t shadow_observed(void* delegate, int32_t cache, const char* name, double* out, int64_t count) {
+  return shadow::WithEngine(delegate, [&](Engine* engine) {
+    std::shared_ptr<KvCache> found;
+    SHADOW_RETURN_IF_ERROR(engine->caches().Find(cache, &found));
+    return found->observed().Read(name == nullptr ? "" : name, out, count);
+  });
+}
+
+SHADOW_EXPORT int32_t shadow_observed_reset(void* delegate, int32_t cache) {
+  return shadow::WithEngine(delegate, [&](Engine* engine) {
+    std::shared_ptr<KvCache> found;
+    SHADOW_RETURN_IF_ERROR(engine->caches().Find(cache, &found));
+    found->observed().Reset();
+    return Status::Ok();
+  });
+}
+
 SHADOW_EXPORT int64_t shadow_cache_length(void* delegate, int32_t cache) {
   int64_t length = -1;
   shadow::WithEngine(delegate, [&](Engine* engine) {

@@ -25,8 +25,17 @@ struct Scratch {
   AlignedBuffer<float> attend;      // of the attend kernels
   AlignedBuffer<int32_t> counts;    // [rows]: causal lengths, or k
   AlignedBuffer<int32_t> page_counts;
-  AlignedBuffer<float*> out;  // [rows]
-  AlignedBuffer<int8_t> key;  // one INT8 key
+  AlignedBuffer<int8_t> weights_i8;    // [pages][rows][64], uint7
+  AlignedBuffer<int32_t> weight_sums;  // [pages][rows]
+  AlignedBuffer<float> weight_steps;   // [pages][rows]
+  AlignedBuffer<int32_t> products;     // [rows][64]: weights times the INT8 values of a page
+  AlignedBuffer<int32_t> value_sums;   // [rows][channels]: products, added up
+  AlignedBuffer<int8_t> logits;        // of one row
+  AlignedBuffer<uint8_t> open_page;    // INT8 keys and values of a page that is not full
+  AlignedBuffer<double> block_scores;  // [pages]
+  AlignedBuffer<KvPage> pages;         // that a block of queries keeps
+  AlignedBuffer<float*> out;           // [rows]
+  AlignedBuffer<int8_t> key;           // one INT8 key
 };
 
 }  // namespace shadow

@@ -45,6 +45,13 @@ int32_t shadow_cache_configure(void* delegate, int32_t cache, const char* option
 // Factors of the heads' thresholds [num_layers * num_heads] instead of the plan's, at least 0 (0: a head reads all;
 // above 1e30: it reads nothing); count 0: the plan's again.
 int32_t shadow_cache_set_factors(void* delegate, int32_t cache, const float* factors, int64_t count);
+// What the cache observes from now on, as the sum of: 1 histogram, 2 errors, 4 heads, 8 ranges; 0: nothing. Starts with
+// empty tables. docs/op_spec.md (observers) says what they hold.
+int32_t shadow_observe(void* delegate, int32_t cache, int32_t what);
+// The table `name` ("histogram", ...), count numbers; zeros as long as no row was attended.
+int32_t shadow_observed(void* delegate, int32_t cache, const char* name, double* out, int64_t count);
+// Empties the tables; what is observed stays.
+int32_t shadow_observed_reset(void* delegate, int32_t cache);
 // Committed length, or -1.
 int64_t shadow_cache_length(void* delegate, int32_t cache);
 // Drops every row from `length` on, and whatever was not committed.

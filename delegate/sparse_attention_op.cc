@@ -4,6 +4,7 @@
 
 #include "append_rows.h"
 #include "attention_job.h"
+#include "row_observer.h"
 
 namespace shadow {
 namespace {
@@ -11,6 +12,14 @@ namespace {
 constexpr int kScores = 1;
 constexpr InputMap kFusedInputs{0, 1, 2, 3, 4, 5, -1, -1};
 constexpr InputMap kSplitInputs{0, -1, -1, 2, 3, 4, 5, 6};
+
+// k and v are whole here only: what attends takes them from the cache. The split form has them in the other op.
+void ObserveNewRows(const OpInputs& in, const AttentionJob& job) {
+  if (in.k == nullptr || in.v == nullptr) return;
+  const int64_t count = job.chunk.n_valid * job.op.num_kv_heads * job.op.head_dim;
+  ObserveRows(in.k, count, kRangeK, job);
+  ObserveRows(in.v, count, kRangeV, job);
+}
 
 }  // namespace
 
@@ -95,7 +104,12 @@ Status SparseAttentionOp::Attend(const OpInputs& in, const int8_t* scores, Engin
                          in.q,
                          out,
                          scores,
-                         scores == nullptr ? 0 : io_.InputDim(kScores, 2)};
+                         scores == nullptr ? 0 : io_.InputDim(kScores, 2),
+                         cache->observer()};
+  if (job.observer != nullptr) {
+    job.observer->Bind(options_);
+    ObserveNewRows(in, job);
+  }
   Statistics more;
   SHADOW_RETURN_IF_ERROR(RunAttention(job, &engine->pool(), &more));
   std::fill(out + in.chunk.n_valid * width, out + in.time * width, 0.0f);

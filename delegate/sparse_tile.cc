@@ -6,14 +6,14 @@
 #include <cstring>
 #include <numeric>
 
+#include "int8_scores.h"
 #include "kernels/quantize/quantize.h"
 #include "top_k.h"
 
 namespace shadow {
 namespace {
 
-constexpr int64_t kScoreBudget = 1 << 17;  // scores at a time: 512 KB, which stay in a second-level cache
-constexpr int64_t kSlack = 32;             // kernels may read and store this much past the end of a selection
+constexpr int64_t kSlack = 32;  // kernels may read and store this much past the end of a selection
 // A step of INT8 scores above this many logits leaves too few levels for the mass of the small ones.
 constexpr float kCoarsestStep = 0.3f;
 
@@ -26,11 +26,20 @@ void OrderedIntegers(int32_t* floats, int64_t n) {
 
 }  // namespace
 
+float SpreadRest(float kept, int64_t n, float* rest) {
+  const int64_t pages = RoundUp(n, kPageRows) / kPageRows;
+  const float all = std::accumulate(rest, rest + pages, kept);
+  for (int64_t page = 0; page < pages; ++page) {
+    rest[page] /= float(std::min<int64_t>(kPageRows, n - page * kPageRows));
+  }
+  return all;
+}
+
 void SparseTile::Run(Statistics* statistics) {
   StageClock clock;
   Reserve();
   for (int64_t begin = first_; begin < rows_.count();) {
-    const int64_t end = std::min(rows_.count(), begin + RowsScored());
+    const int64_t end = std::min(rows_.count(), begin + RowsScored(rows_));
     if (!coarse()) Score(begin, end);
     statistics->seconds_estimate += clock.Lap();
     for (int64_t r = begin; r < end; ++r) {
@@ -83,41 +92,12 @@ double SparseTile::Budget(int64_t r) const {
   return double(job().plan->paper_budgets(job().chunk.layer)[rows_.Head(r)]);
 }
 
-// Rows whose scores are kept at a time: fewer than a tile has where the context is long.
-int64_t SparseTile::RowsScored() const {
-  return std::max<int64_t>(8, kScoreBudget / RoundUp(rows_.Longest(), kPageRows));
-}
-
 void SparseTile::Score(int64_t begin, int64_t end) {
-  score_stride_ = RoundUp(rows_.Causal(end - 1), kPageRows);
+  score_stride_ = ScoreStride(rows_, end);
   scratch_->scores.Reserve((end - begin) * score_stride_);
   scratch_->select.Reserve(score_stride_ + 64);
-  return settings().mode == Mode::kFloatEstimate ? ScoreFloats(begin, end) : Estimate(begin, end);
-}
-
-void SparseTile::Estimate(int64_t begin, int64_t end) {
-  const int d = job().op.head_dim;
-  const int d_padded = PaddedBytes(d);
-  const int64_t rows = end - begin;
-  const KvView view = rows_.view();
-  int8_t* q_i8 = scratch_->q_i8.Reserve(rows * d_padded);
-  int32_t* q_sum = scratch_->q_sum.Reserve(rows);
-  float* step = scratch_->step.Reserve(rows_.count());
-  std::memset(q_i8, 0, rows * d_padded);
-  const float k_step = job().plan->scale(job().chunk.layer, rows_.kv_head()) * job().op.softmax_scale;
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* q = rows_.Query(begin + r);
-    float largest = 0;
-    for (int c = 0; c < d; ++c) largest = std::max(largest, std::fabs(q[c]));
-    q_sum[r] = job().kernels.quantize_query(q, d, q_i8 + r * d_padded);
-    step[begin + r] = largest / 127.0f * k_step;
-  }
-  int64_t first = 0;
-  for (int64_t page = 0; page * kPageRows < rows_.Causal(end - 1); ++page) {
-    while (rows_.Causal(begin + first) <= page * kPageRows) ++first;  // rows that end before this page
-    job().kernels.estimate(q_i8 + first * d_padded, q_sum + first, int(rows - first), view.pages[page].k_u8, d_padded,
-                           scratch_->scores.data() + first * score_stride_ + page * kPageRows, score_stride_);
-  }
+  if (settings().mode == Mode::kFloatEstimate) return ScoreFloats(begin, end);
+  ScoreInt8(rows_, begin, end, score_stride_, scratch_);
 }
 
 void SparseTile::ScoreFloats(int64_t begin, int64_t end) {
@@ -136,7 +116,9 @@ void SparseTile::ScoreFloats(int64_t begin, int64_t end) {
 
 // scores: of the row, if they were made here; the threshold turns them into weights.
 void SparseTile::Choose(int64_t r, int32_t* scores, Statistics* statistics) {
-  return by_threshold() ? ChooseByThreshold(r, scores, statistics) : ChooseTopK(r, scores);
+  by_threshold() ? ChooseByThreshold(r, scores, statistics) : ChooseTopK(r, scores);
+  const int64_t i = r - first_;
+  observer_.Chosen(r, scratch_->selected.data() + i * stride_, scratch_->counts.data()[i]);
 }
 
 // The estimate graph's rows are head-major: g * T + t.
@@ -165,32 +147,25 @@ void SparseTile::ChooseByThreshold(int64_t r, int32_t* scores, Statistics* stati
     weights = reinterpret_cast<float*>(scores);
     mass = job().kernels.weigh_int32(scores, n, sinks, scratch_->step.data()[r], weights);
   }
+  const int keep_from = n - std::min(std::max(settings().latest, 1), n);
+  if (trusts_scores()) observer_.Weighed(r, weights, sinks, keep_from, mass);
   float* kept = scratch_->weights.data() + i * stride_;
   float* rest = scratch_->rest.data() + i * rest_stride_;
   // At least the smallest normal number: nothing that underflowed is kept, and no more than SelectedBound().
   const float threshold = std::max(Threshold(r) * mass, FLT_MIN);
-  const ChooseRow row{weights,
-                      n,
-                      threshold,
-                      sinks,
-                      n - std::min(std::max(settings().latest, 1), n),
-                      scratch_->selected.data() + i * stride_,
-                      kept,
-                      rest,
-                      scratch_->page_counts.data()};
+  const ChooseRow row{weights, n,         threshold,
+                      sinks,   keep_from, scratch_->selected.data() + i * stride_,
+                      kept,    rest,      scratch_->page_counts.data()};
   const int k = job().kernels.choose(row);
   scratch_->counts.data()[i] = k;
   const float selected = std::accumulate(kept, kept + k, 0.0f);
   const int64_t pages = RoundUp(n, kPageRows) / kPageRows;
   if (!tail) std::fill(rest, rest + pages, 0.0f);
   std::fill(rest + pages, rest + rest_stride_, 0.0f);
-  const float all = std::accumulate(rest, rest + pages, selected);
-  // Each position of a page gets the same share of what its page holds beside the selected.
-  for (int64_t page = 0; page < pages; ++page) {
-    rest[page] /= float(std::min<int64_t>(kPageRows, n - page * kPageRows));
-  }
-  // What exact weights will be multiplied with instead: see WeighExactly.
-  scratch_->factor.data()[i] = trusts_scores() ? 1.0f / all : 1.0f / selected;
+  const float all = SpreadRest(selected, n, rest);
+  // What exact weights will be multiplied with instead: see WeighExactly. Where all that is left has underflowed, zero.
+  const float divisor = trusts_scores() ? all : selected;
+  scratch_->factor.data()[i] = divisor > 0 ? 1.0f / divisor : 0.0f;
 }
 
 float SparseTile::CoarseScale(int64_t r) const {

@@ -4,10 +4,15 @@
 
 #include <cstdint>
 
+#include "row_observer.h"
 #include "scratch.h"
 #include "tile_rows.h"
 
 namespace shadow {
+
+// rest [pages of n]: what each page of a row's n positions holds beside the kept, whose weights add up to `kept`. Each
+// position of a page gets the same share of it. Returns the sum of all.
+float SpreadRest(float kept, int64_t n, float* rest);
 
 // Rows [first, rows.count()) of a tile, in modes shadow, shadow_paper and float_estimate.
 class SparseTile {
@@ -30,9 +35,7 @@ class SparseTile {
   int64_t SelectedBound() const;
   float Threshold(int64_t r) const;
   double Budget(int64_t r) const;
-  int64_t RowsScored() const;
   void Score(int64_t begin, int64_t end);
-  void Estimate(int64_t begin, int64_t end);
   void ScoreFloats(int64_t begin, int64_t end);
   void Choose(int64_t r, int32_t* scores, Statistics* statistics);
   void ChooseByThreshold(int64_t r, int32_t* scores, Statistics* statistics);
@@ -47,6 +50,7 @@ class SparseTile {
   const TileRows& rows_;
   const int64_t first_;
   Scratch* scratch_;
+  RowObserver observer_{rows_};
   int64_t score_stride_ = 0;
   int64_t stride_ = 0;       // of selected and weights
   int64_t rest_stride_ = 0;  // pages of the longest row

@@ -40,6 +40,9 @@ class TileRows {
   const int64_t count_;
 };
 
+// Copies the query of row r, padded with zeros: [PaddedFloats(d)].
+void LoadQuery(const TileRows& rows, int64_t r, float* query);
+
 // Copies the queries of rows [begin, rows.count()) into scratch->q, padded with zeros: [][PaddedFloats(d)].
 const float* LoadQueries(const TileRows& rows, int64_t begin, Scratch* scratch);
 

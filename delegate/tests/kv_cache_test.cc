@@ -86,6 +86,34 @@ void TestChunkingAndRewind() {
   CheckContents(cache, 1);
 }
 
+// The sums of full pages, in order of the rows, whatever the chunks were and whatever was there before.
+void TestPageSums() {
+  for (int64_t size : {1, 7, 63, 64, 65, 130}) {
+    KvCache cache(7, Settings());
+    CHECK_OK(cache.Bind(kOp, false));
+    CHECK_OK(AppendAllLayers(&cache, 0, 130));
+    cache.page(0, 0, 0).v_sum[0] = -1;  // what a reopened page held must not matter
+    for (int64_t position = 20; position < 130; position += size) {
+      CHECK_OK(AppendAllLayers(&cache, position, std::min(size, 130 - position)));
+    }
+    for (int layer = 0; layer < kLayers; ++layer) {
+      for (int64_t i = 0; i < 2 * kKvHeads * kDim; ++i) {
+        const int64_t page = i / (kKvHeads * kDim), head = i / kDim % kKvHeads, channel = i % kDim;
+        float sum = 0;
+        for (int64_t row = 0; row < 64; ++row) sum += Value(layer, page * 64 + row, int(head), int(channel), true);
+        CHECK(cache.page(layer, int(head), page).v_sum[channel] == sum);
+      }
+    }
+  }
+}
+
+void TestFactors() {
+  KvCache cache(7, Settings());
+  CHECK(cache.threshold_factors().empty());
+  cache.SetThresholdFactors({1, 2});
+  CHECK(cache.threshold_factors() == (std::vector<float>{1, 2}));
+}
+
 void TestFailedChunkRollsBack() {
   KvCache cache(7, Settings());
   CHECK_OK(cache.Bind(kOp, false));
@@ -123,7 +151,7 @@ void TestGrowthFollowsRows() {
   CHECK_OK(cache.Bind(kOp, true));
   CHECK(cache.bytes() == 0);
   CHECK_OK(AppendAllLayers(&cache, 0, 1));
-  const int64_t page = 2 * 64 * PaddedFloats(kDim) * 2 + 64 * PaddedBytes(kDim);
+  const int64_t page = 2 * 64 * PaddedFloats(kDim) * 2 + 64 * PaddedBytes(kDim) + PaddedFloats(kDim) * 4;
   CHECK(cache.bytes() == kLayers * kKvHeads * page);
   CHECK_OK(AppendAllLayers(&cache, 1, 64));
   CHECK(cache.bytes() == 2 * kLayers * kKvHeads * page);
@@ -213,6 +241,8 @@ void TestTable() {
 
 int main() {
   TestChunkingAndRewind();
+  TestPageSums();
+  TestFactors();
   TestFailedChunkRollsBack();
   TestRefusedChunks();
   TestGrowthFollowsRows();

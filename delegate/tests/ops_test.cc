@@ -90,12 +90,63 @@ void TestAnyChunkingAndRewinds(const char* settings) {
   }
 }
 
+// What an estimate graph would give, near enough for the bits: any function of (head, query row, position) that does
+// not depend on the chunk.
+int8_t SomeScore(int head, int64_t row, int64_t position) {
+  const auto x = uint32_t(head * 7919 + row * 104729 + position * 1299709) * 2654435761u;
+  return int8_t(int(x >> 25) - 64);
+}
+
+// As RunRows, through the split ops.
+void RunSplitRows(TestDelegate* delegate, int time, const std::vector<Text>& texts, int64_t begin, int64_t end,
+                  std::vector<std::vector<float>>* out) {
+  constexpr int kBucket = 256;
+  const int64_t q_width = int64_t{kShape.num_heads} * kShape.head_dim;
+  const int64_t kv_width = int64_t{kShape.num_kv_heads} * kShape.head_dim;
+  AppendGraph append(kShape, time, kBucket);
+  AttendGraph attend(kShape, time, kBucket);
+  CHECK(append.runtime.Apply(delegate->base()) && attend.runtime.Apply(delegate->base()));
+  for (int64_t position = begin; position < end; position += time) {
+    const int64_t rows = std::min<int64_t>(time, end - position);
+    for (int layer = 0; layer < kShape.num_layers; ++layer) {
+      Fill(append.runtime.data<float>(append.q), texts[layer].q, q_width, position, rows, time);
+      Fill(append.runtime.data<float>(append.k), texts[layer].k, kv_width, position, rows, time);
+      Fill(append.runtime.data<float>(append.v), texts[layer].v, kv_width, position, rows, time);
+      Fill(attend.runtime.data<float>(attend.q), texts[layer].q, q_width, position, rows, time);
+      int8_t* scores = attend.runtime.data<int8_t>(attend.scores);
+      for (int64_t i = 0; i < kShape.num_heads * time * kBucket; ++i) {
+        scores[i] = SomeScore(int(i / kBucket / time), position + i / kBucket % time, i % kBucket);
+      }
+      CHECK(append.Run(int32_t(position), int32_t(rows), 0, layer));
+      CHECK(attend.Run(int32_t(position), int32_t(rows), 0, layer, int32_t(position + rows)));
+      const float* o = attend.runtime.data<float>(attend.o);
+      std::copy(o, o + rows * q_width, (*out)[layer].begin() + position * q_width);
+    }
+  }
+}
+
+void TestSplitAnyChunkingAndRewinds(const char* settings) {
+  constexpr int64_t kLength = 200;
+  const std::vector<Text> texts = RandomTexts(kShape, kLength);
+  auto expected = Outputs(kLength);
+  TestDelegate one_shot(kShape, settings);
+  RunSplitRows(&one_shot, kLength, texts, 0, kLength, &expected);
+  for (int time : {1, 65}) {
+    TestDelegate delegate(kShape, settings);
+    auto out = Outputs(kLength);
+    RunSplitRows(&delegate, 50, texts, 0, 150, &out);
+    RunSplitRows(&delegate, time, texts, 100, kLength, &out);
+    RunSplitRows(&delegate, time, texts, 63, kLength, &out);
+    CHECK(out == expected);
+  }
+}
+
 void TestFailedChunkLeavesNoTrace() {
   const std::vector<Text> texts = RandomTexts(kShape, 90);
-  TestDelegate delegate(kShape, "keep_ratio=0.2;min_k=4");
+  TestDelegate delegate(kShape, "min_k=4");
   auto expected = Outputs(90);
   RunRows(&delegate, 30, texts, 0, 90, &expected);
-  TestDelegate again(kShape, "keep_ratio=0.2;min_k=4");
+  TestDelegate again(kShape, "min_k=4");
   auto out = Outputs(90);
   RunRows(&again, 30, texts, 0, 60, &out);
   FusedGraph graph(kShape, 30);
@@ -126,14 +177,16 @@ void TestFloat16Range() {
   CHECK(!graph.Run(0, 1) && Contains(graph.runtime.error(), "cache_type=f32"));
 }
 
-// The split ops at keep_ratio 1.0 give the fused op's bits; below it, they follow the scores they are given.
+// The split ops at keep_ratio 1.0 give the fused op's bits; below it, they follow the scores they are given. With all
+// scores zero a threshold of more than 1 / n keeps the latest alone, and by rank the own position is the best.
 void TestSplit() {
   const int64_t length = 70;
   const std::vector<Text> texts = RandomTexts(kShape, length);
   TestDelegate fused(kShape, "mode=dense");
   auto expected = Outputs(length);
   RunRows(&fused, 35, texts, 0, length, &expected);
-  for (const char* settings : {"mode=dense", "keep_ratio=1", "keep_ratio=0.000001;min_k=1"}) {
+  for (const char* settings : {"mode=dense", "keep_ratio=1", "threshold=0.99;min_k=2;sinks=0;latest=1;tail=off",
+                               "mode=shadow_paper;keep_ratio=0.000001;min_k=1"}) {
     TestDelegate delegate(kShape, settings);
     AppendGraph append(kShape, 35, 128);
     AttendGraph attend(kShape, 35, 128);
@@ -154,7 +207,8 @@ void TestSplit() {
         CHECK(attend.Run(chunk * 35, 35, 0, layer, kv_len));
         const float* o = attend.runtime.data<float>(attend.o);
         if (!own_position_only) CHECK(std::equal(o, o + 35 * 48, expected[layer].begin() + chunk * 35 * 48));
-        for (int i = 0; own_position_only && i < 35 * 48; ++i) {  // one position kept: o is its v
+        const int first = Contains(settings, "min_k=2") && chunk == 0 ? 2 * 48 : 0;
+        for (int i = first; own_position_only && i < 35 * 48; ++i) {  // one position kept: o is its v
           const float v = texts[layer].v[(chunk * 35 + i / 48) * 16 + i % 48 / 24 * 8 + i % 8];
           CHECK(std::fabs(o[i] - v) <= std::fabs(v) * 0.001f + 1e-6f);
         }
@@ -166,7 +220,7 @@ void TestSplit() {
 
 // k_i8 and q_i8 against the formulas; rows behind the length and padding rows are zero.
 void TestAppendOutputs() {
-  TestDelegate delegate(kShape, "keep_ratio=0.2;cache_type=f32");
+  TestDelegate delegate(kShape, "cache_type=f32");
   const std::vector<Text> texts = RandomTexts(kShape, 80);
   AppendGraph append(kShape, 80, 100);
   CHECK(append.runtime.Apply(delegate.base()));
@@ -242,7 +296,7 @@ void TestPrepareAgainAfterResize() {
 // Two interpreters of one delegate on two threads, each with its own cache.
 void TestTwoThreadsTwoCaches() {
   const std::vector<Text> texts = RandomTexts(kShape, 128);
-  TestDelegate delegate(kShape, "keep_ratio=0.3;min_k=2");
+  TestDelegate delegate(kShape, "min_k=2");
   auto expected = Outputs(128);
   RunRows(&delegate, 16, texts, 0, 128, &expected);
   std::vector<std::thread> threads;
@@ -279,7 +333,7 @@ void TestCacheInUse() {
 
 void TestBenchmarkRows() {
   std::mt19937 generator(Seed());
-  for (const char* settings : {"mode=dense", "keep_ratio=0.2"}) {
+  for (const char* settings : {"mode=dense", "", "mode=shadow_paper", "mode=float_estimate"}) {
     TestDelegate delegate(kShape, settings, true, 300);
     FusedGraph fused(kShape, 5);
     AppendGraph append(kShape, 5, 512);
@@ -301,9 +355,11 @@ void TestBenchmarkRows() {
 }  // namespace
 
 int main() {
-  for (const char* settings :
-       {"keep_ratio=0.2;min_k=4", "keep_ratio=0.2;cache_type=f32", "mode=dense", "keep_ratio=1.0"}) {
+  for (const char* settings : {"", "min_k=4;keep_ratio=0.05;cache_type=f32", "min_k=1;threshold=0.2",
+                               "min_k=1;tail=off", "keep_ratio=0.2;sinks=0", "mode=shadow_paper;min_k=4",
+                               "mode=float_estimate;min_k=4", "mode=dense", "keep_ratio=1.0"}) {
     TestAnyChunkingAndRewinds(settings);
+    TestSplitAnyChunkingAndRewinds(settings);
   }
   TestFailedChunkLeavesNoTrace();
   TestFloat16Range();

@@ -28,8 +28,9 @@ void TestDefaults() {
   CHECK_OK(ParseDelegateOptions(nullptr, nullptr, 0, &o));
   CHECK(o.num_threads == 1 && o.verbosity == 0 && o.benchmark_rows == 0 && o.plan.empty());
   CHECK(o.arch == DetectArch());
-  CHECK(o.cache.mode == Mode::kShadow && o.cache.keep_ratio == 0.2 && o.cache.min_k == 64 && o.cache.sinks == 4);
-  CHECK(o.cache.latest == 16 && o.cache.cache_type == CacheType::kFloat16 && o.cache.max_length == 32768);
+  CHECK(o.cache.mode == Mode::kShadow && o.cache.keep_ratio == kAutoKeepRatio && o.cache.threshold == 0);
+  CHECK(o.cache.tail && o.cache.min_k == 64 && o.cache.sinks == 1);
+  CHECK(o.cache.latest == 1 && o.cache.cache_type == CacheType::kFloat16 && o.cache.max_length == 32768);
   CHECK(!o.cache.dense());
 }
 
@@ -38,6 +39,8 @@ void TestValues() {
   CHECK_OK(Parse({{"num_threads", "8"},
                   {"mode", "dense"},
                   {"keep_ratio", "1e-3"},
+                  {"threshold", "0.125"},
+                  {"tail", "off"},
                   {"min_k", "1"},
                   {"sinks", "0"},
                   {"latest", "3"},
@@ -49,11 +52,28 @@ void TestValues() {
                   {"benchmark_rows", "99"}},
                  &o));
   CHECK(o.num_threads == 8 && o.cache.mode == Mode::kDense && o.cache.keep_ratio == 1e-3 && o.cache.min_k == 1);
+  CHECK(o.cache.threshold == 0.125 && !o.cache.tail);
   CHECK(o.cache.sinks == 0 && o.cache.latest == 3 && o.cache.cache_type == CacheType::kFloat32);
   CHECK(o.cache.max_length == 100 && o.plan == "a=b;c" && o.arch == kArchScalar && o.verbosity == 2);
   CHECK(o.benchmark_rows == 99 && o.cache.dense());
   CHECK_OK(Parse({{"keep_ratio", "1.0"}}, &o));
   CHECK(o.cache.dense());
+  CHECK_OK(Parse({{"keep_ratio", "1.0"}, {"threshold", "0.01"}}, &o));
+  CHECK(!o.cache.dense());  // the threshold goes before the keep ratio
+  CHECK_OK(Parse({{"keep_ratio", "auto"}, {"tail", "on"}}, &o));
+  CHECK(o.cache.keep_ratio == kAutoKeepRatio && o.cache.tail && !o.cache.dense());
+}
+
+void TestModes() {
+  const std::pair<const char*, bool> modes[] = {
+      {"shadow", true},         {"dense", false},       {"int8", false},    {"shadow_paper", true},
+      {"float_estimate", true}, {"block_sparse", true}, {"npu_full", false}};
+  for (const auto& [name, selects] : modes) {
+    DelegateOptions o;
+    CHECK_OK(Parse({{"mode", name}, {"keep_ratio", "1"}}, &o));
+    CHECK(std::string(ModeName(o.cache.mode)) == name && o.cache.selects() == selects);
+    CHECK(o.cache.dense() == (selects || o.cache.mode == Mode::kDense));
+  }
 }
 
 void TestRefusals() {
@@ -64,8 +84,13 @@ void TestRefusals() {
   CHECK_REFUSED(Parse("num_threads", " 2"), "whole number");
   CHECK_REFUSED(Parse("num_threads", ""), "whole number");
   CHECK_REFUSED(Parse("num_threads", "99999999999999999999"), "whole number");
-  CHECK_REFUSED(Parse("mode", "fast"), "shadow or dense");
-  for (const char* bad : {"0", "-0.1", "1.01", "nan", "NaN", "inf", "0,2", "", "1e999"}) {
+  CHECK_REFUSED(Parse("mode", "fast"),
+                "one of shadow, dense, int8, shadow_paper, float_estimate, block_sparse, npu_full, got 'fast'");
+  for (const char* bad : {"1", "-0.1", "2", "nan", "auto", "", "0,1"}) {
+    CHECK_REFUSED(Parse("threshold", bad), "threshold must be a probability in [0, 1)");
+  }
+  for (const char* bad : {"", "1", "true", "On"}) CHECK_REFUSED(Parse("tail", bad), "tail must be on or off");
+  for (const char* bad : {"0", "-0.1", "1.01", "nan", "Auto", "auto ", "NaN", "inf", "0,2", "", "1e999"}) {
     CHECK_REFUSED(Parse("keep_ratio", bad), "keep_ratio");
   }
   CHECK_REFUSED(Parse("min_k", "0"), "min_k");
@@ -87,13 +112,15 @@ void TestCacheSettings() {
   CHECK_OK(ParseCacheSettings("", CacheStage::kCreation, &s));
   CHECK_OK(ParseCacheSettings(nullptr, CacheStage::kCreation, &s));
   CHECK_OK(ParseCacheSettings("mode=dense;max_length=7;;", CacheStage::kCreation, &s));
-  CHECK(s.mode == Mode::kDense && s.max_length == 7 && s.keep_ratio == 0.2);
+  CHECK(s.mode == Mode::kDense && s.max_length == 7 && s.keep_ratio == kAutoKeepRatio);
   CHECK_REFUSED(ParseCacheSettings("mode", CacheStage::kCreation, &s), "expected key=value");
   CHECK_REFUSED(ParseCacheSettings("keep_ratio=0.5;plan=x", CacheStage::kCreation, &s), "allowed are mode");
   CHECK_REFUSED(ParseCacheSettings("max_length=9", CacheStage::kLiving, &s), "unknown option 'max_length'");
-  CHECK(s.keep_ratio == 0.2);  // a refused text changes nothing
+  CHECK(s.keep_ratio == kAutoKeepRatio);  // a refused text changes nothing
   CHECK_OK(ParseCacheSettings("keep_ratio=0.5;mode=shadow", CacheStage::kLiving, &s));
   CHECK(s.keep_ratio == 0.5 && !s.dense());
+  CHECK_OK(ParseCacheSettings("threshold=0.01;tail=off;keep_ratio=auto", CacheStage::kLiving, &s));
+  CHECK(s.keep_ratio == kAutoKeepRatio && s.threshold == 0.01 && !s.tail);
 }
 
 }  // namespace
@@ -101,6 +128,7 @@ void TestCacheSettings() {
 int main() {
   TestDefaults();
   TestValues();
+  TestModes();
   TestRefusals();
   TestCacheSettings();
   return Finish();

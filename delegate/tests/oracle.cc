@@ -1,6 +1,7 @@
 #include "tests/oracle.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <numeric>
 #include <set>
@@ -18,6 +19,96 @@ std::vector<int64_t> AllPositions(int64_t count) {
   std::vector<int64_t> positions(count);
   std::iota(positions.begin(), positions.end(), 0);
   return positions;
+}
+
+struct RowOf {
+  const Text& text;
+  const OracleOptions& options;
+  int64_t t;
+  int head;
+
+  const float* q() const { return Row(text.q, t, head, options.op.num_heads, options.op.head_dim); }
+  const float* of(const std::vector<float>& rows, int64_t position) const {
+    return Row(rows, position, head / options.op.group(), options.op.num_kv_heads, options.op.head_dim);
+  }
+};
+
+void AddValue(const RowOf& row, int64_t position, double weight, std::vector<double>* out) {
+  const float* v = row.of(row.text.v, position);
+  for (size_t c = 0; c < out->size(); ++c) (*out)[c] += weight * double(v[c]);
+}
+
+// Exact attention over `kept`.
+std::vector<double> Attend(const RowOf& row, const std::vector<int64_t>& kept) {
+  const int d = row.options.op.head_dim;
+  std::vector<double> logits;
+  for (int64_t position : kept) {
+    const float* k = row.of(row.text.k, position);
+    logits.push_back(double(row.options.op.softmax_scale) * std::inner_product(row.q(), row.q() + d, k, 0.0));
+  }
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> out(d, 0.0);
+  double total = 0;
+  for (size_t i = 0; i < kept.size(); ++i) {
+    const double weight = std::exp(logits[i] - largest);
+    total += weight;
+    AddValue(row, kept[i], weight, &out);
+  }
+  for (double& value : out) value /= total;
+  return out;
+}
+
+// Logits of one step of the INT8 scores.
+double Step(const RowOf& row) {
+  const float* q = row.q();
+  double largest = 0;
+  for (int c = 0; c < row.options.op.head_dim; ++c) largest = std::max(largest, std::fabs(double(q[c])));
+  return double(row.options.op.softmax_scale) * double(row.options.scale) * largest / 127;
+}
+
+std::vector<double> Weights(const std::vector<int64_t>& scores, double step) {
+  const int64_t best = *std::max_element(scores.begin(), scores.end());
+  std::vector<double> weights;
+  for (int64_t score : scores) {
+    const double weight = std::exp(step * double(score - best));
+    weights.push_back(weight < double(FLT_MIN) ? 0.0 : weight);
+  }
+  return weights;
+}
+
+// What a page's positions hold that were not kept, spread evenly over those the row sees.
+void AddTail(const RowOf& row, const std::vector<double>& rest, std::vector<double>* out) {
+  const auto n = int64_t(rest.size());
+  for (int64_t begin = 0; begin < n; begin += 64) {
+    const int64_t end = std::min(begin + 64, n);
+    const double mass = std::accumulate(rest.begin() + begin, rest.begin() + end, 0.0);
+    for (int64_t j = begin; j < end; ++j) AddValue(row, j, mass / double(end - begin), out);
+  }
+}
+
+OracleResult ShadowRow(const RowOf& row) {
+  const CacheSettings& settings = row.options.settings;
+  const int64_t n = row.t + 1;
+  std::vector<double> weights = Weights(OracleScores(row.text, row.options, row.t, row.head), Step(row));
+  const double mass = std::accumulate(weights.begin() + std::min<int64_t>(settings.sinks, n), weights.end(), 0.0);
+  const double least = std::max(OracleThreshold(settings, n) * (row.head % 2 == 0 ? 1.0 : 0.5) * mass, double(FLT_MIN));
+  OracleResult result{std::vector<double>(row.options.op.head_dim, 0.0), {}};
+  double total = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    const bool forced = j < settings.sinks || j >= n - std::max(settings.latest, 1);
+    if (!forced && std::fabs(weights[j] / least - 1) < 3e-5) result.close_call = true;
+    if (!forced && weights[j] < least) continue;
+    result.kept.push_back(j);
+    AddValue(row, j, weights[j], &result.out);
+    total += weights[j];
+    weights[j] = 0;
+  }
+  if (settings.tail) {
+    AddTail(row, weights, &result.out);
+    total += std::accumulate(weights.begin(), weights.end(), 0.0);
+  }
+  for (double& value : result.out) value = total > 0 ? value / total : 0.0;
+  return result;
 }
 
 }  // namespace
@@ -43,9 +134,10 @@ std::vector<int64_t> OracleScores(const Text& text, const OracleOptions& o, int6
   return scores;
 }
 
-std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const CacheSettings& settings) {
+std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const CacheSettings& settings, double budget) {
   const auto n = int64_t(scores.size());
-  const auto share = int64_t(std::floor(settings.keep_ratio * double(n) + 0.5));
+  const double keep_ratio = settings.keep_ratio == kAutoKeepRatio ? 0.2 : settings.keep_ratio;
+  const auto share = int64_t(std::floor(std::min(keep_ratio * budget, 1.0) * double(n) + 0.5));
   const int64_t k = std::min(std::max<int64_t>(share, settings.min_k), n);
   std::set<int64_t> kept;
   const auto keep = [&](int64_t position) {
@@ -61,31 +153,21 @@ std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const Cach
   return std::vector<int64_t>(kept.begin(), kept.end());
 }
 
-std::vector<double> OracleAttend(const Text& text, const OracleOptions& o, int64_t t, int head,
-                                 const std::vector<int64_t>& kept) {
-  const int d = o.op.head_dim;
-  const float* q = Row(text.q, t, head, o.op.num_heads, d);
-  std::vector<double> logits;
-  for (int64_t position : kept) {
-    const float* k = Row(text.k, position, head / o.op.group(), o.op.num_kv_heads, d);
-    logits.push_back(o.op.softmax_scale * std::inner_product(q, q + d, k, 0.0));
-  }
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  std::vector<double> out(d, 0.0);
-  double total = 0;
-  for (size_t i = 0; i < kept.size(); ++i) {
-    const float* v = Row(text.v, kept[i], head / o.op.group(), o.op.num_kv_heads, d);
-    const double weight = std::exp(logits[i] - largest);
-    total += weight;
-    for (int c = 0; c < d; ++c) out[c] += weight * v[c];
-  }
-  for (double& value : out) value /= total;
-  return out;
+double OracleThreshold(const CacheSettings& settings, int64_t n) {
+  if (settings.threshold > 0) return settings.threshold;
+  if (settings.keep_ratio == kAutoKeepRatio) return 1.0 / 64;
+  // The plan's table is a sample of 1 / (1 + 4 keep_ratio n), from 0.01 to 1 and from 64 to 256.
+  const double ratio = std::clamp(settings.keep_ratio, 0.01, 1.0);
+  const double at = std::clamp(double(n), 64.0, 256.0);
+  return 1.0 / ((1 + 4 * ratio * at) * std::max(1.0, double(n) / 256));
 }
 
-std::vector<double> OracleRow(const Text& text, const OracleOptions& o, int64_t t, int head) {
-  if (o.settings.dense()) return OracleAttend(text, o, t, head, AllPositions(t + 1));
-  return OracleAttend(text, o, t, head, OracleSelect(OracleScores(text, o, t, head), o.settings));
+OracleResult OracleRow(const Text& text, const OracleOptions& o, int64_t t, int head) {
+  const bool dense = o.settings.dense() || t + 1 <= o.settings.min_k;
+  if (!dense && o.settings.mode == Mode::kShadow) return ShadowRow({text, o, t, head});
+  std::vector<int64_t> kept = AllPositions(t + 1);
+  if (!dense) kept = OracleSelect(OracleScores(text, o, t, head), o.settings, head % 2 == 0 ? 0.75 : 1.25);
+  return {Attend({text, o, t, head}, kept), kept};
 }
 
 }  // namespace shadow::testing

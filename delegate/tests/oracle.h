@@ -1,4 +1,5 @@
-// The slow oracle of these tests: docs/op_spec.md (what it computes) for one row at a time, in float64.
+// The slow oracle of these tests: docs/op_spec.md (what it computes) for one row at a time, in float64. It knows the
+// plan that PackPlan (format_bytes.h) writes, and the modes dense, shadow (fused form) and shadow_paper.
 #ifndef SHADOWATTN_DELEGATE_TESTS_ORACLE_H_
 #define SHADOWATTN_DELEGATE_TESTS_ORACLE_H_
 
@@ -25,18 +26,25 @@ struct OracleOptions {
   float scale;
 };
 
-// Positions that row (t, head) keeps, ascending. scores: [t + 1].
-std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const CacheSettings& settings);
+struct OracleResult {
+  std::vector<double> out;    // [d]
+  std::vector<int64_t> kept;  // ascending
+  // A weight lies so near the threshold that float32 may put it on the other side: nothing to compare with.
+  bool close_call = false;
+};
+
+// Positions that row (t, head) keeps by rank, ascending. scores: [t + 1].
+std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const CacheSettings& settings,
+                                  double budget = 1.0);
+
+// The threshold of a row that sees n positions, before the factor of its head.
+double OracleThreshold(const CacheSettings& settings, int64_t n);
 
 // INT8 scores of row (t, head) with its causal positions.
 std::vector<int64_t> OracleScores(const Text& text, const OracleOptions& options, int64_t t, int head);
 
-// Output [d] of row (t, head) over `kept`.
-std::vector<double> OracleAttend(const Text& text, const OracleOptions& options, int64_t t, int head,
-                                 const std::vector<int64_t>& kept);
-
-// Steps 1 to 4.
-std::vector<double> OracleRow(const Text& text, const OracleOptions& options, int64_t t, int head);
+// Steps 1 to 5.
+OracleResult OracleRow(const Text& text, const OracleOptions& options, int64_t t, int head);
 
 }  // namespace shadow::testing
 

@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "tests/check.h"
 #include "tests/format_bytes.h"
@@ -16,11 +17,21 @@ Status Parse(const Bytes& bytes) {
   return Plan::Parse(bytes.data(), bytes.size(), "plan.bin", &plan);
 }
 
+void TestGoldenTable(const ThresholdTable& table) {
+  CHECK(table.keep_ratios == (std::vector<float>{0.125f, 0.5f}));
+  CHECK(table.lengths == (std::vector<float>{64, 256, 1024}));
+  const float wanted[2][3] = {{1.0f / 16, 1.0f / 64, 1.0f / 256}, {1.0f / 32, 1.0f / 256, 1.0f / 2048}};
+  for (int ratio = 0; ratio < 2; ++ratio) {
+    for (int length = 0; length < 3; ++length) CHECK(table.at(ratio, length) == wanted[ratio][length]);
+  }
+}
+
 // 2 layers, 4 query heads, 2 KV heads, head_dim 3; every value says where it belongs (tests/models/test_plan.py).
 void TestGolden() {
   Plan plan;
   CHECK_OK(Plan::Load(std::string(SHADOW_GOLDEN_DIR) + "/plan.bin", &plan));
-  CHECK(plan.estimate_multiplier() == 0.0078125f);
+  CHECK(plan.estimate_multiplier() == 0.0078125f && plan.auto_threshold() == 1.0f / 128);
+  CHECK(plan.num_layers() == 2 && plan.num_heads() == 4);
   const float scales[2][2] = {{0.5f, 0.25f}, {0.125f, 2.0f}};
   for (int layer = 0; layer < 2; ++layer) {
     for (int head = 0; head < 2; ++head) {
@@ -32,6 +43,16 @@ void TestGolden() {
       }
     }
   }
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int head = 0; head < 4; ++head) {
+      const auto index = float(layer * 4 + head);
+      CHECK(plan.threshold_factors(layer)[head] == 1 + index / 8 && plan.paper_budgets(layer)[head] == index / 4);
+    }
+    const StaticRanges r = plan.static_ranges(layer);
+    const auto first = float(layer * 15);
+    CHECK(r.q == first && r.k == first + 3 && r.v == first + 6 && r.score == first + 9 && r.out == first + 12);
+  }
+  TestGoldenTable(plan.thresholds());
   CHECK_OK(plan.CheckFits({kFormFused, 0, 2, 4, 2, 3, 1.0f, 0}));
   CHECK_REFUSED(plan.CheckFits({kFormFused, 0, 2, 2, 2, 3, 1.0f, 0}), "pass the plan of this bundle");
   CHECK_REFUSED(plan.CheckFits({kFormFused, 0, 3, 4, 2, 3, 1.0f, 0}), "made for 2 layers");
@@ -49,9 +70,45 @@ void TestDamage() {
     CHECK(!Parse(flipped).ok());
   }
   Bytes future = good;
-  future[4] = 9;
-  Seal(&future);
-  CHECK_REFUSED(Parse(future), "version 9");
+  for (int version : {0, 1, 3, 9}) {
+    future[4] = uint8_t(version);
+    Seal(&future);
+    CHECK_REFUSED(Parse(future), "plan version " + std::to_string(version) + ", this delegate knows 2");
+  }
+}
+
+// A good plan of 1 layer, 4 query heads, 2 KV heads, head_dim 3, whose 4 bytes at `offset` are `value`.
+template <typename T>
+Status ParseWith(size_t offset, T value) {
+  Bytes bytes = PackPlan({1, 4, 2, 3}, 0.5f, 0.25f);
+  std::memcpy(bytes.data() + offset, &value, sizeof(value));
+  Seal(&bytes);
+  return Parse(bytes);
+}
+
+void TestImpossibleTables() {
+  constexpr size_t kAuto = 28, kCounts = 32, kRatios = 40, kLengths = kRatios + 3 * 4, kValues = kLengths + 2 * 4;
+  for (float bad : {0.0f, -0.5f, 1.0f, 1e-42f, NAN, INFINITY}) {
+    CHECK_REFUSED(ParseWith(kAuto, bad), "auto_threshold must be in (0, 1)");
+    CHECK_REFUSED(ParseWith(kValues + 5 * 4, bad), "thresholds must be in (0, 1)");
+  }
+  for (size_t offset : {kRatios, kRatios + 4, kRatios + 8, kLengths, kLengths + 4}) {
+    for (float bad : {0.0f, -1.0f, NAN, INFINITY}) CHECK_REFUSED(ParseWith(offset, bad), "must ascend");
+  }
+  CHECK_REFUSED(ParseWith(kRatios + 8, 1.5f), "must ascend");   // above 1
+  CHECK_REFUSED(ParseWith(kRatios + 4, 0.01f), "must ascend");  // equal
+  for (uint32_t bad : {0u, 257u, 0xFFFFFFFFu}) {
+    CHECK_REFUSED(ParseWith(kCounts, bad), "threshold table of");
+    CHECK_REFUSED(ParseWith(kCounts + 4, bad), "threshold table of");
+  }
+  CHECK_REFUSED(ParseWith(kCounts, 4u), "truncated");
+  const size_t factors = kValues + 6 * 4 + (2 * 6 + 2) * 4, budgets = factors + 4 * 4, ranges = budgets + 4 * 4;
+  for (float bad : {0.0f, -1.0f, 1e-42f})
+    CHECK_REFUSED(ParseWith(factors + 4, bad), "layer 0, head 1 must be positive");
+  CHECK_REFUSED(ParseWith(budgets + 8, -1.0f), "layer 0, head 2 must be positive");
+  CHECK_OK(ParseWith(budgets + 8, 0.0f));
+  CHECK_REFUSED(ParseWith(ranges + 4 * 4, -1.0f), "range of layer 0 is negative");
+  for (size_t offset : {factors, budgets, ranges}) CHECK_REFUSED(ParseWith(offset, INFINITY), "infinity");
 }
 
 void TestImpossibleNumbers() {
@@ -66,6 +123,7 @@ void TestImpossibleNumbers() {
   for (size_t i = 8; i < 24; ++i) huge[i] = 0x7F;
   Seal(&huge);
   CHECK_REFUSED(Parse(huge), "impossible shape");
+  TestImpossibleTables();
   Plan plan;
   CHECK_REFUSED(Plan::Load("/nowhere/plan.bin", &plan), "cannot be opened");
   CHECK_REFUSED(Plan::Load("/", &plan), "plan /");

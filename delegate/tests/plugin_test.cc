@@ -27,8 +27,20 @@ tflite::Delegate* Create(const char* key, const char* value) {
   return tflite_plugin_create_delegate(&key, &value, 1, Report);
 }
 
+// With a plan for the shape, and one more option.
+tflite::Delegate* CreateWithPlan(const Shape& shape, const char* key, const char* value) {
+  const std::string path = std::string(SHADOW_TEST_DIR) + "/" + std::to_string(std::random_device{}()) + "_plan.bin";
+  WriteBytes(path, PackPlan({shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.head_dim}, shape.centre,
+                            shape.scale));
+  const char* keys[] = {"plan", "min_k", key};
+  const char* values[] = {path.c_str(), "1", value};
+  tflite::Delegate* delegate = tflite_plugin_create_delegate(keys, values, 3, Report);
+  std::remove(path.c_str());
+  return delegate;
+}
+
 void TestFacts() {
-  CHECK(shadow_abi_version() == SHADOW_ABI_VERSION);
+  CHECK(shadow_abi_version() == SHADOW_ABI_VERSION && SHADOW_ABI_VERSION == 2);
   CHECK(Contains(shadow_build_info(), "shadowattn "));
   CHECK(std::strcmp(shadow_best_isa(), ArchName(DetectArch())) == 0);
   tflite::Delegate* delegate = Create("isa", "scalar");
@@ -85,6 +97,51 @@ void TestStatistics() {
   tflite_plugin_destroy_delegate(delegate);
 }
 
+// A step of the coarse scores is worth too many logits for the tail; kShape's plan gives 1000 as variance of the keys.
+void TestRowsWithoutTail() {
+  tflite::Delegate* delegate = CreateWithPlan(kShape, "threshold", "0.1");
+  AppendGraph append(kShape, 4, 16);
+  AttendGraph attend(kShape, 4, 16);
+  CHECK(append.runtime.Apply(delegate) && attend.runtime.Apply(delegate));
+  const float sizes[] = {0.01f, 100.0f};
+  for (int i : {0, 1}) {
+    std::fill_n(append.runtime.data<float>(append.q), 4 * 32, sizes[i]);
+    std::fill_n(attend.runtime.data<float>(attend.q), 4 * 32, sizes[i]);
+    CHECK(shadow_stats_reset(delegate, 0) == 0);
+    CHECK(append.Run(0, 4, 0, 0) && attend.Run(0, 4, 0, 0, 4));
+    ShadowStats stats{};
+    stats.struct_size = sizeof(stats);
+    CHECK(shadow_stats(delegate, 0, &stats) == 0 && stats.rows_without_tail == (i == 0 ? 0 : 12));  // all but row 0
+    std::fill_n(attend.runtime.data<int8_t>(attend.scores), 2 * 8 * 16, int8_t{127});               // clipped
+    CHECK(append.Run(0, 4, 0, 0) && attend.Run(0, 4, 0, 0, 4));
+    CHECK(shadow_stats(delegate, 0, &stats) == 0 && stats.rows_without_tail == (i == 0 ? 12 : 24));
+    std::fill_n(attend.runtime.data<int8_t>(attend.scores), 2 * 8 * 16, int8_t{0});
+  }
+  tflite_plugin_destroy_delegate(delegate);
+}
+
+void TestFactors() {
+  const Shape shape{2, 4, 2, 8};
+  tflite::Delegate* delegate = CreateWithPlan(shape, "tail", "off");
+  float factors[] = {1, 0, 2, 0.5f, 1, 1, INFINITY, 1};
+  CHECK(shadow_cache_set_factors(delegate, 0, factors, 8) == 0);
+  for (int64_t count : {-1, 1, 4, 7, 9, 1 << 30}) {
+    CHECK(shadow_cache_set_factors(delegate, 0, factors, count) == -1 && Contains(shadow_last_error(), "wanted 8"));
+  }
+  CHECK(shadow_cache_set_factors(delegate, 0, nullptr, 8) == -1 && Contains(shadow_last_error(), "wanted 8"));
+  for (float bad : {-1.0f, -INFINITY, NAN}) {
+    factors[3] = bad;
+    CHECK(shadow_cache_set_factors(delegate, 0, factors, 8) == -1 && Contains(shadow_last_error(), "factor 3"));
+  }
+  CHECK(shadow_cache_set_factors(delegate, 3, factors, 0) == -1 && Contains(shadow_last_error(), "cache 3"));
+  CHECK(shadow_cache_set_factors(delegate, 0, nullptr, 0) == 0);
+  CHECK(shadow_cache_set_factors(nullptr, 0, factors, 8) == -1 && Contains(shadow_last_error(), "living delegate"));
+  tflite_plugin_destroy_delegate(delegate);
+  delegate = Create("mode", "dense");
+  CHECK(shadow_cache_set_factors(delegate, 0, factors, 8) == -1 && Contains(shadow_last_error(), "wanted 0"));
+  tflite_plugin_destroy_delegate(delegate);
+}
+
 void TestPointersKeptTooLong() {
   tflite::Delegate* delegate = Create("mode", "dense");
   FusedGraph graph(kShape, 4);
@@ -138,6 +195,8 @@ int main() {
   TestRefusedCreation();
   TestCaches();
   TestStatistics();
+  TestRowsWithoutTail();
+  TestFactors();
   TestPointersKeptTooLong();
   TestSignatures();
   TestOpenAndClose();

@@ -44,7 +44,7 @@ struct TestCache {
     const size_t bytes = static_cast<size_t>(kPageRows * PaddedFloats(d)) * ElementBytes(type);
     storage.resize(2 * count * bytes);
     for (size_t i = 0; i < count; ++i) {
-      pages.push_back({storage.data() + 2 * i * bytes, storage.data() + (2 * i + 1) * bytes, nullptr});
+      pages.push_back({storage.data() + 2 * i * bytes, storage.data() + (2 * i + 1) * bytes, nullptr, nullptr});
     }
     k.resize(static_cast<size_t>(n * d));
     v.resize(static_cast<size_t>(n * d));

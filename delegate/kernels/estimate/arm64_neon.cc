@@ -7,6 +7,7 @@ namespace shadow {
 namespace {
 
 struct Dot {
+  static constexpr bool kUsesSum = false;
   static constexpr int kRows = 4;
   static constexpr int kVecs = 2;
   static constexpr int kKeys = 4;
@@ -27,11 +28,11 @@ struct Dot {
     return {vpadalq_s16(sums.first, vmull_s8(vget_low_s8(k), vget_low_s8(q))),
             vpadalq_s16(sums.last, vmull_high_s8(k, q))};
   }
-  static void Store(int32_t* scores, Sums sums, int32_t) { vst1q_s32(scores, vpaddq_s32(sums.first, sums.last)); }
+  static void Store(int32_t* scores, Sums sums) { vst1q_s32(scores, vpaddq_s32(sums.first, sums.last)); }
 };
 
 }  // namespace
 
-SHADOW_DEFINE_ESTIMATE(Neon, Dot)
+SHADOW_DEFINE_ESTIMATE(Neon, Dot, Dot)
 
 }  // namespace shadow

@@ -7,6 +7,7 @@ namespace shadow {
 namespace {
 
 struct Dot {
+  static constexpr bool kUsesSum = false;
   static constexpr int kRows = 6;
   static constexpr int kVecs = 4;
   static constexpr int kKeys = 4;
@@ -22,11 +23,11 @@ struct Dot {
   }
   static Sums Start(int32_t) { return vdupq_n_s32(0); }
   static Sums Dot4(Sums sums, Key k, Query q) { return vdotq_s32(sums, k, q); }
-  static void Store(int32_t* scores, Sums sums, int32_t) { vst1q_s32(scores, sums); }
+  static void Store(int32_t* scores, Sums sums) { vst1q_s32(scores, sums); }
 };
 
 }  // namespace
 
-SHADOW_DEFINE_ESTIMATE(NeonDot, Dot)
+SHADOW_DEFINE_ESTIMATE(NeonDot, Dot, Dot)
 
 }  // namespace shadow

@@ -8,20 +8,26 @@ namespace {
 
 constexpr int kPages = 32;
 
-void Bench(const char* name, EstimateFn kernel, int d, int rows) {
+template <class Kernel>
+void Bench(const char* name, Kernel kernel, int d, int rows, int lowest) {
   const size_t page = static_cast<size_t>(kPageRows * d), tile = static_cast<size_t>(rows * kPageRows);
   std::vector<int8_t> q(static_cast<size_t>(rows * d));
   std::vector<int32_t> q_sum(static_cast<size_t>(rows));
   testing::AlignedVector<uint8_t> k(page * kPages);
   for (size_t i = 0; i < q.size(); ++i) {
-    q[i] = static_cast<int8_t>(testing::RandomInt(-127, 127));
+    q[i] = static_cast<int8_t>(testing::RandomInt(lowest, 127));
     q_sum[i / static_cast<size_t>(d)] += q[i];
   }
   for (uint8_t& byte : k) byte = static_cast<uint8_t>(testing::RandomInt(1, 255));
   testing::AlignedVector<int32_t> scores(tile * kPages), expected(tile);
   const auto run = [&] {
     for (size_t p = 0; p < kPages; ++p) {
-      kernel(q.data(), q_sum.data(), rows, k.data() + p * page, d, scores.data() + p * kPageRows, kPageRows * kPages);
+      int32_t* out = scores.data() + p * kPageRows;
+      if constexpr (std::is_same_v<Kernel, EstimateFn>) {
+        kernel(q.data(), q_sum.data(), rows, k.data() + p * page, d, out, kPageRows * kPages);
+      } else {
+        kernel(q.data(), rows, k.data() + p * page, d, out, kPageRows * kPages);
+      }
     }
   };
   run();
@@ -35,11 +41,12 @@ void Bench(const char* name, EstimateFn kernel, int d, int rows) {
 }
 
 void BenchAll() {
-#define SHADOW_KERNEL(needed, name)                                          \
-  if (testing::HasArch(#name, needed)) {                                     \
-    for (int d : {64, 128}) {                                                \
-      for (int rows : {1, 3, 12, 48}) Bench(#name, Estimate##name, d, rows); \
-    }                                                                        \
+#define SHADOW_KERNEL(needed, name)                                                \
+  if (testing::HasArch(#name, needed)) {                                           \
+    for (int d : {64, 128}) {                                                      \
+      for (int rows : {1, 3, 12, 48}) Bench(#name, Estimate##name, d, rows, -127); \
+      Bench("+" #name, EstimatePositive##name, d, 48, 0);                          \
+    }                                                                              \
   }
 #include "kernels/estimate/kernels.inc"
 #undef SHADOW_KERNEL

@@ -12,4 +12,12 @@ EstimateFn GetEstimateKernel(ArchFlags arch) {
   return nullptr;
 }
 
+EstimatePositiveFn GetEstimatePositiveKernel(ArchFlags arch) {
+#define SHADOW_KERNEL(needed, name) \
+  if ((arch & (needed)) == (needed)) return EstimatePositive##name;
+#include "kernels/estimate/kernels.inc"
+#undef SHADOW_KERNEL
+  return nullptr;
+}
+
 }  // namespace shadow

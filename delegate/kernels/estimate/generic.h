@@ -4,9 +4,8 @@
 //   D::kKeys                    keys of one vector
 //   D::Key   LoadKey(p)         4 channels of kKeys keys, from uint8 (key + 128)
 //   D::Query LoadQuery(p)       4 channels of one query, repeated for every key
-//   D::Sums  Start(q_sum), Dot4(sums, key, query), void Store(scores, sums, q_sum)
-//
-// One of Start and Store takes 128 * q_sum off again where Key keeps the + 128.
+//   D::Sums  Start(q_sum), Dot4(sums, key, query), void Store(scores, sums)
+//   D::kUsesSum                 Key keeps the + 128, and Start takes 128 * q_sum off; else q_sum may be null
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_
 
@@ -17,6 +16,11 @@
 
 namespace shadow {
 
+template <class D>
+const int32_t* SumsFrom(const int32_t* q_sum, int r) {
+  return D::kUsesSum ? q_sum + r : nullptr;
+}
+
 // R query rows against D::kVecs vectors of keys; k_u8 points at the first of these keys.
 template <class D, int R>
 void EstimateBlock(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, int d_padded, int32_t* scores,
@@ -25,7 +29,7 @@ void EstimateBlock(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, i
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Start(q_sum[r]);
+    for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Start(D::kUsesSum ? q_sum[r] : 0);
   }
   for (int c = 0; c < d_padded; c += 4, k_u8 += kPageRows * 4) {
     typename D::Key key[D::kVecs];
@@ -41,7 +45,7 @@ void EstimateBlock(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, i
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < D::kVecs; ++v) D::Store(scores + r * stride + v * D::kKeys, sums[r][v], q_sum[r]);
+    for (int v = 0; v < D::kVecs; ++v) D::Store(scores + r * stride + v * D::kKeys, sums[r][v]);
   }
 }
 
@@ -70,16 +74,22 @@ void Estimate(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_
               ptrdiff_t stride) {
   int r = 0;
   for (; r + D::kRows <= rows; r += D::kRows) {
-    EstimateRows<D, D::kRows>(q + r * d_padded, q_sum + r, k_u8, d_padded, scores + r * stride, stride);
+    EstimateRows<D, D::kRows>(q + r * d_padded, SumsFrom<D>(q_sum, r), k_u8, d_padded, scores + r * stride, stride);
   }
-  EstimateLast<D, D::kRows - 1>(q + r * d_padded, q_sum + r, rows - r, k_u8, d_padded, scores + r * stride, stride);
+  EstimateLast<D, D::kRows - 1>(q + r * d_padded, SumsFrom<D>(q_sum, r), rows - r, k_u8, d_padded, scores + r * stride,
+                                stride);
 }
 
-// Defines the kernel of one ISA.
-#define SHADOW_DEFINE_ESTIMATE(name, D)                                                                   \
-  void Estimate##name(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_u8, int d_padded, \
-                      int32_t* scores, ptrdiff_t stride) {                                                \
-    Estimate<D>(q, q_sum, rows, k_u8, d_padded, scores, stride);                                          \
+// Defines the kernels of one ISA. PositiveD: a D for queries in [0, 127], without kUsesSum.
+#define SHADOW_DEFINE_ESTIMATE(name, D, PositiveD)                                                           \
+  void Estimate##name(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_u8, int d_padded,    \
+                      int32_t* scores, ptrdiff_t stride) {                                                   \
+    Estimate<D>(q, q_sum, rows, k_u8, d_padded, scores, stride);                                             \
+  }                                                                                                          \
+  void EstimatePositive##name(const int8_t* q, int rows, const uint8_t* k_u8, int d_padded, int32_t* scores, \
+                              ptrdiff_t stride) {                                                            \
+    static_assert(!PositiveD::kUsesSum);                                                                     \
+    Estimate<PositiveD>(q, nullptr, rows, k_u8, d_padded, scores, stride);                                   \
   }
 
 }  // namespace shadow

@@ -8,7 +8,9 @@
 
 namespace shadow {
 
-#define SHADOW_KERNEL(arch, name) std::remove_pointer_t<EstimateFn> Estimate##name;
+#define SHADOW_KERNEL(arch, name)                   \
+  std::remove_pointer_t<EstimateFn> Estimate##name; \
+  std::remove_pointer_t<EstimatePositiveFn> EstimatePositive##name;
 #include "kernels/estimate/kernels.inc"
 #undef SHADOW_KERNEL
 

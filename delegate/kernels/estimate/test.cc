@@ -21,16 +21,17 @@ struct Tile {
 };
 
 // Extremes: every product as large as it gets, where 16-bit sums would saturate.
-Tile RandomTile(int d, int rows, bool extremes) {
+// lowest: of the queries.
+Tile RandomTile(int d, int rows, bool extremes, int lowest) {
   const int d_padded = PaddedBytes(d);
   Tile t{d, rows, kPageRows * RandomInt(1, 3), {}, static_cast<size_t>(RandomInt(0, 15)), {}, {}};
   t.q.resize(t.q_begin + static_cast<size_t>(rows * d_padded));
   t.q_sum.resize(static_cast<size_t>(rows));
   t.k_u8.resize(static_cast<size_t>(d_padded * kPageRows));
-  for (uint8_t& k : t.k_u8) k = static_cast<uint8_t>(extremes ? 255 * RandomInt(0, 1) : RandomInt(0, 255));
+  for (uint8_t& k : t.k_u8) k = static_cast<uint8_t>(extremes ? 1 + 254 * RandomInt(0, 1) : RandomInt(1, 255));
   for (int i = 0; i < rows * d_padded; ++i) {
     if (i % d_padded >= d) continue;
-    const int value = extremes ? (RandomInt(0, 1) != 0 ? 127 : -128) : RandomInt(-128, 127);
+    const int value = extremes ? (RandomInt(0, 1) != 0 ? 127 : lowest) : RandomInt(lowest, 127);
     t.q[t.q_begin + static_cast<size_t>(i)] = static_cast<int8_t>(value);
     t.q_sum[static_cast<size_t>(i / d_padded)] += value;
   }
@@ -46,10 +47,16 @@ int32_t Oracle(const Tile& t, int r, int j) {
   return sum;
 }
 
-void TestTile(EstimateFn kernel, const char* name, const Tile& t) {
+template <class Kernel>
+void TestTile(Kernel kernel, const char* name, const Tile& t) {
   constexpr int32_t kUntouched = 0x5a5a5a5a;
   AlignedVector<int32_t> scores(static_cast<size_t>(t.rows * t.stride), kUntouched);
-  kernel(t.q.data() + t.q_begin, t.q_sum.data(), t.rows, t.k_u8.data(), PaddedBytes(t.d), scores.data(), t.stride);
+  const int8_t* q = t.q.data() + t.q_begin;
+  if constexpr (std::is_same_v<Kernel, EstimateFn>) {
+    kernel(q, t.q_sum.data(), t.rows, t.k_u8.data(), PaddedBytes(t.d), scores.data(), t.stride);
+  } else {
+    kernel(q, t.rows, t.k_u8.data(), PaddedBytes(t.d), scores.data(), t.stride);
+  }
   for (int r = 0; r < t.rows; ++r) {
     for (int j = 0; j < t.stride; ++j) {
       const int32_t got = scores[static_cast<size_t>(r * t.stride + j)];
@@ -60,20 +67,23 @@ void TestTile(EstimateFn kernel, const char* name, const Tile& t) {
   }
 }
 
-void Test(EstimateFn kernel, const char* name) {
+template <class Kernel>
+void Test(Kernel kernel, const char* name, int lowest) {
   for (int d : kDims) {
     for (int rows : kRowCounts) {
-      TestTile(kernel, name, RandomTile(d, rows, false));
-      TestTile(kernel, name, RandomTile(d, rows, true));
+      TestTile(kernel, name, RandomTile(d, rows, false, lowest));
+      TestTile(kernel, name, RandomTile(d, rows, true, lowest));
     }
   }
 }
 
 void TestAll() {
-#define SHADOW_KERNEL(needed, name)                                   \
-  if (testing::HasArch(#name, needed)) {                              \
-    Test(Estimate##name, #name);                                      \
-    SHADOW_CHECK(GetEstimateKernel(needed) == Estimate##name, #name); \
+#define SHADOW_KERNEL(needed, name)                                                   \
+  if (testing::HasArch(#name, needed)) {                                              \
+    Test(Estimate##name, #name, -128);                                                \
+    Test(EstimatePositive##name, "Positive" #name, 0);                                \
+    SHADOW_CHECK(GetEstimateKernel(needed) == Estimate##name, #name);                 \
+    SHADOW_CHECK(GetEstimatePositiveKernel(needed) == EstimatePositive##name, #name); \
   }
 #include "kernels/estimate/kernels.inc"
 #undef SHADOW_KERNEL

@@ -1,4 +1,5 @@
-// vpdpbusd: four products of uint8 by int8, summed into an int32, exactly.
+// vpdpbusd: four products of uint8 by int8, summed into an int32, exactly. The uint8 is the key + 128, or a query
+// without a sign.
 
 #include "kernels/estimate/generic.h"
 #include "kernels/simd/x86.h"
@@ -7,6 +8,7 @@ namespace shadow {
 namespace {
 
 struct Dot {
+  static constexpr bool kUsesSum = true;
   static constexpr int kRows = 6;
   static constexpr int kVecs = 4;
   static constexpr int kKeys = 16;
@@ -22,11 +24,18 @@ struct Dot {
   }
   static Sums Start(int32_t q_sum) { return _mm512_set1_epi32(-128 * q_sum); }
   static Sums Dot4(Sums sums, Key k, Query q) { return _mm512_dpbusd_epi32(sums, k, q); }
-  static void Store(int32_t* scores, Sums sums, int32_t) { _mm512_storeu_si512(scores, sums); }
+  static void Store(int32_t* scores, Sums sums) { _mm512_storeu_si512(scores, sums); }
+};
+
+struct PositiveDot : Dot {
+  static constexpr bool kUsesSum = false;
+  static Key LoadKey(const uint8_t* p) { return _mm512_xor_si512(Dot::LoadKey(p), _mm512_set1_epi8(-128)); }
+  static Sums Start(int32_t) { return _mm512_setzero_si512(); }
+  static Sums Dot4(Sums sums, Key k, Query q) { return _mm512_dpbusd_epi32(sums, q, k); }
 };
 
 }  // namespace
 
-SHADOW_DEFINE_ESTIMATE(Avx512Vnni, Dot)
+SHADOW_DEFINE_ESTIMATE(Avx512Vnni, Dot, PositiveDot)
 
 }  // namespace shadow

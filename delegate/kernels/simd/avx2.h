@@ -22,7 +22,8 @@ struct Floats {
   static void Store(uint16_t* p, V a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
   }
-  static void Store(int8_t* p, V a) {
+  static void Store(int8_t* p, V a) { StoreRounded(p, a); }
+  static void StoreRounded(int8_t* p, V a) {
     const __m256i words = _mm256_cvtps_epi32(a);
     const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(shorts, shorts));

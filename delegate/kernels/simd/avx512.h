@@ -22,7 +22,8 @@ struct Floats {
   static void Store(uint16_t* p, V a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
   }
-  static void Store(int8_t* p, V a) {
+  static void Store(int8_t* p, V a) { StoreRounded(p, a); }
+  static void StoreRounded(int8_t* p, V a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
   }
 

@@ -26,6 +26,7 @@ struct Floats {
     const int32_t four = vget_lane_s32(bytes, 0);
     __builtin_memcpy(p, &four, sizeof(four));
   }
+  static void StoreRounded(int8_t* p, V a) { Store(p, Round(a)); }
 
   static V Add(V a, V b) { return vaddq_f32(a, b); }
   static V Sub(V a, V b) { return vsubq_f32(a, b); }

@@ -45,6 +45,8 @@ struct Floats {
   static void Store(int8_t* p, V a) {
     for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(a.x[i]);
   }
+  // Half to even; within [-127, 127].
+  static void StoreRounded(int8_t* p, V a) { Store(p, Round(a)); }
 
   static V Add(V a, V b) {
     return Map([&](int i) { return a.x[i] + b.x[i]; });

@@ -1,0 +1,24 @@
+// INT8 scores of a tile's rows, estimated in the op (docs/op_spec.md, steps 1 and 2).
+#ifndef SHADOWATTN_DELEGATE_INT8_SCORES_H_
+#define SHADOWATTN_DELEGATE_INT8_SCORES_H_
+
+#include <cstdint>
+
+#include "scratch.h"
+#include "tile_rows.h"
+
+namespace shadow {
+
+// Rows whose scores are kept at a time: fewer than a tile has where the context is long.
+int64_t RowsScored(const TileRows& rows);
+
+// Distance of the scores of neighbouring rows: whole pages of the longest of rows [.., end).
+int64_t ScoreStride(const TileRows& rows, int64_t end);
+
+// Rows [begin, end): scratch->scores [end - begin][stride], which has room for them, and scratch->step [begin ..]: what
+// one unit is worth in logits.
+void ScoreInt8(const TileRows& rows, int64_t begin, int64_t end, int64_t stride, Scratch* scratch);
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_INT8_SCORES_H_

@@ -1,0 +1,134 @@
+#include "int8_tile.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <numeric>
+
+#include "int8_scores.h"
+
+namespace shadow {
+namespace {
+
+// How the memory of a page is divided.
+struct Int8Values {
+  Int8Values(uint8_t* memory, int head_dim)
+      : v_u8(memory), steps(reinterpret_cast<float*>(memory + BlendBytes(head_dim))) {}
+  uint8_t* v_u8;  // [BlendBytes(d)]
+  float* steps;   // [PaddedFloats(d)]: what one unit is worth
+};
+
+}  // namespace
+
+size_t Int8ValuesBytes(int head_dim) { return AlignUp(BlendBytes(head_dim) + PaddedFloats(head_dim) * sizeof(float)); }
+
+void MakeInt8Values(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch) {
+  const int d = job.op.head_dim;
+  const KvView view = job.cache.view(job.chunk.layer, kv_head);
+  const TypedKernels& kernels = job.kernels.of(view.type);
+  const Int8Values values(memory, d);
+  float* inverse = scratch->prefix.Reserve(PaddedFloats(d));
+  kernels.largest_values(view.pages[page].v, d, values.steps);
+  for (int c = 0; c < PaddedFloats(d); ++c) {
+    inverse[c] = 127.0f / values.steps[c];
+    if (!(inverse[c] <= FLT_MAX)) inverse[c] = 0;  // all zero, or so small that the quotient overflows
+    values.steps[c] /= 127.0f;
+  }
+  kernels.pack_values(view.pages[page].v, d, inverse, values.v_u8);
+}
+
+void Int8Tile::Run(Statistics* statistics) {
+  StageClock clock;
+  for (begin_ = 0; begin_ < rows_.count(); begin_ = end_) {
+    end_ = std::min(rows_.count(), begin_ + RowsScored(rows_));
+    Score();
+    statistics->seconds_estimate += clock.Lap();
+    Weigh();
+    AddFullPages();
+    AddOpenPages();
+    statistics->seconds_attend += clock.Lap();
+  }
+  for (int64_t r = 0; r < rows_.count(); ++r) statistics->value_rows_read += rows_.Causal(r);
+}
+
+void Int8Tile::Score() {
+  stride_ = ScoreStride(rows_, end_);
+  scratch_->scores.Reserve(count() * stride_);
+  ScoreInt8(rows_, begin_, end_, stride_, scratch_);
+}
+
+// Scores to weights, and to uint7 those of full pages.
+void Int8Tile::Weigh() {
+  const int64_t size = count() * FullPages(end_ - 1);
+  int8_t* p = scratch_->weights_i8.Reserve(size * kPageRows);
+  float* steps = scratch_->weight_steps.Reserve(size);
+  float* factor = scratch_->factor.Reserve(count());
+  for (int64_t r = begin_; r < end_; ++r) {
+    float* weights = Weights(r);
+    const auto* scores = reinterpret_cast<const int32_t*>(weights);
+    const float total = job().kernels.weigh_int32(scores, int(rows_.Causal(r)), 0, scratch_->step.data()[r], weights);
+    factor[r - begin_] = 1.0f / total;
+    job().kernels.quantize_weights({weights, int(FullPages(r)), p, steps, count(), r - begin_});
+  }
+}
+
+void Int8Tile::AddFullPages() {
+  const int64_t padded = PaddedFloats(job().op.head_dim);
+  float* start = scratch_->start.Reserve(count() * padded);
+  std::fill(start, start + count() * padded, 0.0f);
+  scratch_->products.Reserve(count() * kBlendChannels);
+  int64_t first = 0;
+  for (int64_t page = 0; page < FullPages(end_ - 1); ++page) {
+    while (FullPages(begin_ + first) <= page) ++first;  // rows that do not see all of it
+    AddPage(page, first);
+  }
+}
+
+// Of rows begin_ + first .. end_ - 1.
+void Int8Tile::AddPage(int64_t page, int64_t first) {
+  const int d = job().op.head_dim, padded = PaddedFloats(d);
+  const Int8Values values(job().cache.extras().page(job().chunk.layer, rows_.kv_head(), page), d);
+  const int64_t i = page * count() + first;
+  const auto rows = int(count() - first);
+  int32_t* products = scratch_->products.data();
+  for (int block = 0; block < BlendBlocks(d); ++block) {
+    const int c = block * kBlendChannels;
+    job().kernels.estimate_positive(scratch_->weights_i8.data() + i * kPageRows, rows, values.v_u8 + c * kPageRows,
+                                    kPageRows, products, kBlendChannels);
+    job().kernels.add_products({products, rows, std::min(kBlendChannels, padded - c), scratch_->weight_steps.data() + i,
+                                values.steps + c, scratch_->start.data() + first * padded + c, padded});
+  }
+}
+
+// The positions behind a row's full pages, and the division by the sum of the weights.
+void Int8Tile::AddOpenPages() {
+  const int d = job().op.head_dim;
+  const int64_t padded = PaddedFloats(d);
+  const KvView view = rows_.view();
+  int32_t* positions = scratch_->selected.Reserve(2 * kPageRows);  // of every row the first ones of this list
+  std::iota(positions, positions + 2 * kPageRows, 0);
+  int32_t* counts = scratch_->counts.Reserve(count());
+  float** out = scratch_->out.Reserve(count());
+  float* memory = scratch_->attend.Reserve(SparseScratchFloats(int(count()), d));
+  for (int64_t r = begin_; r < end_; ++r) {
+    counts[r - begin_] = int32_t(rows_.Causal(r) % kPageRows);
+    out[r - begin_] = rows_.Out(r);
+  }
+  for (int64_t first = begin_, last; first < end_; first = last) {
+    const int64_t page = FullPages(first), i = first - begin_;
+    for (last = first; last < end_ && FullPages(last) == page;) ++last;
+    const Selection open{positions, 0, counts + i, int(last - first)};
+    const ValueTile tile{open,
+                         Weights(first) + page * kPageRows,
+                         stride_,
+                         nullptr,
+                         0,
+                         nullptr,
+                         0,
+                         scratch_->start.data() + i * padded,
+                         scratch_->factor.data() + i,
+                         out + i};
+    job().kernels.of(view.type).add_values(tile, {view.pages + page, d, view.type}, memory);
+  }
+}
+
+}  // namespace shadow

@@ -1,0 +1,31 @@
+// The largest magnitude among floats, by their bits: those of non-negative floats are ordered as the floats are, and
+// NaN comes last. Compilers turn this into vector instructions, which a comparison of floats keeps them from.
+#ifndef SHADOWATTN_DELEGATE_MAGNITUDE_H_
+#define SHADOWATTN_DELEGATE_MAGNITUDE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+namespace shadow {
+
+inline int32_t LargestMagnitudeBits(const float* values, int64_t count) {
+  int32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t bits;
+    std::memcpy(&bits, values + i, sizeof(bits));
+    largest = std::max(largest, bits & 0x7FFFFFFF);
+  }
+  return largest;
+}
+
+inline float LargestMagnitude(const float* values, int64_t count) {
+  const int32_t bits = LargestMagnitudeBits(values, count);
+  float largest;
+  std::memcpy(&largest, &bits, sizeof(largest));
+  return largest;
+}
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_MAGNITUDE_H_
