@@ -27,7 +27,7 @@ from shadowattn.runtime.evaluate.evaluation import evaluate
 from shadowattn.runtime.evaluate.options import EvalOptions
 from shadowattn.runtime.evaluate.perplexity import worst_texts
 from shadowattn.runtime.evaluate.report import tables
-from shadowattn.runtime.settings import MODES
+from shadowattn.runtime.modes import MODES
 from shadowattn.runtime.table import format_markdown
 
 BUNDLE = Path(".demo/smollm2.bundle")
@@ -99,14 +99,14 @@ def full_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Sect
     whole = ("int8", "npu_full")
     auto: dict[str, Any] = {"keep_ratios": ("auto",)}
     plain = EvalOptions(modes=(*whole, *ours, *others), window=2048, max_tokens=16_384, **auto, **common)
-    long = EvalOptions(modes=("int8", *ours, "shadow_paper@0.2"), window=8192, max_tokens=16_384, **auto, **common)
+    long = EvalOptions(modes=("int8", *ours, "shadow_paper@0.2"), window=8192, max_tokens=8192, **auto, **common)
     needle = EvalOptions(
-        modes=(*ours, "shadow_paper@0.2"), tasks=("needle",), needle_lengths=_USUAL_LENGTHS,
-        needle_depths=(0.1, 0.5, 0.9), **auto, **prose,
+        modes=(*ours[1:], "shadow_paper@0.2"), tasks=("needle",), needle_lengths=_USUAL_LENGTHS,
+        needle_depths=(0.2, 0.7), **auto, **prose,
     )  # fmt: skip
     greedy = EvalOptions(
-        modes=(*whole, *ours, "shadow_paper@0.2", "float_estimate@0.2", "block_sparse@0.2"), tasks=("greedy",),
-        prompts=10, **auto, **prose,
+        modes=(*whole, *ours, "shadow_paper@0.2", "block_sparse@0.2"), tasks=("greedy",), prompts=10,
+        prompt_tokens=1000, **auto, **prose,
     )  # fmt: skip
     heads = EvalOptions(
         modes=("shadow@0.1", "shadow@0.05", "shadow_paper@0.2"), tasks=("heads",), window=2048, max_tokens=4096,

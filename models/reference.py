@@ -1,4 +1,5 @@
-"""The slow oracle: what the custom ops compute, in NumPy, step by step (docs/op_spec.md, what it computes).
+"""The slow oracle: what the custom ops compute, in NumPy, step by step (docs/op_spec.md): quantise, estimate, the k
+best, exact attention. The steps of mode shadow alone are in models/reference_shadow.py.
 
 Shapes: q [T,H,d], keys and values [S,N_kv,d] as stored in the cache. Integers are exact; floats are float64 inside.
 """
@@ -12,16 +13,17 @@ COARSE_SPREAD = 24.0
 
 @dataclasses.dataclass(frozen=True)
 class SelectRule:
-    """How many positions a row keeps, and which always (docs/op_spec.md, select)."""
+    """How many positions a row keeps, and which always (docs/op_spec.md, k best)."""
 
     keep_ratio: float = 0.2
     min_k: int = 64
-    sinks: int = 4
-    latest: int = 16
+    sinks: int = 1
+    latest: int = 1
 
-    def k(self, causal_length: int) -> int:
-        """k of a row that sees `causal_length` positions."""
-        return min(max(int(np.floor(self.keep_ratio * causal_length + 0.5)), self.min_k), causal_length)
+    def k(self, causal_length: int, budget: float = 1.0) -> int:
+        """k of a row that sees `causal_length` positions, of a head with that budget."""
+        share = min(self.keep_ratio * budget, 1.0)
+        return min(max(int(np.floor(share * causal_length + 0.5)), self.min_k), causal_length)
 
 
 def quantize_keys(keys: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, int]:
@@ -49,17 +51,20 @@ def quantize_queries_coarse(q: np.ndarray, k_variance: np.ndarray, multiplier: f
     for t in range(time):
         for h in range(heads):
             row = q[t, h].astype(np.float32)
-            spread = _spread(row, k_variance[h // group])
-            largest = float(np.abs(row).max())
-            if largest == 0.0:
-                continue
-            widest = 127.0 / largest
-            step = widest if spread == 0.0 else min(widest, COARSE_SPREAD / (float(np.float32(multiplier)) * spread))
-            if step > np.finfo(np.float32).max:
-                continue
+            step = coarse_step(row, k_variance[h // group], multiplier)
             scaled = np.clip(np.rint(row * np.float32(step)), -127, 127)
             out[h // group, (h % group) * time + t] = scaled.astype(np.int8)
     return out
+
+
+def coarse_step(row: np.ndarray, k_variance: np.ndarray, multiplier: float) -> float:
+    """INT8 steps per unit of one query row [d]; 0 for a zero row, and for one so small that the step overflows."""
+    largest = float(np.abs(row).max())
+    if largest == 0.0:
+        return 0.0
+    widest, spread = 127.0 / largest, _spread(row, k_variance)
+    step = widest if spread == 0.0 else min(widest, COARSE_SPREAD / (float(np.float32(multiplier)) * spread))
+    return step if step <= np.finfo(np.float32).max else 0.0
 
 
 def _spread(row: np.ndarray, k_variance: np.ndarray) -> float:
@@ -82,15 +87,21 @@ def estimate_coarse(q_i8: np.ndarray, k_i8: np.ndarray, multiplier: float) -> np
     return np.clip(np.rint(accumulators * np.float32(multiplier)), -128, 127).astype(np.int8)
 
 
-def select(scores: np.ndarray, rule: SelectRule) -> np.ndarray:
+def score_exactly(q: np.ndarray, keys: np.ndarray, softmax_scale: float) -> np.ndarray:
+    """The float estimate: q [T,H,d], keys [S,N_kv,d] -> float64 logits [T,H,S]."""
+    repeated = np.repeat(keys.astype(np.float64), q.shape[1] // keys.shape[1], axis=1)
+    return softmax_scale * np.einsum("thd,shd->ths", q.astype(np.float64), repeated)
+
+
+def select(scores: np.ndarray, rule: SelectRule, budget: float = 1.0) -> np.ndarray:
     """scores [n] of one row's causal positions -> its k kept positions, ascending."""
     length = len(scores)
-    k = rule.k(length)
+    k = rule.k(length, budget)
     sinks = range(min(rule.sinks, length))
     latest = range(length - 1, max(length - 1 - rule.latest, -1), -1)
     forced = list(dict.fromkeys([length - 1, *sinks, *latest]))[:k]
     others = np.setdiff1d(np.arange(length), forced)
-    best_first = others[np.lexsort((-others, -scores[others].astype(np.int64)))]
+    best_first = others[np.lexsort((-others, -scores[others].astype(np.float64)))]
     return np.sort(np.concatenate([np.array(forced, int), best_first[: k - len(forced)]]))
 
 
@@ -108,8 +119,10 @@ def sparse_attention(
     scores: np.ndarray | None,
     rule: SelectRule,
     softmax_scale: float,
+    budgets: np.ndarray | None = None,
 ) -> np.ndarray:
     """The op on a chunk of T rows at the end of S positions: float64 [T,H*d]. scores None means dense; else [T,H,S].
+    budgets [H]: of the heads (mode shadow_paper).
 
     keys, values [S,N_kv,d] hold the chunk itself too: row t sees positions 0 .. S-T+t.
     """
@@ -119,6 +132,7 @@ def sparse_attention(
     for t in range(time):
         length = len(keys) - time + t + 1
         for h in range(heads):
-            kept = np.arange(length) if scores is None else select(scores[t, h, :length], rule)
+            budget = 1.0 if budgets is None else float(budgets[h])
+            kept = np.arange(length) if scores is None else select(scores[t, h, :length], rule, budget)
             out[t, h] = attend(q[t, h], keys[kept, h // group], values[kept, h // group], softmax_scale)
     return out.reshape(time, heads * head_dim)

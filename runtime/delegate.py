@@ -74,6 +74,12 @@ _DELEGATE_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {  # name -> (result, ar
         ctypes.c_int32,
         [ctypes.c_int32, ctypes.POINTER(ctypes.c_float), ctypes.c_int64],
     ),
+    "shadow_observe": (ctypes.c_int32, [ctypes.c_int32, ctypes.c_int32]),
+    "shadow_observed": (
+        ctypes.c_int32,
+        [ctypes.c_int32, ctypes.c_char_p, ctypes.POINTER(ctypes.c_double), ctypes.c_int64],
+    ),
+    "shadow_observed_reset": (ctypes.c_int32, [ctypes.c_int32]),
     "shadow_cache_length": (ctypes.c_int64, [ctypes.c_int32]),
     "shadow_cache_rewind": (ctypes.c_int32, [ctypes.c_int32, ctypes.c_int64]),
     "shadow_set_signatures": (ctypes.c_int32, [ctypes.c_char_p]),
@@ -167,6 +173,20 @@ class ShadowDelegate:
         values = np.ascontiguousarray([] if factors is None else factors, np.float32)
         pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         self._library.call("shadow_cache_set_factors", self.pointer, cache, pointer, values.size)
+
+    def observe(self, cache: int, what: int) -> None:
+        """Starts observing with empty tables; what: a sum of the flags of shadow_observe, 0 to end it."""
+        self._library.call("shadow_observe", self.pointer, cache, what)
+
+    def observed(self, cache: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """A table of docs/op_spec.md (observers), float64. Raises ValueError."""
+        values = np.zeros(shape, np.float64)
+        pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
+        self._library.call("shadow_observed", self.pointer, cache, name.encode(), pointer, values.size)
+        return values
+
+    def reset_observed(self, cache: int) -> None:
+        self._library.call("shadow_observed_reset", self.pointer, cache)
 
     def cache_length(self, cache: int) -> int:
         """Committed rows."""

@@ -1,7 +1,6 @@
 """Session: one conversation with a bundle. Open, prefill, decode, rewind, generate, score."""
 
 import contextlib
-import operator
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,11 +15,13 @@ from shadowattn.runtime.chunking import Chunk, plan_chunks
 from shadowattn.runtime.engine import Engine, NodeRow
 from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResult
 from shadowattn.runtime.executor_pipelined import PipelinedExecutor, Watcher
+from shadowattn.runtime.observing import HEADS, HeadStats, SessionObserver
 from shadowattn.runtime.sampler import Sampler
 from shadowattn.runtime.scoring import ScoreSlice, score_slices
 from shadowattn.runtime.settings import LIVING, CacheSettings, settings_for
 from shadowattn.runtime.stats import SessionStats, session_stats
 from shadowattn.runtime.threads import MOST_THREADS, default_num_threads
+from shadowattn.runtime.token_ids import check_ids, check_room, common_prefix
 
 EXECUTORS: dict[str, Callable[[Engine], Executor]] = {"fused": FusedExecutor, "pipelined": PipelinedExecutor}
 ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot")
@@ -70,7 +71,7 @@ class Session:
     ) -> "Session":
         """Opens a bundle folder. None means the default: of the bundle, of docs/op_spec.md, or of this machine.
 
-        num_threads: 1 to 64. mode: one of settings.MODES. keep_ratio: a share in (0, 1], or "auto". threshold and tail:
+        num_threads: 1 to 64. mode: one of modes.MODES. keep_ratio: a share in (0, 1], or "auto". threshold and tail:
         of mode shadow (docs/op_spec.md). executor: fused or pipelined. cache_type: f16 or f32. max_length: positions
         the session may hold, at most the bundle's. Raises ValueError that names what is wrong with an argument, the
         bundle or the delegate library.
@@ -132,7 +133,7 @@ class Session:
         """Opens now what a prompt of that many more tokens, and decoding after it, will need: packing weights takes a
         moment and memory, and would otherwise be part of the first prefill. Raises ValueError if they do not fit."""
         self._check_open()
-        self._check_room(num_tokens, self.length, self.max_length)
+        check_room(num_tokens, self.length, self.max_length)
         end = self.length
         for chunk in [*plan_chunks(num_tokens, self.manifest.prefill_chunks), Chunk(1, 1)]:
             end = min(end + chunk.n_valid, self.max_length)
@@ -146,7 +147,7 @@ class Session:
         vocabulary or more tokens than fit.
         """
         self._check_open()
-        ids = self._check_ids(token_ids)
+        ids = check_ids(token_ids, self.manifest, self.max_length, self.length)
         for result in self._advance(ids, on_progress, self._revision):
             logits = result.logits
         return logits
@@ -156,7 +157,7 @@ class Session:
         self._check_open()
         if not self._tokens:
             raise ValueError("decode before prefill: the cache is empty; call prefill(token_ids) first")
-        ids = self._check_ids([token_id])
+        ids = check_ids([token_id], self.manifest, self.max_length, self.length)
         return self._run(Chunk(1, 1), ids, wants_hidden=False).logits
 
     def generate(  # noqa: PLR0913
@@ -183,7 +184,7 @@ class Session:
         sampler = Sampler(temperature, top_k, top_p, seed)
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be positive, got {max_new_tokens}")
-        ids = self._check_ids(token_ids, kept=0)
+        ids = check_ids(token_ids, self.manifest, self.max_length)
         stop = self.manifest.tokenizer.stop_token_ids if stop_token_ids is None else stop_token_ids
         return self._generate(ids, max_new_tokens, sampler, frozenset(stop), on_progress)
 
@@ -200,7 +201,7 @@ class Session:
         The cache must not change meanwhile, or the next piece raises RuntimeError.
         """
         self._check_open()
-        ids = self._check_ids(token_ids, kept=0, most=self.max_length + 1)
+        ids = check_ids(token_ids, self.manifest, self.max_length + 1)
         if len(ids) < 2:
             raise ValueError(f"score needs at least 2 tokens, got {len(ids)}")
         self.reset()
@@ -251,6 +252,14 @@ class Session:
         finally:
             self._executor.watcher = None
 
+    def set_factors(self, factors: np.ndarray | None) -> None:
+        """Factors [layers, heads] of the heads' thresholds in mode shadow instead of the plan's (0: a head reads all,
+        inf: it puts out zeros); None: the plan's again. Raises ValueError."""
+        self._check_open()
+        with self._engine.lock:
+            self._engine.shadow.set_factors(self._cache, factors)
+        self._computed_with = None
+
     # --- what happened ---
 
     def stats(self) -> SessionStats:
@@ -264,8 +273,23 @@ class Session:
         self._check_open()
         with self._engine.lock:
             self._engine.shadow.reset_cache_stats(self._cache)
+            self._engine.shadow.reset_observed(self._cache)
         self._executor.seconds.clear()
         self._executor.copied_bytes = 0
+
+    @property
+    def observer(self) -> SessionObserver:
+        """What can be watched of the rows to come; nothing is, until it is told."""
+        self._check_open()
+        return SessionObserver(self._engine, self._cache)
+
+    def observe_heads(self, on: bool = True) -> None:
+        """Watches what head_stats() tells, from nothing: it costs time. Ends other observations."""
+        self.observer.observe(*([HEADS] if on else []))
+
+    def head_stats(self) -> HeadStats:
+        """How much each head reads and finds, since observe_heads() or reset_stats()."""
+        return self.observer.head_stats()
 
     def who_runs(self) -> list[NodeRow]:
         """(signature, node index, op, runner) of every node of the signatures that were prepared, for all sessions of
@@ -293,7 +317,7 @@ class Session:
         self, ids: list[int], max_new_tokens: int, sampler: Sampler, stop: frozenset[int], on_progress: Progress | None
     ) -> Iterator[int]:
         self._stop_reason = None
-        kept = _common_prefix(self._tokens, ids) if self._computed_with == self._settings else 0
+        kept = common_prefix(self._tokens, ids) if self._computed_with == self._settings else 0
         self.rewind(min(kept, len(ids) - 1))
         logits = self.prefill(ids[self.length :], on_progress=on_progress)
         for count in range(1, max_new_tokens + 1):
@@ -363,31 +387,6 @@ class Session:
                 "the session's cache was changed while generate() or score_slices() was under way; finish one "
                 "iteration before the next call, or open a second session (it shares the weights)"
             )
-
-    def _check_ids(self, token_ids: Iterable[int], kept: int | None = None, most: int | None = None) -> list[int]:
-        """Token ids as integers that fit after `kept` positions (None: all that are there). Raises ValueError."""
-        ids = [operator.index(token) for token in token_ids]
-        vocab = self.manifest.model.vocab_size
-        if not ids:
-            raise ValueError("the prompt is empty: at least one token is needed")
-        for index, token in enumerate(ids):
-            if not 0 <= token < vocab:
-                raise ValueError(f"token id {token} at index {index} is outside the vocabulary of {vocab}")
-        self._check_room(len(ids), self.length if kept is None else kept, self.max_length if most is None else most)
-        return ids
-
-    @staticmethod
-    def _check_room(count: int, kept: int, most: int) -> None:
-        if kept + count > most:
-            raise ValueError(
-                f"{count} tokens do not fit: {kept} of {most} positions are used; shorten the text, "
-                "rewind() or reset() the session"
-            )
-
-
-def _common_prefix(ours: list[int], theirs: list[int]) -> int:
-    pairs = zip(ours, theirs, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
 
 
 def _check_open(num_threads: Any, executor: str, isa: str) -> None:

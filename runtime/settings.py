@@ -5,13 +5,12 @@ import numbers
 from typing import Any
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.models.reference import SelectRule
+from shadowattn.models.reference_shadow import ShadowRule
+from shadowattn.runtime.modes import AUTO, MODES
 
-MODES = ("shadow", "dense", "int8", "shadow_paper", "float_estimate", "block_sparse", "npu_full")
 CACHE_TYPES = ("f16", "f32")
-AUTO = "auto"
 LIVING = ("mode", "keep_ratio", "threshold", "tail", "min_k", "sinks", "latest")  # may change once rows are stored
-_RULE = SelectRule()
+_RULE = ShadowRule()
 
 
 @dataclasses.dataclass(frozen=True)

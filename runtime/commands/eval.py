@@ -96,7 +96,7 @@ def _define_tasks(flag_values: flags.FlagValues) -> None:
 def _options(flag_values: flags.FlagValues) -> "EvalOptions":
     """Raises flags.Error."""
     from shadowattn.runtime.evaluate.options import EvalOptions
-    from shadowattn.runtime.settings import AUTO
+    from shadowattn.runtime.modes import AUTO
 
     optional: dict[str, Any] = {}
     if flag_values.modes is not None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.settings import AUTO, MODES
+from shadowattn.runtime.modes import AUTO, MODES
 
 if TYPE_CHECKING:  # at run time only where a session is really opened: --help and doctor need none
     from shadowattn.runtime.session import Session

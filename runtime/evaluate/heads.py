@@ -34,6 +34,7 @@ def head_rows(
     for variant, session in opener.each(tuple(variants)):
         for text, windows in texts:
             session.reset_stats()
+            session.observe_heads()
             for number, window in enumerate(windows, 1):
                 session.reset()
                 session.prefill(text.evaluated[window.start : window.end])

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shadowattn.runtime.settings import AUTO, MODES
+from shadowattn.runtime.modes import AUTO, MODES
 
 TASKS = ("perplexity", "needle", "greedy", "heads", "estimate")
 NO_TAIL = "no_tail"

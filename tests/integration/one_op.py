@@ -1,8 +1,10 @@
 """One ShadowSparseAttention in LiteRT, run chunk by chunk, and what the oracle says to it."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+import pytest
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 from flat_graph import FlatModel
 
@@ -10,7 +12,11 @@ from shadowattn.models import reference
 from shadowattn.models.op_options import SPARSE_ATTENTION, Form, OpOptions
 from shadowattn.models.plan import Plan
 from shadowattn.models.reference import SelectRule
-from shadowattn.runtime.delegate import library_path
+from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.runtime.delegate import CacheStats, ShadowDelegate, ShadowLibrary, library_path
+from shadowattn.runtime.litert import delegate_pointer
+
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # of a text: q [n,H,d], k and v [n,N_kv,d]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,10 @@ def plan_for(keys: np.ndarray, num_heads: int) -> Plan:
     scale = (0.9 * spread / 127).astype(np.float32)
     quantised, _ = reference.quantize_keys(finite, centre, scale)
     variance = quantised.astype(np.float32).var(axis=0)
-    return Plan.uniform(num_heads, centre[None], scale[None], variance[None], 1 / 256)
+    plan = Plan.uniform(num_heads, centre[None], scale[None], variance[None], 1 / 256)
+    factors = np.float32(2.0) ** (np.arange(num_heads) % 3 - 1)
+    budgets = np.linspace(0.5, 1.5, num_heads, dtype=np.float32)
+    return dataclasses.replace(plan, threshold_factors=factors[None], paper_budgets=budgets[None])
 
 
 class OneOp:
@@ -71,6 +80,42 @@ class OneOp:
         scalars = {"position": position, "n_valid": self.sizes.time if n_valid is None else n_valid, "cache": cache}
         return self.runner(**chunk, **{k: np.array([v], np.int32) for k, v in scalars.items()})["o"][0]
 
+    @property
+    def caches(self) -> ShadowDelegate:
+        return ShadowDelegate(ShadowLibrary(library_path()), delegate_pointer(self.delegate))
+
+    def stats(self) -> CacheStats:
+        """What cache 0 counted."""
+        return self.caches.cache_stats(0)
+
+
+def rule_options(rule: SelectRule | ShadowRule) -> dict[str, object]:
+    """The delegate options that say the same. SelectRule: mode shadow_paper; ShadowRule: mode shadow."""
+    options: dict[str, object] = {"min_k": rule.min_k, "sinks": rule.sinks, "latest": rule.latest}
+    if isinstance(rule, SelectRule):
+        return options | {"mode": "shadow_paper", "keep_ratio": rule.keep_ratio}
+    keep_ratio = "auto" if rule.keep_ratio is None else rule.keep_ratio
+    return options | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "tail": "on" if rule.tail else "off"}
+
+
+def open_op(
+    sizes: Sizes,
+    plan: Plan,
+    rule: SelectRule | ShadowRule,
+    folder: Path,
+    model: bytes | None = None,
+    **options: object,
+) -> OneOp:
+    """An op with that plan and rule, float32 cache; skips aloud where the machine lacks the ISA level."""
+    (folder / "plan.bin").write_bytes(plan.to_bytes())
+    settings = {"plan": folder / "plan.bin", "cache_type": "f32"} | rule_options(rule)
+    try:
+        return OneOp(sizes, model, **(settings | options))
+    except ValueError as error:
+        if "isa" in options and "isa" in str(error):
+            pytest.skip(f"this machine lacks {options['isa']}: {error}")
+        raise
+
 
 def feed(op: OneOp, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     """A whole text, q [n,H,d], k and v [n,N_kv,d], in chunks of T; the padding of the last holds NaN and infinity."""
@@ -89,13 +134,17 @@ def feed(op: OneOp, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.concatenate(outputs)
 
 
-def oracle(
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray], plan: Plan, rule: SelectRule, scale: float, last: int
-) -> np.ndarray:
-    """What the op must give for the last `last` rows of a text (q, k, v), at float32 cache: float64 [last,H*d]."""
+def oracle(rows: Rows, plan: Plan, rule: SelectRule | ShadowRule, scale: float, last: int) -> np.ndarray:
+    """What the op must give for the last `last` rows of a text, at float32 cache: float64 [last,H*d]."""
     q, k, v = rows
+    if isinstance(rule, ShadowRule) and rule.keep_ratio != 1.0:
+        return shadow_attention(Chunk(q[-last:], k, v, plan, scale), rule).out
     scores = None
-    if rule.keep_ratio < 1.0:
+    if isinstance(rule, SelectRule) and rule.keep_ratio < 1.0:
         k_i8, _ = reference.quantize_keys(k, plan.centre[0], plan.scale[0])
         scores = reference.estimate(reference.quantize_queries(q[-last:]), k_i8)
-    return reference.sparse_attention(q[-last:], k, v, scores, rule, scale)
+    return (
+        reference.sparse_attention(q[-last:], k, v, scores, SelectRule(), scale)
+        if scores is None
+        else (reference.sparse_attention(q[-last:], k, v, scores, rule, scale, plan.paper_budgets[0]))
+    )

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 from flat_graph import FlatModel
-from one_op import OneOp, Sizes, one_op_model, plan_for
+from one_op import OneOp, Rows, Sizes, one_op_model, open_op, plan_for
 
 from shadowattn.models import reference
 from shadowattn.models.op_options import KV_APPEND, SPARSE_ATTENTION, Form, OpOptions
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import SelectRule
+from shadowattn.models.reference import SelectRule, sparse_attention
+from shadowattn.models.reference_shadow import Chunk, ShadowResult, ShadowRule, shadow_attention
 from shadowattn.runtime.delegate import library_path
 
 SIZES = Sizes(4)
@@ -76,7 +77,7 @@ def test_the_plan_of_another_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:4] + b"\2" + b[5:], lambda b: b + b"x"]
+    "damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:4] + b"\3" + b[5:], lambda b: b + b"x"]
 )
 def test_a_damaged_plan(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     plan = plan_for(np.ones((4, 2, 16), np.float32), 4).to_bytes()
@@ -89,9 +90,12 @@ def test_a_damaged_plan(damage: Callable[[bytes], bytes], tmp_path: Path) -> Non
     ("options", "message"),
     [
         ({"nope": 1}, "unknown option 'nope'; allowed are num_threads, mode"),
-        ({"keep_ratio": 0}, "keep_ratio must be above 0 and at most 1, got '0'"),
-        ({"keep_ratio": "nan"}, "keep_ratio must be above 0"),
-        ({"mode": "fast"}, "mode must be shadow or dense, got 'fast'"),
+        ({"keep_ratio": 0}, "keep_ratio must be auto, or above 0 and at most 1, got '0'"),
+        ({"keep_ratio": "nan"}, "keep_ratio must be auto, or above 0"),
+        ({"mode": "fast"}, "mode must be one of shadow, dense, int8, .*, npu_full, got 'fast'"),
+        ({"threshold": 1}, r"threshold must be a probability in \[0, 1\), 0 for that of keep_ratio, got '1'"),
+        ({"threshold": "nan"}, "threshold must be a probability"),
+        ({"tail": "yes"}, "tail must be on or off, got 'yes'"),
         ({"num_threads": 65}, "num_threads must be a whole number in 1..64"),
         ({"cache_type": "f8"}, "cache_type must be f16 or f32"),
         ({"isa": "mmx"}, "isa=mmx"),
@@ -199,30 +203,62 @@ def split_model(sizes: Sizes, plan: Plan, seq_len: int) -> bytes:
     return model.to_bytes()
 
 
-@pytest.mark.parametrize("keep_ratio", [0.2, 1.0])
-def test_split_form_follows_the_oracle(keep_ratio: float, tmp_path: Path) -> None:
+SPLIT_RULES = [
+    ShadowRule(0.2, 8, 4, 16),
+    ShadowRule(min_k=8),
+    ShadowRule(threshold=0.05, min_k=8, sinks=0, latest=0, tail=False),
+    ShadowRule(1.0),
+    SelectRule(0.2, 8, 4, 16),
+]
+
+
+@pytest.mark.parametrize("magnitude", [1.0, 10.0])  # of the queries: 10 makes a step of the scores 0.4 logits
+@pytest.mark.parametrize("rule", SPLIT_RULES, ids=["0.2", "auto", "no tail", "1.0", "shadow_paper"])
+def test_split_form_follows_the_oracle(rule: SelectRule | ShadowRule, magnitude: float, tmp_path: Path) -> None:
     sizes, length, seq_len = Sizes(33, 6, 2, 32), 200, 256
     rng = np.random.default_rng(5)
-    q = rng.normal(size=(length, 6, 32)).astype(np.float32)
+    q = (magnitude * rng.normal(size=(length, 6, 32))).astype(np.float32)
+    q[[7, 70]] = 0
     k, v = (rng.normal(size=(length, 2, 32)).astype(np.float32) for _ in range(2))
+    k[40] *= 6  # its scores are clipped now and then
     plan = plan_for(k, 6)
-    (tmp_path / "plan.bin").write_bytes(plan.to_bytes())
-    rule = SelectRule(keep_ratio, 8, 4, 16)
-    settings = {"keep_ratio": keep_ratio, "min_k": 8, "cache_type": "f32", "plan": tmp_path / "plan.bin"}
-    op = OneOp(sizes, split_model(sizes, plan, seq_len), **settings)
-    k_i8, _ = reference.quantize_keys(k, plan.centre[0], plan.scale[0])
+    op = open_op(sizes, plan, rule, tmp_path, split_model(sizes, plan, seq_len))
+    kept = without_tail = 0
     for start in range(0, length, sizes.time):
         end = min(start + sizes.time, length)
-        scalars = {"position": start, "n_valid": end - start, "cache": 0, "layer": 0}
-        chunk = {name: padded(array[start:end], sizes.time) for name, array in (("q", q), ("k", k), ("v", v))}
-        result = op.runner(**chunk, **{name: np.array([x], np.int32) for name, x in scalars.items()})
-        given = result["scores"].reshape(2, 3, sizes.time, seq_len)[:, :, : end - start, :end].astype(int)
-        wanted = coarse_scores(q[start:end], k_i8[:end], plan)
-        np.testing.assert_allclose(given, wanted, rtol=0, atol=1)  # the graph rounds halves its own way
-        ranked_by = None if keep_ratio == 1.0 else given.transpose(2, 0, 1, 3).reshape(end - start, 6, end)
-        expected = reference.sparse_attention(q[start:end], k[:end], v[:end], ranked_by, rule, sizes.softmax_scale)
-        np.testing.assert_allclose(result["o"][0, : end - start], expected, rtol=0, atol=1e-5)
-        assert not result["o"][0, end - start :].any()
+        given, out = run_split(op, (q, k, v), start, end)
+        chunk = Chunk(q[start:end], k[:end], v[:end], plan, sizes.softmax_scale)
+        np.testing.assert_allclose(given, coarse_scores(chunk), rtol=0, atol=1)  # the graph rounds halves its own way
+        expected = split_oracle(chunk, rule, given.transpose(2, 0, 1, 3).reshape(end - start, 6, end))
+        kept, without_tail = kept + expected.kept.sum(), without_tail + expected.rows_without_tail
+        np.testing.assert_allclose(out[: end - start], expected.out, rtol=0, atol=1e-5)
+        assert not out[end - start :].any()
+    assert (op.stats().value_rows_read, op.stats().rows_without_tail) == (kept, without_tail)
+    if isinstance(rule, ShadowRule) and rule.tail and rule.keep_ratio != 1.0:
+        assert (0 < without_tail < 300) if magnitude == 1.0 else without_tail > 900  # of 1,200
+
+
+def split_oracle(chunk: Chunk, rule: SelectRule | ShadowRule, scores: np.ndarray) -> ShadowResult:
+    """What the op must make of the graph's scores [T,H,S]."""
+    if isinstance(rule, ShadowRule) and rule.keep_ratio != 1.0:
+        return shadow_attention(chunk, rule, scores)
+    lengths = np.array([[chunk.length(t)] * 6 for t in range(len(chunk.q))])
+    given = (chunk.q, chunk.keys, chunk.values)
+    if not isinstance(rule, SelectRule):
+        return ShadowResult(sparse_attention(*given, None, SelectRule(), chunk.softmax_scale), lengths, 0)
+    budgets = chunk.plan.paper_budgets[0]
+    kept = np.array([[rule.k(n, float(budget)) for n, budget in zip(row, budgets, strict=True)] for row in lengths])
+    return ShadowResult(sparse_attention(*given, scores, rule, chunk.softmax_scale, budgets), kept, 0)
+
+
+def run_split(op: OneOp, rows: Rows, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows start .. end of a text as one chunk -> (the graph's scores [N_kv,G,T,S] of what is there, o [T,H*d])."""
+    sizes = op.sizes
+    scalars = {"position": start, "n_valid": end - start, "cache": 0, "layer": 0}
+    chunk = {name: padded(array[start:end], sizes.time) for name, array in zip("qkv", rows, strict=True)}
+    result = op.runner(**chunk, **{name: np.array([x], np.int32) for name, x in scalars.items()})
+    scores = result["scores"].reshape(sizes.num_kv_heads, -1, sizes.time, result["scores"].shape[-1])
+    return scores[:, :, : end - start, :end].astype(int), result["o"][0]
 
 
 def padded(rows: np.ndarray, time: int) -> np.ndarray:
@@ -232,8 +268,10 @@ def padded(rows: np.ndarray, time: int) -> np.ndarray:
     return out
 
 
-def coarse_scores(q: np.ndarray, k_i8: np.ndarray, plan: Plan) -> np.ndarray:
+def coarse_scores(chunk: Chunk) -> np.ndarray:
     """int [N_kv,G,T,S] of the oracle."""
-    q_i8 = reference.quantize_queries_coarse(q, plan.k_variance[0], plan.estimate_multiplier)
+    plan = chunk.plan
+    k_i8, _ = reference.quantize_keys(chunk.keys, plan.centre[0], plan.scale[0])
+    q_i8 = reference.quantize_queries_coarse(chunk.q, plan.k_variance[0], plan.estimate_multiplier)
     scores = reference.estimate_coarse(q_i8, k_i8.transpose(1, 0, 2), plan.estimate_multiplier)
-    return scores.reshape(len(q_i8), -1, len(q), len(k_i8)).astype(int)
+    return scores.reshape(len(q_i8), -1, len(chunk.q), len(k_i8)).astype(int)

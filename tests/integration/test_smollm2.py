@@ -17,28 +17,6 @@ PROMPT_TOKENS, NEW_TOKENS = 1000, 64
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> Path:
-    return load_demo().find_model()
-
-
-@pytest.fixture(scope="module")
-def float_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _convert(checkpoint, tmp_path_factory.mktemp("smollm2") / "float32", "float32")
-
-
-@pytest.fixture(scope="module")
-def int8_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _convert(checkpoint, tmp_path_factory.mktemp("smollm2") / "int8", "int8")
-
-
-def _convert(checkpoint: Path, output: Path, weights: str) -> Path:
-    from shadowattn.converter import convert
-
-    convert(checkpoint, output, weights=weights)
-    return output
-
-
-@pytest.fixture(scope="module")
 def transformers_tokens(checkpoint: Path) -> tuple[list[int], list[int]]:
     """A prompt of 1,000 tokens and transformers' greedy continuation in float32."""
     from pydoc_data.topics import topics

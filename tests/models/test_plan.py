@@ -1,5 +1,6 @@
-"""plan.bin: round trip, the golden file that the C++ reader reads too, and every kind of damage."""
+"""plan.bin: round trip, the golden file that the C++ reader reads too, every kind of damage, and the thresholds."""
 
+import dataclasses
 import struct
 import zlib
 from pathlib import Path
@@ -7,24 +8,44 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shadowattn.models.plan import Plan
+from shadowattn.models.plan import UNFITTED_THRESHOLDS, Plan, ThresholdTable
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "plan.bin"
+HEADER = 40
 
 
 def golden_plan() -> Plan:
     """2 layers, 4 query heads, 2 KV heads, head_dim 3; every value says where it belongs."""
     centre = np.arange(12, dtype=np.float32).reshape(2, 2, 3) / 8
-    scale = np.array([[0.5, 0.25], [0.125, 2.0]], np.float32)
-    return Plan(4, centre, scale, centre + 100, 0.0078125)
+    by_head = np.arange(8, dtype=np.float32).reshape(2, 4)
+    table = ThresholdTable(
+        keep_ratios=np.array([0.125, 0.5], np.float32),
+        lengths=np.array([64, 256, 1024], np.float32),
+        values=np.array([[1 / 16, 1 / 64, 1 / 256], [1 / 32, 1 / 256, 1 / 2048]], np.float32),
+    )
+    return Plan(
+        num_heads=4,
+        centre=centre,
+        scale=np.array([[0.5, 0.25], [0.125, 2.0]], np.float32),
+        k_variance=centre + 100,
+        estimate_multiplier=0.0078125,
+        auto_threshold=1 / 128,
+        thresholds=table,
+        threshold_factors=1 + by_head / 8,
+        paper_budgets=by_head / 4,
+        static_ranges=np.arange(10, dtype=np.float32).reshape(2, 5) * 3,
+    )
 
 
 def test_golden() -> None:
-    assert golden_plan().to_bytes() == GOLDEN.read_bytes()
+    wanted = golden_plan()
+    assert wanted.to_bytes() == GOLDEN.read_bytes()
     plan = Plan.from_bytes(GOLDEN.read_bytes())
-    np.testing.assert_array_equal(plan.centre, golden_plan().centre)
-    np.testing.assert_array_equal(plan.scale, golden_plan().scale)
-    np.testing.assert_array_equal(plan.k_variance, golden_plan().k_variance)
+    for name in ("centre", "scale", "k_variance", "threshold_factors", "paper_budgets", "static_ranges"):
+        np.testing.assert_array_equal(getattr(plan, name), getattr(wanted, name), name)
+    for name in ("keep_ratios", "lengths", "values"):
+        np.testing.assert_array_equal(getattr(plan.thresholds, name), getattr(wanted.thresholds, name), name)
+    assert (plan.estimate_multiplier, plan.auto_threshold) == (0.0078125, 1 / 128)
     assert (plan.num_heads, plan.num_layers, plan.num_kv_heads, plan.head_dim) == (4, 2, 2, 3)
 
 
@@ -38,7 +59,7 @@ def test_every_truncation_is_refused() -> None:
 def test_damage_and_future_versions_are_refused() -> None:
     data = GOLDEN.read_bytes()
     with pytest.raises(ValueError, match="checksum"):
-        Plan.from_bytes(data[:60] + b"\x7f" + data[61:])
+        Plan.from_bytes(data[:90] + b"\x7f" + data[91:])
     with pytest.raises(ValueError, match="version 9"):
         Plan.from_bytes(data[:4] + struct.pack("<I", 9) + data[8:])
     with pytest.raises(ValueError, match="bytes"):
@@ -48,6 +69,74 @@ def test_damage_and_future_versions_are_refused() -> None:
 @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0])
 def test_impossible_scales_are_refused(value: float) -> None:
     body = bytearray(GOLDEN.read_bytes()[:-4])
-    struct.pack_into("<f", body, 32 + 2 * 3 * 4, value)
-    with pytest.raises(ValueError, match="calibrate again"):
+    table = 2 + 3 + 2 * 3
+    struct.pack_into("<f", body, HEADER + 4 * (table + 2 * 3), value)
+    with pytest.raises(ValueError, match=r"scale.*calibrate again"):
         Plan.from_bytes(bytes(body) + struct.pack("<I", zlib.crc32(body)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threshold_factors": np.zeros((2, 4), np.float32)}, "factors must be positive"),
+        ({"threshold_factors": np.full((2, 4), np.inf, np.float32)}, "infinity"),
+        ({"threshold_factors": np.ones((2, 3), np.float32)}, "threshold_factors is"),
+        ({"paper_budgets": np.full((2, 4), -1, np.float32)}, "budgets not negative"),
+        ({"static_ranges": np.full((2, 5), -1, np.float32)}, "ranges must not be negative"),
+        ({"static_ranges": np.ones((2, 4), np.float32)}, "static_ranges is"),
+        ({"auto_threshold": 0.0}, "auto_threshold must be in"),
+        ({"auto_threshold": 1.0}, "auto_threshold must be in"),
+        ({"auto_threshold": float("nan")}, "auto_threshold must be in"),
+        ({"estimate_multiplier": -1.0}, "estimate_multiplier must be positive"),
+    ],
+    ids=str,
+)
+def test_impossible_plans_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(golden_plan(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("keep_ratios", "lengths", "values", "message"),
+    [
+        ([0.1, 0.1], [64], [[0.1], [0.1]], "keep_ratios .* ascend"),
+        ([0.0, 0.1], [64], [[0.1], [0.1]], "keep_ratios .* positive"),
+        ([0.1], [256, 64], [[0.1, 0.1]], "lengths .* ascend"),
+        ([0.1], [64], [[0.0]], r"thresholds must be in \(0, 1\)"),
+        ([0.1], [64], [[1.0]], r"thresholds must be in \(0, 1\)"),
+        ([0.1], [64], [[float("nan")]], r"thresholds must be in \(0, 1\)"),
+        ([0.1], [64], [[0.1, 0.1]], "does not fit"),
+        ([], [], np.zeros((0, 0)), "does not fit"),
+        (np.arange(1, 258), [64], np.full((257, 1), 0.1), "at most 256"),
+    ],
+    ids=str,
+)
+def test_impossible_tables_are_refused(keep_ratios: list, lengths: list, values: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ThresholdTable(*(np.array(array, np.float32) for array in (keep_ratios, lengths, values)))
+
+
+@pytest.mark.parametrize(
+    ("keep_ratio", "length", "inverse"),  # the golden plan's table; delegate/tests/thresholds_test.cc knows the same
+    [
+        (0.125, 64, 16),
+        (0.125, 1, 16),
+        (0.01, 64, 16),
+        (0.125, 160, 40),
+        (0.125, 640, 160),
+        (0.125, 1024, 256),
+        (0.125, 2048, 512),
+        (0.5, 64, 32),
+        (1.0, 64, 32),
+        (0.25, 64, 16 + 16 / 3),
+        (0.3125, 160, 92),
+        (0.3125, 1024 * 1024, 1152 * 1024),
+    ],
+)
+def test_thresholds_between_and_beyond(keep_ratio: float, length: int, inverse: float) -> None:
+    assert golden_plan().thresholds.at(keep_ratio, length) == pytest.approx(1 / inverse, rel=1e-12)
+
+
+def test_unfitted_thresholds_keep_about_a_share() -> None:
+    for length in (64, 1000, 100_000):
+        assert UNFITTED_THRESHOLDS.at(0.05, length) == pytest.approx(1 / (4 * 0.05 * length), rel=0.1)

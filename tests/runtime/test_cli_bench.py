@@ -109,7 +109,7 @@ def test_table_and_json(shared_bundle: Path, tmp_path: Path, speaking: bool) -> 
     assert len(row["dense"]["ttft_s_runs"]) == 3
     assert row["dense"]["ttft_s"] == sorted(row["dense"]["ttft_s_runs"])[1]
     assert row["dense"]["mean_keep_ratio"] == 1.0
-    assert 0.3 < row["sparse"]["mean_keep_ratio"] < 0.9  # the floor of 64 positions weighs in at 200
+    assert 0.12 < row["sparse"]["mean_keep_ratio"] < 0.5  # rows of up to 64 positions read all of them
     assert row["positions"] == 5
     assert row["kl_max"] >= row["kl_mean"] > 0
     assert row["sparse"]["peak_rss_bytes"] > 2**20

@@ -41,8 +41,8 @@ def test_another_library() -> None:
 
 
 def test_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delegate, "ABI_VERSION", 2)
-    with pytest.raises(ValueError, match="its ABI version is 1, wanted 2"):
+    monkeypatch.setattr(delegate, "ABI_VERSION", 3)
+    with pytest.raises(ValueError, match="its ABI version is 2, wanted 3"):
         ShadowLibrary(library_path())
 
 
@@ -52,7 +52,17 @@ def test_facts() -> None:
     assert library.best_isa
 
 
-@pytest.mark.parametrize("options", [{"colour": "red"}, {"num_threads": "many"}, {"keep_ratio": "0"}, {"isa": "sse9"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"colour": "red"},
+        {"num_threads": "many"},
+        {"keep_ratio": "0"},
+        {"threshold": "1"},
+        {"tail": "no"},
+        {"isa": "sse9"},
+    ],
+)
 def test_refuses_options(options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=f"delegate refused its options: .*{next(iter(options))}"):
         litert.load_delegate(library_path(), options)

@@ -14,6 +14,7 @@ from tiny_decoder import TinyDecoder
 from shadowattn.models.bundle import read_manifest
 from shadowattn.models.plan import FILE_NAME, Plan
 from shadowattn.models.reference import SelectRule
+from shadowattn.models.reference_shadow import ShadowRule
 from shadowattn.runtime import Session
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # something not under XNNPACK
@@ -63,13 +64,24 @@ def test_other_shapes(tmp_path: Path, sizes: dict[str, object]) -> None:
             assert max(errors) < 50 * FLOAT32, f"{executor}: {errors}"
 
 
-def test_sparse_fused_equals_the_oracle(tiny: Path, oracle: TinyDecoder, text: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"keep_ratio": 0.2}, ShadowRule(0.2, min_k=8, sinks=2)),
+        ({"keep_ratio": "auto"}, ShadowRule(min_k=8, sinks=2)),
+        ({"threshold": 0.02, "tail": False}, ShadowRule(threshold=0.02, tail=False, min_k=8, sinks=2)),
+    ],
+    ids=["keep_ratio", "auto", "threshold"],
+)
+def test_sparse_fused_equals_the_oracle(
+    tiny: Path, oracle: TinyDecoder, text: list[int], settings: dict[str, Any], rule: ShadowRule
+) -> None:
     plan = Plan.from_bytes((tiny / FILE_NAME).read_bytes())
-    wanted = oracle.forward(text, SelectRule(0.2, min_k=8, sinks=2, latest=4), plan)[1]
-    with Session.open(tiny, keep_ratio=0.2, min_k=8, sinks=2, latest=4, cache_type="f32") as session:
+    wanted = oracle.forward(text, rule, plan)[1]
+    with Session.open(tiny, min_k=8, sinks=2, cache_type="f32", **settings) as session:
         errors = [_error(session.prefill(text[:100]), wanted[99])]
         errors += [_error(session.decode(text[i]), wanted[i]) for i in range(100, 200)]
-        # A float32 rounding may swap two keys with nearly equal scores: then one row differs, by little.
+        # A float32 rounding may carry a weight over the threshold: then one row differs, by little.
         assert np.median(errors) < 50 * FLOAT32
         assert max(errors) < 0.1
 
@@ -174,7 +186,7 @@ def test_progress_is_told_after_every_chunk(tiny: Path, text: list[int]) -> None
 
 def test_statistics(tiny: Path, text: list[int]) -> None:
     rule = SelectRule(0.25, min_k=8)
-    with Session.open(tiny, keep_ratio=0.25, min_k=8) as session:
+    with Session.open(tiny, mode="shadow_paper", keep_ratio=0.25, min_k=8) as session:
         session.prefill(text[:50])
         stats = session.stats()
         model = read_manifest(tiny).model
@@ -243,7 +255,7 @@ def test_configure_changes_what_comes_next(tiny: Path, text: list[int]) -> None:
         session.reset()
         assert np.array_equal(session.prefill(text[:100]), sparse)
         assert not np.array_equal(dense, sparse)
-        with pytest.raises(ValueError, match="keep_ratio must be in"):
+        with pytest.raises(ValueError, match="keep_ratio must be auto or in"):
             session.configure(keep_ratio=2.0)
 
 

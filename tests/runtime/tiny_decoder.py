@@ -7,6 +7,7 @@ import numpy as np
 from shadowattn.models import reference
 from shadowattn.models.plan import Plan
 from shadowattn.models.reference import SelectRule
+from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
 from shadowattn.models.spec import ModelSpec
 
 Weights = dict[str, np.ndarray]
@@ -48,20 +49,21 @@ class TinyDecoder:
     weights: Weights
 
     def forward(
-        self, tokens: list[int], rule: SelectRule | None = None, plan: Plan | None = None
+        self, tokens: list[int], rule: ShadowRule | None = None, plan: Plan | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """tokens [n] -> (hidden [n,D] after the final norm, logits [n,vocab]).
 
-        rule None is dense; with a rule and a plan it is the fused sparse form (INT8 estimate, exact attend).
+        rule None is dense; with a rule and a plan it is mode shadow in the fused form.
         """
         x = self.weights["embed"][tokens].astype(np.float64)
         for layer in range(self.spec.num_layers):
             q, k, v = self.project(x, layer)
-            scores = None
+            scale = self.spec.softmax_scale
             if rule is not None and plan is not None:
-                k_i8, _ = reference.quantize_keys(k.astype(np.float32), plan.centre[layer], plan.scale[layer])
-                scores = reference.estimate(reference.quantize_queries(q.astype(np.float32)), k_i8)
-            o = reference.sparse_attention(q, k, v, scores, rule or SelectRule(1.0), self.spec.softmax_scale)
+                rows = (array.astype(np.float32) for array in (q, k, v))
+                o = shadow_attention(Chunk(*rows, plan, scale, layer), rule).out
+            else:
+                o = reference.sparse_attention(q, k, v, None, SelectRule(), scale)
             x = self.finish_layer(x, o, layer)
         hidden = self._norm(x, "final_norm")
         return hidden, hidden @ self.weights["lm_head"].T.astype(np.float64)

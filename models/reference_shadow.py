@@ -1,0 +1,218 @@
+"""The slow oracle of mode shadow, in NumPy: weights, threshold, kept positions, tail (docs/op_spec.md, steps 2 to 5).
+
+Positions are kept by float32 weights made operation by operation as the kernels make them, so they compare exactly.
+What is done with them is float64.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from shadowattn.models.plan import Plan
+from shadowattn.models.reference import attend, coarse_step, estimate, quantize_keys, quantize_queries
+
+PAGE = 64
+SILENT = 1e30  # a head of a larger threshold factor puts out zeros
+_COARSEST_STEP = np.float32(0.3)
+_LANES = 16
+_POLYNOMIAL = (1.326472726e-3, 9.671512700e-3, 5.550733744e-2, 2.402224208e-1, 6.931469776e-1, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShadowRule:
+    """Which positions a row keeps. threshold 0: the plan's for keep_ratio; keep_ratio None: its auto_threshold."""
+
+    keep_ratio: float | None = None
+    min_k: int = 64
+    sinks: int = 1
+    latest: int = 1
+    threshold: float = 0.0
+    tail: bool = True
+
+    def threshold_at(self, plan: Plan, length: int) -> float:
+        """Of a row that sees `length` positions, before the factor of its head: float64."""
+        if self.threshold > 0:
+            return self.threshold
+        if self.keep_ratio is None:
+            return float(np.float32(plan.auto_threshold))
+        return plan.thresholds.at(self.keep_ratio, length)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """T rows at the end of S positions: q [T,H,d]; keys, values [S,N_kv,d] as stored in the cache, the chunk's own rows
+    too; what the plan says of their layer. factors [H]: instead of the plan's."""
+
+    q: np.ndarray
+    keys: np.ndarray
+    values: np.ndarray
+    plan: Plan
+    softmax_scale: float
+    layer: int = 0
+    factors: np.ndarray | None = None
+
+    def length(self, t: int) -> int:
+        """Positions that row t sees."""
+        return len(self.keys) - len(self.q) + t + 1
+
+    def kv_head(self, head: int) -> int:
+        return head // (self.q.shape[1] // self.keys.shape[1])
+
+    def threshold(self, rule: ShadowRule, t: int, head: int) -> np.float32:
+        return np.float32(rule.threshold_at(self.plan, self.length(t)) * self.factor(head))
+
+    def factor(self, head: int) -> float:
+        factors = self.plan.threshold_factors[self.layer] if self.factors is None else self.factors
+        return float(np.float32(factors[head]))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShadowResult:
+    """out [T,H*d] float64; kept [T,H]: positions read; rows_without_tail as the op counts them."""
+
+    out: np.ndarray
+    kept: np.ndarray
+    rows_without_tail: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """A row's scores [n], each worth `step` logits; coarse: of the estimate graph, so they only choose."""
+
+    values: np.ndarray
+    step: np.float32
+    coarse: bool
+
+    @property
+    def too_coarse(self) -> bool:
+        """Whether they say too little about the mass of what is left out."""
+        return self.coarse and bool(self.step > _COARSEST_STEP or self.values.max() == 127)
+
+
+def weights32(scores: np.ndarray, step: np.float32) -> np.ndarray:
+    """float32 [n] exp(step * (scores - their max)) as the kernels compute it: 2^x by a polynomial, nothing fused."""
+    below = (scores - scores.max()).astype(np.float32)
+    x = np.maximum(below * (np.float32(step) * np.float32(1.44269504)), np.float32(-127))
+    whole = np.rint(x)
+    fraction = x - whole
+    p = np.full_like(x, np.float32(_POLYNOMIAL[0]))
+    for coefficient in _POLYNOMIAL[1:]:
+        p = p * fraction + np.float32(coefficient)
+    return np.where(whole <= -127, np.float32(0), np.ldexp(p, whole.astype(np.int32)))
+
+
+def weights64(scores: np.ndarray, step: np.float32) -> np.ndarray:
+    """The same, exactly (float64), but for those that are too small for the kernels."""
+    exact = np.exp(float(step) * (scores.astype(np.int64) - int(scores.max())))
+    return np.where(weights32(scores, step) > 0, exact, 0.0)
+
+
+def mass32(weights: np.ndarray, skip: int) -> np.float32:
+    """The sum of float32 weights from position `skip` on, in the kernels' order: whole blocks of 16 lane by lane, then
+    what is left before and after them."""
+    whole = len(weights) // _LANES * _LANES
+    first = min(-(-skip // _LANES) * _LANES, whole)
+    lanes = np.zeros(_LANES, np.float32)
+    for block in weights[first:whole].reshape(-1, _LANES):
+        lanes = lanes + block
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = lanes[:half] + lanes[half:]
+    total = lanes[0]
+    for weight in [*weights[skip:first], *weights[max(skip, whole) :]]:
+        total = np.float32(total + weight)
+    return np.float32(total)
+
+
+def choose(scores: Scores, threshold: np.float32, rule: ShadowRule) -> np.ndarray:
+    """bool [n]: the positions a row keeps. threshold: of a probability, with the factor of the head."""
+    length = len(scores.values)
+    weights = weights32(scores.values, scores.step)
+    with np.errstate(invalid="ignore"):  # an infinite threshold of no mass keeps nothing either
+        least = max(np.float32(threshold * mass32(weights, min(rule.sinks, length))), np.finfo(np.float32).tiny)
+    position = np.arange(length)
+    forced = (position < rule.sinks) | (position >= length - max(rule.latest, 1))
+    return forced | (weights >= least)
+
+
+def tail_of(rest: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """rest [n]: weights of what a row left out, zero where it kept; values [n,d] -> (sum of weighted values [d], sum of
+    weights) of what stands for it: each page's rest, spread evenly over the page's positions up to the row's own."""
+    total = np.zeros(values.shape[1])
+    for begin in range(0, len(rest), PAGE):
+        total += rest[begin : begin + PAGE].sum() * values[begin : begin + PAGE].astype(np.float64).mean(axis=0)
+    return total, float(rest.sum())
+
+
+def attend_kept(chunk: Chunk, t: int, head: int, scores: Scores, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(weights of the kept positions [k], weights of the rest [n], zero where kept), of one row: float64."""
+    weights = weights64(scores.values, scores.step)
+    rest = np.where(kept, 0.0, weights)
+    if not scores.coarse:
+        return weights[kept], rest
+    keys = chunk.keys[np.flatnonzero(kept), chunk.kv_head(head)].astype(np.float64)
+    logits = chunk.softmax_scale * (keys @ chunk.q[t, head].astype(np.float64))
+    exact = np.exp(logits - logits.max())
+    estimated = weights[kept].sum()
+    return exact, rest * (exact.sum() / estimated if estimated > 0 else 0.0)
+
+
+def shadow_row(chunk: Chunk, rule: ShadowRule, t: int, head: int, scores: Scores) -> tuple[np.ndarray, int]:
+    """One row -> (output [d], positions kept)."""
+    kept = choose(scores, chunk.threshold(rule, t, head), rule)
+    values = chunk.values[: len(kept), chunk.kv_head(head)].astype(np.float64)
+    weights, rest = attend_kept(chunk, t, head, scores, kept)
+    total, mass = weights @ values[kept], weights.sum()
+    if rule.tail and not scores.too_coarse:
+        tail, tail_mass = tail_of(rest, values)
+        total, mass = total + tail, mass + tail_mass
+    return total / mass if mass > 0 else total, int(kept.sum())
+
+
+def fused_scores(chunk: Chunk) -> np.ndarray:
+    """The op's own scores: int32 [T,H,S]."""
+    k_i8, _ = quantize_keys(chunk.keys, chunk.plan.centre[chunk.layer], chunk.plan.scale[chunk.layer])
+    return estimate(quantize_queries(chunk.q), k_i8)
+
+
+def row_scores(chunk: Chunk, t: int, head: int, all_scores: np.ndarray, coarse: bool) -> Scores:
+    """Of one row, from the scores [T,H,S] of all."""
+    worth = _coarse_worth if coarse else _fused_worth
+    return Scores(all_scores[t, head, : chunk.length(t)].astype(np.int64), worth(chunk, t, head), coarse)
+
+
+def _fused_worth(chunk: Chunk, t: int, head: int) -> np.float32:
+    """Logits of one step of the scores: float32, as the kernels multiply."""
+    key_step = np.float32(chunk.plan.scale[chunk.layer, chunk.kv_head(head)]) * np.float32(chunk.softmax_scale)
+    return np.float32(np.abs(chunk.q[t, head].astype(np.float32)).max() / np.float32(127) * key_step)
+
+
+def _coarse_worth(chunk: Chunk, t: int, head: int) -> np.float32:
+    plan, kv_head = chunk.plan, chunk.kv_head(head)
+    multiplier = float(np.float32(plan.estimate_multiplier))
+    per_unit = coarse_step(chunk.q[t, head], plan.k_variance[chunk.layer, kv_head], multiplier)
+    if per_unit == 0:
+        return np.float32(0)
+    scale = float(np.float32(chunk.softmax_scale)) * float(plan.scale[chunk.layer, kv_head])
+    return np.float32(scale / (multiplier * per_unit))
+
+
+def shadow_attention(chunk: Chunk, rule: ShadowRule, scores_i8: np.ndarray | None = None) -> ShadowResult:
+    """The op in mode shadow on one chunk. scores_i8 [T,H,S]: the split form's; None: the fused form."""
+    time, heads, head_dim = chunk.q.shape
+    out, kept, without_tail = np.zeros((time, heads, head_dim)), np.zeros((time, heads), int), 0
+    coarse = scores_i8 is not None
+    all_scores = fused_scores(chunk) if scores_i8 is None else scores_i8
+    for t in range(time):
+        reads_all = chunk.length(t) <= rule.min_k
+        for h in range(heads):
+            if reads_all:
+                seen = np.s_[: chunk.length(t), chunk.kv_head(h)]
+                out[t, h] = attend(chunk.q[t, h], chunk.keys[seen], chunk.values[seen], chunk.softmax_scale)
+                kept[t, h] = chunk.length(t)
+                continue
+            scores = row_scores(chunk, t, h, all_scores, coarse)
+            out[t, h], kept[t, h] = shadow_row(chunk, rule, t, h, scores)
+            without_tail += rule.tail and scores.too_coarse
+    out[:, [chunk.factor(h) > SILENT for h in range(heads)]] = 0
+    return ShadowResult(out.reshape(time, heads * head_dim), kept, int(without_tail))
