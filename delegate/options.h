@@ -34,6 +34,8 @@ struct CacheSettings {
 
   // A mode that leaves positions out keeps them all at keep_ratio 1.0, so nothing has to be ranked.
   bool dense() const { return mode == Mode::kDense || (selects() && threshold == 0 && keep_ratio >= 1.0); }
+  // Whether an estimate graph's scores decide what is read.
+  bool reads_scores() const { return !dense() && (mode == Mode::kShadow || mode == Mode::kShadowPaper); }
   bool selects() const { return mode != Mode::kDense && mode != Mode::kInt8 && mode != Mode::kNpuFull; }
 };
 

@@ -74,7 +74,7 @@ Status SparseAttentionOp::EvalSplit(const OpInputs& in, Engine* engine, KvCache*
   if (engine->benchmark()) SHADOW_RETURN_IF_ERROR(engine->AppendBenchmarkRows(options_, in.chunk, cache));
   SHADOW_RETURN_IF_ERROR(cache->CheckAppended(in.chunk, kv_len));
   SHADOW_RETURN_IF_ERROR(CheckValues(in, options_, cache->settings().cache_type));
-  if (cache->settings().dense()) return Attend(in, nullptr, engine, cache);
+  if (!cache->settings().reads_scores()) return Attend(in, nullptr, engine, cache);
   const int64_t bucket = io_.InputDim(kScores, 2);
   if (kv_len > bucket) {
     return Status::Error("kv_len %lld does not fit scores_i8 of bucket %lld; use a larger bucket",
