@@ -98,7 +98,7 @@ def full_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Sect
     others += ("float_estimate@0.2", "float_estimate@0.05", "block_sparse@0.2", "block_sparse@0.05")
     whole = ("int8", "npu_full")
     auto: dict[str, Any] = {"keep_ratios": ("auto",)}
-    plain = EvalOptions(modes=(*whole, *ours, *others), window=2048, max_tokens=16_384, **auto, **common)
+    plain = EvalOptions(modes=(*whole, *ours, *others), window=2048, max_tokens=8192, **auto, **common)
     long = EvalOptions(modes=("int8", *ours, "shadow_paper@0.2"), window=8192, max_tokens=8192, **auto, **common)
     needle = EvalOptions(
         modes=(*ours[1:], "shadow_paper@0.2"), tasks=("needle",), needle_lengths=_USUAL_LENGTHS,

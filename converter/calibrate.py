@@ -174,8 +174,23 @@ def _with_weights(module: torch.nn.Module, layer: int, load_weight: Callable[[st
     return module
 
 
+def _spread_over_context(spec: ModelSpec, k: np.ndarray) -> np.ndarray:
+    """k [T,N_kv,d] -> [2T,N_kv,d]: where it is, and turned on to positions all over the context.
+
+    RoPE turns slow channels by a fraction of a circle within the calibration text and by much more in a long context:
+    their mean and range there are others. A key at position p is that at p' turned by p - p'.
+    """
+    turns = np.arange(len(k)) * (spec.max_length / len(k) - 1)
+    angles = turns[:, None, None] * np.array(spec.rope.inverse_frequencies(spec.head_dim))
+    cos, sin = np.cos(angles), np.sin(angles)
+    low, high = np.split(k.astype(np.float64), 2, axis=-1)
+    turned = np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+    return np.concatenate([k, turned.astype(np.float32)])
+
+
 def _measure(spec: ModelSpec, q: np.ndarray, k: np.ndarray, statistics: _Statistics) -> None:
     """q [T,H,d], k [T,N_kv,d] of one layer."""
+    k = _spread_over_context(spec, k)
     centre = k.mean(axis=0, dtype=np.float64).astype(np.float32)
     largest = np.abs(k - centre).max(axis=(0, 2))
     scale = np.maximum(largest / np.float32(127), np.float32(_SMALLEST_STEP)).astype(np.float32)

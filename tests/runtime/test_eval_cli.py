@@ -33,7 +33,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["b", "--keep_ratios=nan"], "--keep_ratios: wanted numbers in (0, 1] or auto, got nan"),
         (["b", "--keep_ratios=1.5"], "got 1.5"),
         (["b", "--keep_ratios=a,b"], "--keep_ratios: wanted numbers with commas between, got 'a,b'"),
-        (["b", "--tasks=speed"], "--tasks: wanted some of perplexity, needle, greedy, heads, got 'speed'"),
+        (["b", "--tasks=speed"], "--tasks: wanted some of perplexity, needle, greedy, heads, estimate, got 'speed'"),
         (["b", "--window=1"], "--window: wanted at least 2, got 1"),
         (["b", "--stride=100"], "--stride: wanted at most --window"),
         (["b", "--stride=0", "--window=10"], "--stride: wanted at least 1, got 0"),
