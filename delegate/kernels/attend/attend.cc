@@ -5,55 +5,52 @@
 #include "kernels/attend/sparse_scratch.h"
 
 namespace shadow {
+namespace {
+
+// All kernels of one ISA level.
+struct Level {
+  ArchFlags needed;
+  WeighSelectedFn weigh_selected[2];  // by CacheType
+  AddValuesFn add_values[2];          // by CacheType
+  SumValuesFn sum_values[2];          // by CacheType
+  ScorePageFn score_page[2];          // by CacheType
+  AttendDenseFn attend_dense[2];      // by CacheType
+  StoreRowFn store_row[2];            // by CacheType
+};
+
+constexpr Level kLevels[] = {
+    // best first
+#define SHADOW_KERNEL(needed, name)                  \
+  {needed,                                           \
+   {WeighSelectedF32##name, WeighSelectedF16##name}, \
+   {AddValuesF32##name, AddValuesF16##name},         \
+   {SumValuesF32##name, SumValuesF16##name},         \
+   {ScorePageF32##name, ScorePageF16##name},         \
+   {AttendDenseF32##name, AttendDenseF16##name},     \
+   {StoreRowF32##name, StoreRowF16##name}},
+#include "kernels/attend/kernels.inc"
+#undef SHADOW_KERNEL
+};
+
+// The best level that the machine can run; the portable one runs anywhere.
+const Level& Best(ArchFlags arch) {
+  const Level* level = kLevels;
+  while ((arch & level->needed) != level->needed) ++level;
+  return *level;
+}
+
+}  // namespace
 
 WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type) {
-#define SHADOW_KERNEL(needed, name)  \
-  if ((arch & (needed)) == (needed)) \
-    return type == CacheType::kFloat32 ? WeighSelectedF32##name : WeighSelectedF16##name;
-#include "kernels/attend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
+  return Best(arch).weigh_selected[static_cast<int>(type)];
 }
-
-AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? AddValuesF32##name : AddValuesF16##name;
-#include "kernels/attend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
-
-SumValuesFn GetSumValuesKernel(ArchFlags arch, CacheType type) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? SumValuesF32##name : SumValuesF16##name;
-#include "kernels/attend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
-
-ScorePageFn GetScorePageKernel(ArchFlags arch, CacheType type) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? ScorePageF32##name : ScorePageF16##name;
-#include "kernels/attend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
-
+AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type) { return Best(arch).add_values[static_cast<int>(type)]; }
+SumValuesFn GetSumValuesKernel(ArchFlags arch, CacheType type) { return Best(arch).sum_values[static_cast<int>(type)]; }
+ScorePageFn GetScorePageKernel(ArchFlags arch, CacheType type) { return Best(arch).score_page[static_cast<int>(type)]; }
 AttendDenseFn GetAttendDenseKernel(ArchFlags arch, CacheType type) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? AttendDenseF32##name : AttendDenseF16##name;
-#include "kernels/attend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
+  return Best(arch).attend_dense[static_cast<int>(type)];
 }
-
-StoreRowFn GetStoreRowKernel(ArchFlags arch, CacheType type) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? StoreRowF32##name : StoreRowF16##name;
-#include "kernels/attend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
+StoreRowFn GetStoreRowKernel(ArchFlags arch, CacheType type) { return Best(arch).store_row[static_cast<int>(type)]; }
 
 int64_t SparseScratchFloats(int rows, int head_dim) { return DivideSparseScratch(nullptr, rows, head_dim).floats; }
 

@@ -3,38 +3,45 @@
 #include "kernels/blend/kernels.h"
 
 namespace shadow {
+namespace {
 
+// All kernels of one ISA level.
+struct Level {
+  ArchFlags needed;
+  QuantizeWeightsFn quantize_weights;
+  AddProductsFn add_products;
+  LargestValuesFn largest_values[2];  // by CacheType
+  PackValuesFn pack_values[2];        // by CacheType
+};
+
+constexpr Level kLevels[] = {
+    // best first
+#define SHADOW_KERNEL(needed, name)                  \
+  {needed,                                           \
+   QuantizeWeights##name,                            \
+   AddProducts##name,                                \
+   {LargestValuesF32##name, LargestValuesF16##name}, \
+   {PackValuesF32##name, PackValuesF16##name}},
+#include "kernels/blend/kernels.inc"
+#undef SHADOW_KERNEL
+};
+
+// The best level that the machine can run; the portable one runs anywhere.
+const Level& Best(ArchFlags arch) {
+  const Level* level = kLevels;
+  while ((arch & level->needed) != level->needed) ++level;
+  return *level;
+}
+
+}  // namespace
+
+QuantizeWeightsFn GetQuantizeWeightsKernel(ArchFlags arch) { return Best(arch).quantize_weights; }
+AddProductsFn GetAddProductsKernel(ArchFlags arch) { return Best(arch).add_products; }
 LargestValuesFn GetLargestValuesKernel(ArchFlags arch, CacheType type) {
-#define SHADOW_KERNEL(needed, name)  \
-  if ((arch & (needed)) == (needed)) \
-    return type == CacheType::kFloat32 ? LargestValuesF32##name : LargestValuesF16##name;
-#include "kernels/blend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
+  return Best(arch).largest_values[static_cast<int>(type)];
 }
-
 PackValuesFn GetPackValuesKernel(ArchFlags arch, CacheType type) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return type == CacheType::kFloat32 ? PackValuesF32##name : PackValuesF16##name;
-#include "kernels/blend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
-
-QuantizeWeightsFn GetQuantizeWeightsKernel(ArchFlags arch) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return QuantizeWeights##name;
-#include "kernels/blend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
-
-AddProductsFn GetAddProductsKernel(ArchFlags arch) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return AddProducts##name;
-#include "kernels/blend/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
+  return Best(arch).pack_values[static_cast<int>(type)];
 }
 
 }  // namespace shadow

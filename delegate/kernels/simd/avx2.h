@@ -66,7 +66,6 @@ struct Floats {
     const __m256i scores = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(scores, _mm256_set1_epi32(largest)));
   }
-  static V LoadBelow(const float* p, float largest) { return Sub(Load(p), Set(largest)); }
 
   static uint32_t MaskGreaterEqual(V a, V b) {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));

@@ -52,7 +52,6 @@ struct Floats {
     const __m512i scores = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(scores, _mm512_set1_epi32(largest)));
   }
-  static V LoadBelow(const float* p, float largest) { return Sub(Load(p), Set(largest)); }
 
   static uint32_t MaskGreaterEqual(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
   static V ZeroWhere(uint32_t mask, V a) { return _mm512_maskz_mov_ps(static_cast<__mmask16>(~mask), a); }

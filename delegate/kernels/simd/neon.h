@@ -55,7 +55,6 @@ struct Floats {
     const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
     return vcvtq_f32_s32(vsubq_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))), vdupq_n_s32(largest)));
   }
-  static V LoadBelow(const float* p, float largest) { return Sub(Load(p), Set(largest)); }
 
   static uint32_t MaskGreaterEqual(V a, V b) { return vaddvq_u32(vandq_u32(vcgeq_f32(a, b), Bits())); }
   static V ZeroWhere(uint32_t mask, V a) {

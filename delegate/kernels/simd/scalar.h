@@ -89,7 +89,6 @@ struct Floats {
   static V LoadBelow(const int8_t* p, int8_t largest) {
     return Map([=](int i) { return static_cast<float>(p[i] - largest); });
   }
-  static V LoadBelow(const float* p, float largest) { return Sub(Load(p), Set(largest)); }
 
   // Bit i stands for lane i.
   static uint32_t MaskGreaterEqual(V a, V b) {

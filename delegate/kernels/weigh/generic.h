@@ -140,9 +140,6 @@ int Choose(const ChooseRow& row) {
   float WeighInt8##name(const int8_t* scores, int n, int skip, float scale, float* weights) {   \
     return Weigh<F>(scores, n, skip, scale, weights);                                           \
   }                                                                                             \
-  float WeighFloat##name(const float* scores, int n, int skip, float scale, float* weights) {   \
-    return Weigh<F>(scores, n, skip, scale, weights);                                           \
-  }                                                                                             \
   int Choose##name(const ChooseRow& row) { return Choose<F>(row); }
 
 }  // namespace shadow

@@ -11,7 +11,6 @@ namespace shadow {
 #define SHADOW_KERNEL(arch, name)                       \
   std::remove_pointer_t<WeighInt32Fn> WeighInt32##name; \
   std::remove_pointer_t<WeighInt8Fn> WeighInt8##name;   \
-  std::remove_pointer_t<WeighFloatFn> WeighFloat##name; \
   std::remove_pointer_t<ChooseFn> Choose##name;
 #include "kernels/weigh/kernels.inc"
 #undef SHADOW_KERNEL

@@ -3,37 +3,34 @@
 #include "kernels/weigh/kernels.h"
 
 namespace shadow {
+namespace {
 
-WeighInt32Fn GetWeighInt32Kernel(ArchFlags arch) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return WeighInt32##name;
+// All kernels of one ISA level.
+struct Level {
+  ArchFlags needed;
+  WeighInt32Fn weigh_int32;
+  WeighInt8Fn weigh_int8;
+  ChooseFn choose;
+};
+
+constexpr Level kLevels[] = {
+    // best first
+#define SHADOW_KERNEL(needed, name) {needed, WeighInt32##name, WeighInt8##name, Choose##name},
 #include "kernels/weigh/kernels.inc"
 #undef SHADOW_KERNEL
-  return nullptr;
+};
+
+// The best level that the machine can run; the portable one runs anywhere.
+const Level& Best(ArchFlags arch) {
+  const Level* level = kLevels;
+  while ((arch & level->needed) != level->needed) ++level;
+  return *level;
 }
 
-WeighInt8Fn GetWeighInt8Kernel(ArchFlags arch) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return WeighInt8##name;
-#include "kernels/weigh/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
+}  // namespace
 
-WeighFloatFn GetWeighFloatKernel(ArchFlags arch) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return WeighFloat##name;
-#include "kernels/weigh/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
-
-ChooseFn GetChooseKernel(ArchFlags arch) {
-#define SHADOW_KERNEL(needed, name) \
-  if ((arch & (needed)) == (needed)) return Choose##name;
-#include "kernels/weigh/kernels.inc"
-#undef SHADOW_KERNEL
-  return nullptr;
-}
+WeighInt32Fn GetWeighInt32Kernel(ArchFlags arch) { return Best(arch).weigh_int32; }
+WeighInt8Fn GetWeighInt8Kernel(ArchFlags arch) { return Best(arch).weigh_int8; }
+ChooseFn GetChooseKernel(ArchFlags arch) { return Best(arch).choose; }
 
 }  // namespace shadow

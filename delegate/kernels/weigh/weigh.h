@@ -13,14 +13,12 @@ namespace shadow {
 
 // weights[j] = exp(scale * (scores[j] - max scores)), j in [0, n), zeros up to the next multiple of 64; returns the sum
 // of those from `skip` on (the first positions, attention sinks, may hold nearly all of the mass and say nothing of the
-// rest). scale > 0 (0: every weight is 1). Int32 and float scores may be the memory of `weights`; those have room for n
+// rest). scale > 0 (0: every weight is 1). Int32 scores may be the memory of `weights`; those have room for n
 // rounded up to a multiple of 64, 64-byte aligned. Weights below 2^-126 are zero.
 using WeighInt32Fn = float (*)(const int32_t* scores, int n, int skip, float scale, float* weights);
 using WeighInt8Fn = float (*)(const int8_t* scores, int n, int skip, float scale, float* weights);
-using WeighFloatFn = float (*)(const float* scores, int n, int skip, float scale, float* weights);
 WeighInt32Fn GetWeighInt32Kernel(ArchFlags arch);
 WeighInt8Fn GetWeighInt8Kernel(ArchFlags arch);
-WeighFloatFn GetWeighFloatKernel(ArchFlags arch);
 
 // A row whose weights are to be split into those that are kept and the rest.
 struct ChooseRow {
