@@ -93,8 +93,6 @@ class _Evaluation:
     def _head(self) -> dict[str, Any]:
         with waiting(f"opening {self._bundle}"), self._opener.open(DENSE) as session:
             facts = {"isa": session.isa, "num_threads": session.num_threads}
-            if "heads" in self._options.tasks:
-                heads.read_head_stats(session)
         tokens = {text.file: sum(w.end - w.start for w in windows) for text, windows in self._work.windows}
         texts = [
             {"file": text.file, "name": text.name, "sha256": text.sha256, "tokens": tokens.get(text.file)}

@@ -1,26 +1,17 @@
 """Per layer and head: what share of the positions is read, how much softmax mass they hold, how many of the true top-k
 were found. The delegate measures; here it is asked and put into rows."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from shadowattn.runtime.evaluate.options import Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener, variant_columns
 from shadowattn.runtime.evaluate.texts import EvalText, Window
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.observing import HeadStats
 
 MEASURES = ("kept", "mass", "recall")
-
-
-class HeadStats(Protocol):
-    """float64 [L,H] each. kept: mean share of positions read; mass: softmax mass of those, mean over rows; recall:
-    share of the float32 top-k that is among them."""
-
-    kept: np.ndarray
-    mass: np.ndarray
-    recall: np.ndarray
 
 
 def head_rows(
@@ -40,19 +31,8 @@ def head_rows(
                 session.prefill(text.evaluated[window.start : window.end])
                 advance(1, f"{variant.name}, {text.name}, window {number} of {len(windows)}")
             columns = {"task": "heads", "text": text.name} | variant_columns(variant, session.stats())
-            rows.append(columns | summarize(read_head_stats(session)))
+            rows.append(columns | summarize(session.head_stats()))
     return rows
-
-
-def read_head_stats(session: Session) -> HeadStats:
-    """Since reset_stats(). Raises ValueError if the delegate cannot say."""
-    read: Callable[[], HeadStats] | None = getattr(session, "head_stats", None)
-    if read is None:
-        raise ValueError(
-            "the delegate does not report head statistics; leave `heads` out of --tasks, or install a version of "
-            "shadowattn that does"
-        )
-    return read()
 
 
 def summarize(stats: HeadStats) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from shadowattn.runtime.evaluate import plots, report
 from shadowattn.runtime.evaluate.distributions import Reference
 from shadowattn.runtime.evaluate.evaluation import evaluate
 from shadowattn.runtime.evaluate.greedy import Continuation, agreement, continue_prompt, cut_prompts, identical_prefix
-from shadowattn.runtime.evaluate.heads import read_head_stats, summarize
+from shadowattn.runtime.evaluate.heads import summarize
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
 from shadowattn.runtime.evaluate.perplexity import worst_texts
 from shadowattn.runtime.evaluate.texts import EvalText, load_texts, plan_windows, window_length
@@ -228,21 +228,17 @@ def test_heads_in_a_row() -> None:
 
 
 @needs_delegate
-def test_a_delegate_without_head_statistics(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(Session, "head_stats", raising=False)
-    with pytest.raises(ValueError, match="the delegate does not report head statistics"):
-        evaluate(tiny, EvalOptions(modes=("shadow",), tasks=("perplexity", "heads"), window=50, max_tokens=50))
-
-
-@needs_delegate
-def test_head_rows(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Session, "head_stats", lambda session: FakeHeads(), raising=False)
-    options = EvalOptions(modes=("shadow",), keep_ratios=(0.1,), tasks=("heads",), window=80, max_tokens=80)
-    dense, shadow = evaluate(tiny, options)["rows"]
+def test_head_rows(tiny: Path) -> None:
+    options = EvalOptions(
+        modes=("shadow", "shadow_paper"), keep_ratios=(0.1,), tasks=("heads",), window=200, max_tokens=200
+    )
+    dense, shadow, paper = evaluate(tiny, options)["rows"]
     assert (dense["mode"], shadow["mode"], shadow["text"]) == ("dense", "shadow", "random token ids")
-    assert shadow["kept_min"] == 0.05
-    with Session.open(tiny) as session:
-        assert isinstance(read_head_stats(session), FakeHeads)
+    assert (dense["kept_min"], dense["mass_min"], dense["recall_min"]) == (1.0, 1.0, 1.0)
+    for row in (shadow, paper):
+        assert 0.0 < row["kept_mean"] < 1.0
+        assert row["kept_mean"] <= row["mass_mean"] <= 1.0 + 1e-6  # what is read weighs more than what is not
+        assert 0.5 < row["recall_min"] <= 1.0
 
 
 # --- for people ---
