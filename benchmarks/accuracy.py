@@ -296,6 +296,8 @@ def _section_lines(outcome: Outcome, bundle: Path, folder: Path) -> list[str]:
     options = dataclasses.replace(outcome.section.options, session=_without_threads(outcome.section.options.session))
     lines = [f"## {outcome.section.title}", "", "```", command_line(bundle, options), "```", ""]
     lines += [f"Missing: {reason}\n" for reason in outcome.failures]
+    notes = dict.fromkeys(note for report in outcome.reports for note in report["notes"])
+    lines += [f"Note: {note}.\n" for note in notes]
     rows = outcome.rows()
     perplexity = [row for row in rows if row["task"] == "perplexity"]
     for table in tables(rows, worst_texts(perplexity)):

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shadowattn.models.bundle import Manifest, read_manifest
 from shadowattn.models.plan import FILE_NAME as PLAN_FILE
 from shadowattn.models.plan import Plan
@@ -105,8 +107,23 @@ class _Evaluation:
             **facts,
             "texts": texts,
             "settings": dataclasses.asdict(self._options) | {"window": self._work.window},
+            "notes": self._notes(),
             "rows": [],
         }
+
+    def _notes(self) -> list[str]:
+        """What a reader of the tables must know of this bundle."""
+        if all(variant.mode != "shadow_paper" for variant in self._variants):
+            return []
+        if np.ptp(self._plan().paper_budgets) > 0:
+            return []
+        return [
+            "shadow_paper runs with the same budget for every head: this bundle has none by ablation; "
+            "`shadowattn calibrate --paper_budgets` measures them"
+        ]
+
+    def _plan(self) -> Plan:
+        return Plan.from_bytes((self._bundle / PLAN_FILE).read_bytes())
 
     def _perplexity(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         total = sum(w.end - w.start for _, windows in self._work.windows for w in windows) * len(self._variants)
@@ -141,13 +158,12 @@ class _Evaluation:
     def _estimate(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         window = self._work.window
         [calibration] = load_texts(self._bundle, self._manifest, dataclasses.replace(self._options, texts=()))
-        plan = Plan.from_bytes((self._bundle / PLAN_FILE).read_bytes())
         options = dict(self._options.session) | {"executor": "pipelined", "mode": "dense"}
         with (
             _Counter("estimate", "windows", 1 + len(self._texts)) as counter,
             Session.open(self._bundle, **options) as session,
         ):
-            return estimates.estimate_rows(session, plan, calibration, self._texts, window, counter.advance)
+            return estimates.estimate_rows(session, self._plan(), calibration, self._texts, window, counter.advance)
 
 
 class _Counter:

@@ -30,7 +30,8 @@ def format_report(report: Mapping[str, Any]) -> str:
         f"{report['model']} ({report['weights']}), {executor} executor, ISA {report['isa']}, "
         f"{report['num_threads']} threads"
     )
-    return "\n\n".join([head, *map(str, tables(report["rows"], report.get("summary", ())))])
+    notes = [f"Note: {note}." for note in report["notes"]]
+    return "\n\n".join([head, *notes, *map(str, tables(report["rows"], report.get("summary", ())))])
 
 
 def tables(rows: Sequence[Row], summary: Sequence[Row] = ()) -> list[Table]:

@@ -1,5 +1,6 @@
 """The numbers of an evaluation: perplexity, KL, greedy agreement, heads, windows; and their tables and pictures."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,16 @@ def test_head_rows(tiny: Path) -> None:
         assert 0.0 < row["kept_mean"] < 1.0
         assert row["kept_mean"] <= row["mass_mean"] <= 1.0 + 1e-6  # what is read weighs more than what is not
         assert 0.5 < row["recall_min"] <= 1.0
+
+
+@needs_delegate
+def test_uniform_budgets_of_the_papers_mode_are_named(tiny: Path) -> None:
+    """A bundle whose heads were never ablated must not pass for the paper's settings."""
+    options = EvalOptions(modes=("shadow_paper",), keep_ratios=(0.2,), window=50, max_tokens=50)
+    found = evaluate(tiny, options)
+    assert ["--paper_budgets" in note for note in found["notes"]] == [True]
+    assert "Note: shadow_paper runs with the same budget for every head" in report.format_report(found)
+    assert evaluate(tiny, dataclasses.replace(options, modes=("shadow",)))["notes"] == []
 
 
 # --- for people ---
