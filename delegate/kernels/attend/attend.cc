@@ -18,8 +18,8 @@ struct Level {
   StoreRowFn store_row[2];            // by CacheType
 };
 
+// Best first.
 constexpr Level kLevels[] = {
-    // best first
 #define SHADOW_KERNEL(needed, name)                  \
   {needed,                                           \
    {WeighSelectedF32##name, WeighSelectedF16##name}, \

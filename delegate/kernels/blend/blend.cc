@@ -14,8 +14,8 @@ struct Level {
   PackValuesFn pack_values[2];        // by CacheType
 };
 
+// Best first.
 constexpr Level kLevels[] = {
-    // best first
 #define SHADOW_KERNEL(needed, name)                  \
   {needed,                                           \
    QuantizeWeights##name,                            \

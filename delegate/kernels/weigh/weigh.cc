@@ -13,8 +13,8 @@ struct Level {
   ChooseFn choose;
 };
 
+// Best first.
 constexpr Level kLevels[] = {
-    // best first
 #define SHADOW_KERNEL(needed, name) {needed, WeighInt32##name, WeighInt8##name, Choose##name},
 #include "kernels/weigh/kernels.inc"
 #undef SHADOW_KERNEL
