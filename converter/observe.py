@@ -8,8 +8,8 @@ import torch
 
 from shadowattn.models.observations import BINS, LADDER, OCTAVES, SHORTEST, Observations
 from shadowattn.models.reference import SelectRule
+from shadowattn.models.reference_shadow import KEPT_SHARE, PAGE
 
-_PAGE_ROWS = 64
 _ROWS_PER_OCTAVE = 16  # of each head; all of them would take minutes
 _LEAST = 1e-30
 _NOTHING = 1e-20  # weights below it: subnormal numbers would make products a hundred times slower
@@ -78,30 +78,41 @@ def _observe_head(
     forced = (at < rule.sinks) | (at > positions[:, None] - max(rule.latest, 1))
     histogram = _histogram(probability, seen & ~forced)
     outputs = weights @ v / weights.sum(dim=-1, keepdim=True)
-    errors = _errors(weights, probability.masked_fill_(forced, torch.inf), _page_means(v, positions), v)
+    probability.masked_fill_(forced, torch.inf).masked_fill_(~seen, torch.nan)
+    probability[:, : rule.sinks] = torch.nan  # neither left out nor taking over, as what is not seen
+    errors = _errors(weights, probability, _page_means(v, positions), v)
     norms = outputs.square().sum(dim=-1).double().numpy()
     return histogram, errors, norms, float(products.abs().max()), float(outputs.abs().max() if len(outputs) else 0)
 
 
 def _errors(weights: torch.Tensor, probability: torch.Tensor, means: torch.Tensor, v: torch.Tensor) -> np.ndarray:
     """[R,K]: squared distance of the output at each threshold from that over everything (docs/op_spec.md, tail): what
-    is left out of a page counts with the mean of the page's values instead of its own."""
+    is left out of a page counts with the mean of the page's values, and of those kept there, instead of
+    its own."""
     total = weights.sum(dim=-1, keepdim=True)
     errors = []
     for threshold in LADDER:
         left = torch.where(probability < threshold, weights, 0)
-        rest = torch.nn.functional.pad(left, (0, -left.shape[1] % _PAGE_ROWS)).unflatten(1, (-1, _PAGE_ROWS)).sum(-1)
-        change = torch.einsum("rp,rpd->rd", rest, means) - left @ v
+        takes = (probability >= threshold).float()
+        rest, taking = _page_sums(left), _page_sums(takes)
+        given = torch.where(taking > 0, KEPT_SHARE * rest, 0)
+        shares = (given / taking.clamp_min(1)).repeat_interleave(PAGE, dim=1)[:, : left.shape[1]]
+        change = torch.einsum("rp,rpd->rd", rest - given, means) + (takes * shares - left) @ v
         errors.append((change / total).square().sum(dim=-1))
     return torch.stack(errors, dim=-1).double().numpy()
 
 
+def _page_sums(x: torch.Tensor) -> torch.Tensor:
+    """[R,n] -> [R,pages]."""
+    return torch.nn.functional.pad(x, (0, -x.shape[1] % PAGE)).unflatten(1, (-1, PAGE)).sum(-1)
+
+
 def _page_means(v: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """[R,pages,d]: mean of the values that a row sees of each page; zeros of those behind it."""
-    pages = -(-len(v) // _PAGE_ROWS)
+    pages = -(-len(v) // PAGE)
     sums = torch.cat([torch.zeros_like(v[:1]), v.cumsum(dim=0)])
-    begins = torch.arange(pages) * _PAGE_ROWS
-    ends = torch.minimum(begins + _PAGE_ROWS, positions[:, None] + 1)
+    begins = torch.arange(pages) * PAGE
+    ends = torch.minimum(begins + PAGE, positions[:, None] + 1)
     counts = (ends - begins).clamp_min(0)
     ends = torch.maximum(ends, begins)
     return (sums[ends] - sums[begins]) / counts.clamp_min(1)[..., None]

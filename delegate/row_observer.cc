@@ -50,18 +50,24 @@ void RowObserver::Errors(int64_t r, const Weights& w) {
   const int64_t stride = (n + kSlack + 15) / 16 * 16, pages = Pages(n);
   int32_t* positions = own_.selected.Reserve(kRows * stride);
   float* kept = own_.weights.Reserve(kRows * stride);
+  float* shares = own_.shares.Reserve(stride);
   float* rest = own_.rest.Reserve(kRows * pages);
   float* factor = own_.factor.Reserve(kRows);
   int32_t* counts = own_.counts.Reserve(kRows);
-  int32_t* page_counts = own_.page_counts.Reserve(pages);
+  const float mass = std::accumulate(w.weights, w.weights + w.sinks, w.mass);
   for (int i = 0; i < kRows; ++i) {
     const float threshold = i == kAll ? FLT_MIN : std::max(ObservedThreshold(i) * w.mass, FLT_MIN);
     float* row_kept = kept + i * stride;
-    float* row_rest = rest + i * pages;
+    const RowTail tail{shares, rest + i * pages};
     counts[i] = job().kernels.choose(
-        {w.weights, n, threshold, w.sinks, w.keep_from, positions + i * stride, row_kept, row_rest, page_counts});
-    if (!job().settings.tail) std::fill(row_rest, row_rest + pages, 0.0f);
-    factor[i] = 1.0f / SpreadRest(std::accumulate(row_kept, row_kept + counts[i], 0.0f), n, row_rest);
+        {w.weights, n, threshold, w.sinks, w.keep_from, positions + i * stride, row_kept, tail.shares, tail.rest});
+    factor[i] = 1.0f / mass;
+    if (job().settings.tail) {
+      TakeOver(tail, 1.0f, counts[i], pages, row_kept);
+    } else {
+      std::fill(tail.rest, tail.rest + pages, 0.0f);
+      factor[i] = 1.0f / std::accumulate(row_kept, row_kept + counts[i], 0.0f);
+    }
   }
   const float* outputs = Attend(kRows, n, stride);
   double errors[kObservedThresholds];

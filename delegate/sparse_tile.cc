@@ -26,13 +26,10 @@ void OrderedIntegers(int32_t* floats, int64_t n) {
 
 }  // namespace
 
-float SpreadRest(float kept, int64_t n, float* rest) {
-  const int64_t pages = RoundUp(n, kPageRows) / kPageRows;
-  const float all = std::accumulate(rest, rest + pages, kept);
-  for (int64_t page = 0; page < pages; ++page) {
-    rest[page] /= float(std::min<int64_t>(kPageRows, n - page * kPageRows));
-  }
-  return all;
+void TakeOver(const RowTail& tail, float scale, int k, int64_t pages, float* weights) {
+  for (int i = 0; i < k; ++i) weights[i] += scale * tail.shares[i];
+  if (scale == 1.0f) return;
+  for (int64_t page = 0; page < pages; ++page) tail.rest[page] *= scale;
 }
 
 void SparseTile::Run(Statistics* statistics) {
@@ -59,10 +56,11 @@ void SparseTile::Reserve() {
   rest_stride_ = RoundUp(rows_.Longest(), kPageRows) / kPageRows;
   scratch_->selected.Reserve(count() * stride_);
   scratch_->weights.Reserve(count() * stride_);
+  scratch_->shares.Reserve(count() * stride_);
   scratch_->counts.Reserve(count());
   scratch_->factor.Reserve(count());
   scratch_->rest.Reserve(count() * rest_stride_);
-  scratch_->page_counts.Reserve(rest_stride_);
+  scratch_->left.Reserve(count());
   scratch_->start.Reserve(count() * padded);
 }
 
@@ -150,22 +148,29 @@ void SparseTile::ChooseByThreshold(int64_t r, int32_t* scores, Statistics* stati
   const int keep_from = n - std::min(std::max(settings().latest, 1), n);
   if (trusts_scores()) observer_.Weighed(r, weights, sinks, keep_from, mass);
   float* kept = scratch_->weights.data() + i * stride_;
-  float* rest = scratch_->rest.data() + i * rest_stride_;
+  const RowTail left = Tail(i);
   // At least the smallest normal number: nothing that underflowed is kept, and no more than SelectedBound().
   const float threshold = std::max(Threshold(r) * mass, FLT_MIN);
-  const ChooseRow row{weights, n,         threshold,
-                      sinks,   keep_from, scratch_->selected.data() + i * stride_,
-                      kept,    rest,      scratch_->page_counts.data()};
+  const ChooseRow row{weights, n,           threshold, sinks, keep_from, scratch_->selected.data() + i * stride_,
+                      kept,    left.shares, left.rest};
   const int k = job().kernels.choose(row);
   scratch_->counts.data()[i] = k;
-  const float selected = std::accumulate(kept, kept + k, 0.0f);
   const int64_t pages = RoundUp(n, kPageRows) / kPageRows;
-  if (!tail) std::fill(rest, rest + pages, 0.0f);
-  std::fill(rest + pages, rest + rest_stride_, 0.0f);
-  const float all = SpreadRest(selected, n, rest);
-  // What exact weights will be multiplied with instead: see WeighExactly. Where all that is left has underflowed, zero.
-  const float divisor = trusts_scores() ? all : selected;
-  scratch_->factor.data()[i] = divisor > 0 ? 1.0f / divisor : 0.0f;
+  std::fill(left.rest + (tail ? pages : 0), left.rest + rest_stride_, 0.0f);
+  if (!tail) std::fill(left.shares, left.shares + k, 0.0f);
+  const float all = std::accumulate(weights, weights + sinks, mass);
+  if (tail && trusts_scores()) {
+    TakeOver(left, 1.0f, k, pages, kept);
+    scratch_->factor.data()[i] = 1.0f / all;
+    return;
+  }
+  const float selected = std::accumulate(kept, kept + k, 0.0f);
+  scratch_->left.data()[i] = tail ? std::max(all - selected, 0.0f) : 0.0f;
+  scratch_->factor.data()[i] = selected > 0 ? 1.0f / selected : 0.0f;  // zero: all that is kept has underflowed
+}
+
+RowTail SparseTile::Tail(int64_t i) const {
+  return {scratch_->shares.data() + i * stride_, scratch_->rest.data() + i * rest_stride_};
 }
 
 float SparseTile::CoarseScale(int64_t r) const {
@@ -232,13 +237,9 @@ void SparseTile::WeighExactly(const Selection& selected) {
   for (int64_t i = 0; i < count(); ++i) {
     float total = sums[i];
     if (by_threshold()) {
-      float* rest = scratch_->rest.data() + i * rest_stride_;
       const float scale = sums[i] * scratch_->factor.data()[i];
-      const int64_t n = rows_.Causal(first_ + i);
-      for (int64_t page = 0; page * kPageRows < n; ++page) {
-        rest[page] *= scale;
-        total += rest[page] * float(std::min<int64_t>(kPageRows, n - page * kPageRows));
-      }
+      TakeOver(Tail(i), scale, selected.k[i], rest_stride_, scratch_->weights.data() + i * stride_);
+      total += scratch_->left.data()[i] * scale;
     }
     scratch_->factor.data()[i] = 1.0f / total;
   }

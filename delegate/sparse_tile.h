@@ -10,9 +10,13 @@
 
 namespace shadow {
 
-// rest [pages of n]: what each page of a row's n positions holds beside the kept, whose weights add up to `kept`. Each
-// position of a page gets the same share of it. Returns the sum of all.
-float SpreadRest(float kept, int64_t n, float* rest);
+// What stands for a row's positions that are not kept: nothing where it has no tail.
+struct RowTail {
+  float* shares;  // [k], added to the weights of the kept
+  float* rest;    // [pages], the weight of each position of a page
+};
+// Scales them by `scale` and adds the shares to weights [k].
+void TakeOver(const RowTail& tail, float scale, int k, int64_t pages, float* weights);
 
 // Rows [first, rows.count()) of a tile, in modes shadow, shadow_paper and float_estimate.
 class SparseTile {
@@ -40,6 +44,7 @@ class SparseTile {
   void Choose(int64_t r, int32_t* scores, Statistics* statistics);
   void ChooseByThreshold(int64_t r, int32_t* scores, Statistics* statistics);
   void ChooseTopK(int64_t r, const int32_t* scores);
+  RowTail Tail(int64_t i) const;  // of row first_ + i
   const int8_t* CoarseScores(int64_t r) const;
   float CoarseScale(int64_t r) const;
   void Attend();

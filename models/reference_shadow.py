@@ -12,6 +12,7 @@ from shadowattn.models.plan import Plan
 from shadowattn.models.reference import attend, coarse_step, estimate, quantize_keys, quantize_queries
 
 PAGE = 64
+KEPT_SHARE = 0.25  # of what a page leaves out, to the positions that are kept there
 SILENT = 1e30  # a head of a larger threshold factor puts out zeros
 _COARSEST_STEP = np.float32(0.3)
 _LANES = 16
@@ -135,12 +136,18 @@ def choose(scores: Scores, threshold: np.float32, rule: ShadowRule) -> np.ndarra
     return forced | (weights >= least)
 
 
-def tail_of(rest: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
-    """rest [n]: weights of what a row left out, zero where it kept; values [n,d] -> (sum of weighted values [d], sum of
-    weights) of what stands for it: each page's rest, spread evenly over the page's positions up to the row's own."""
+def tail_of(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """rest [n]: weights of what a row left out, zero where it kept; takes [n]: positions it kept, but for sinks; values
+    [n,d] -> (sum of weighted values [d], sum of weights) of what stands for it: each page's rest, spread evenly over
+    the page's positions up to the row's own, but for a quarter that goes to those that take, where there are any."""
     total = np.zeros(values.shape[1])
     for begin in range(0, len(rest), PAGE):
-        total += rest[begin : begin + PAGE].sum() * values[begin : begin + PAGE].astype(np.float64).mean(axis=0)
+        page = np.s_[begin : begin + PAGE]
+        mean, of_page = values[page].astype(np.float64).mean(axis=0), rest[page].sum()
+        if takes[page].any():
+            kept_mean = values[page][takes[page]].astype(np.float64).mean(axis=0)
+            mean = (1 - KEPT_SHARE) * mean + KEPT_SHARE * kept_mean
+        total += of_page * mean
     return total, float(rest.sum())
 
 
@@ -164,7 +171,7 @@ def shadow_row(chunk: Chunk, rule: ShadowRule, t: int, head: int, scores: Scores
     weights, rest = attend_kept(chunk, t, head, scores, kept)
     total, mass = weights @ values[kept], weights.sum()
     if rule.tail and not scores.too_coarse:
-        tail, tail_mass = tail_of(rest, values)
+        tail, tail_mass = tail_of(rest, kept & (np.arange(len(kept)) >= rule.sinks), values)
         total, mass = total + tail, mass + tail_mass
     return total / mass if mass > 0 else total, int(kept.sum())
 

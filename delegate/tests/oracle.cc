@@ -76,13 +76,19 @@ std::vector<double> Weights(const std::vector<int64_t>& scores, double step) {
   return weights;
 }
 
-// What a page's positions hold that were not kept, spread evenly over those the row sees.
-void AddTail(const RowOf& row, const std::vector<double>& rest, std::vector<double>* out) {
+// What a page's positions hold that were not kept: three quarters spread evenly over those the row sees, a quarter over
+// those of `kept` from position `sinks` on, if there are any.
+void AddTail(const RowOf& row, const std::vector<double>& rest, const std::vector<int64_t>& kept,
+             std::vector<double>* out) {
   const auto n = int64_t(rest.size());
   for (int64_t begin = 0; begin < n; begin += 64) {
     const int64_t end = std::min(begin + 64, n);
     const double mass = std::accumulate(rest.begin() + begin, rest.begin() + end, 0.0);
-    for (int64_t j = begin; j < end; ++j) AddValue(row, j, mass / double(end - begin), out);
+    const auto first = std::lower_bound(kept.begin(), kept.end(), std::max<int64_t>(begin, row.options.settings.sinks));
+    const auto last = std::max(first, std::lower_bound(kept.begin(), kept.end(), end));
+    const double shared = first == last ? 0.0 : 0.25;
+    for (int64_t j = begin; j < end; ++j) AddValue(row, j, mass * (1 - shared) / double(end - begin), out);
+    for (auto j = first; j != last; ++j) AddValue(row, *j, mass * shared / double(last - first), out);
   }
 }
 
@@ -104,7 +110,7 @@ OracleResult ShadowRow(const RowOf& row) {
     weights[j] = 0;
   }
   if (settings.tail) {
-    AddTail(row, weights, &result.out);
+    AddTail(row, weights, result.kept, &result.out);
     total += std::accumulate(weights.begin(), weights.end(), 0.0);
   }
   for (double& value : result.out) value = total > 0 ? value / total : 0.0;

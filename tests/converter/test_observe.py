@@ -7,6 +7,7 @@ import torch
 from shadowattn.converter.observe import join_layers, observe_layer
 from shadowattn.models.observations import BINS, LADDER
 from shadowattn.models.reference import SelectRule
+from shadowattn.models.reference_shadow import tail_of
 
 SEED = 5
 SCALE = 0.3
@@ -20,12 +21,8 @@ def qkv(length: int) -> list[torch.Tensor]:
 
 def attend(weights: np.ndarray, kept: np.ndarray, v: np.ndarray) -> np.ndarray:
     """docs/op_spec.md, steps 4 and 5, for the n positions of a row."""
-    total, output = weights[kept].sum(), weights[kept] @ v[kept]
-    for begin in range(0, len(weights), 64):
-        page = slice(begin, min(begin + 64, len(weights)))
-        rest = weights[page][~kept[page]].sum()
-        total, output = total + rest, output + rest * v[page].mean(axis=0)
-    return output / total
+    tail, mass = tail_of(np.where(kept, 0, weights), kept & (np.arange(len(kept)) >= RULE.sinks), v)
+    return (weights[kept] @ v[kept] + tail) / (weights[kept].sum() + mass)
 
 
 def test_observations_are_those_of_loops() -> None:

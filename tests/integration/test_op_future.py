@@ -15,6 +15,7 @@ from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attenti
 LENGTH = 150
 SIZES = Sizes(LENGTH)  # the whole text in one chunk: all rows are in the cache before the first one attends
 MODES = ["shadow", "shadow_paper", "float_estimate", "dense"]
+right_tail = reference_shadow.tail_of  # before a test replaces it
 
 
 def another_future(text: Rows, row: int) -> Rows:
@@ -62,12 +63,10 @@ def _leaking_row(chunk: Chunk, rule: ShadowRule, t: int, monkeypatch: pytest.Mon
     row = dataclasses.replace(chunk, q=chunk.q[t : t + 1], keys=chunk.keys[: t + 1], values=chunk.values[: t + 1])
     heads = iter(range(chunk.q.shape[1]))
 
-    def whole_page(rest: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
-        seen = chunk.values[:end, chunk.kv_head(next(heads))].astype(np.float64)
-        padded = np.concatenate([rest, np.zeros(end - len(rest))])
-        pages = range(0, end, reference_shadow.PAGE)
-        total = sum(padded[b : b + 64].sum() * seen[b : b + 64].mean(axis=0) for b in pages)
-        return total, float(rest.sum())
+    def whole_page(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+        future = np.zeros(end - len(rest), bool)
+        seen = chunk.values[:end, chunk.kv_head(next(heads))]
+        return right_tail(np.concatenate([rest, future]), np.concatenate([takes, future]), seen)
 
     monkeypatch.setattr(reference_shadow, "tail_of", whole_page)
     return shadow_attention(row, rule).out[0]

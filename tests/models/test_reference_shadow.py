@@ -68,14 +68,19 @@ def test_no_row_keeps_more_than_the_threshold_allows() -> None:
         assert result.kept.max() <= 1 / threshold + 1 + 4
 
 
-def test_a_tail_of_a_page_is_its_mean() -> None:
+def test_a_tail_of_a_page_is_its_mean_and_that_of_the_kept() -> None:
     values = np.arange(70.0)[:, None]
     rest = np.zeros(70)
     rest[[3, 10]] = 0.25
     rest[69] = 0.5
-    total, mass = reference_shadow.tail_of(rest, values)
+    takes = np.zeros(70, bool)
+    total, mass = reference_shadow.tail_of(rest, takes, values)
     assert mass == 1
     assert total == 0.5 * values[:64].mean() + 0.5 * values[64:].mean()  # 6 positions are all that the row sees there
+    takes[[5, 6]] = True
+    total, mass = reference_shadow.tail_of(rest, takes, values)
+    assert mass == 1
+    assert total == 0.5 * (0.75 * values[:64].mean() + 0.25 * 5.5) + 0.5 * values[64:].mean()
 
 
 def test_keeping_all_is_dense_up_to_int8() -> None:

@@ -20,9 +20,9 @@ struct Kernels {
 
 void Bench(const char* name, const Kernels& kernels, int n, float keep) {
   const auto size = static_cast<size_t>(n);
-  std::vector<int32_t> scores(size), positions(size + 16), counts(size / kPageRows);
+  std::vector<int32_t> scores(size), positions(size + 16);
   for (int32_t& s : scores) s = static_cast<int32_t>(40000.0f * testing::RandomNormal());
-  AlignedVector<float> weights(size), expected(size), kept(size + 16), rest(size / kPageRows);
+  AlignedVector<float> weights(size), expected(size), kept(size + 16), shares(size + 16), rest(size / kPageRows);
   const float scale = 1e-4f;
   kernels.weigh(scores.data(), n, 4, scale, weights.data());
   WeighInt32Scalar(scores.data(), n, 4, scale, expected.data());
@@ -30,8 +30,8 @@ void Bench(const char* name, const Kernels& kernels, int n, float keep) {
   AlignedVector<float> sorted = weights;
   std::sort(sorted.begin(), sorted.end(), std::greater<float>());
   const float threshold = sorted[static_cast<size_t>(keep * static_cast<float>(n))];
-  const ChooseRow row{weights.data(), n,           threshold,    4, n - 8, positions.data(),
-                      kept.data(),    rest.data(), counts.data()};
+  const ChooseRow row{weights.data(),   n,           threshold,     4,          n - 8,
+                      positions.data(), kept.data(), shares.data(), rest.data()};
   const double weigh = testing::Nanoseconds([&] { kernels.weigh(scores.data(), n, 4, scale, weights.data()); });
   const double choose = testing::Nanoseconds([&] { kernels.choose(row); });
   std::printf("weigh %-8s n %5d keep %.2f: weigh %.3f, choose %.3f ns/score\n", name, n, static_cast<double>(keep),

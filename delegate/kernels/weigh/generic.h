@@ -89,12 +89,30 @@ float Weigh(const S* scores, int n, int skip, float scale, float* weights) {
   return total;
 }
 
-// One page: appends what is kept to positions and kept, returns how many.
+// What the `count` kept positions of a page that begins at `begin` take over; returns what each of its positions does.
 template <class F>
-int ChoosePage(const ChooseRow& row, int page, int32_t* positions, float* kept) {
+float SpreadRest(const ChooseRow& row, int begin, float rest, int count, float* shares) {
+  const int forced = row.keep_below - begin, without = forced < 0 ? 0 : forced < count ? forced : count;
+  const int positions = row.n - begin < kPageRows ? row.n - begin : kPageRows;
+  const float size = static_cast<float>(positions);
+  if (without == count) {
+    for (int i = 0; i < count; ++i) shares[i] = 0;
+    return rest / size;
+  }
+  const float share = rest * kKeptShare / static_cast<float>(count - without);
+  for (int i = 0; i < count; i += F::kLanes) F::Store(shares + i, F::Set(share));
+  for (int i = 0; i < without; ++i) shares[i] = 0;
+  return rest * (1 - kKeptShare) / size;
+}
+
+// One page: appends what is kept to positions, kept and shares from `found` on, returns how many.
+template <class F>
+int ChoosePage(const ChooseRow& row, int page, int found) {
   using V = typename F::V;
   const int begin = page * kPageRows;
   const V threshold = F::Set(row.threshold);
+  int32_t* positions = row.positions + found;
+  float* kept = row.kept + found;
   Sum<F> rest;
   int count = 0;
   for (int j = begin; j < begin + kPageRows; j += kSumLanes) {
@@ -118,17 +136,14 @@ int ChoosePage(const ChooseRow& row, int page, int32_t* positions, float* kept) 
       if (mask != 0) count += F::Compress(mask, w, first, positions + count, kept + count);
     }
   }
-  row.rest[page] = rest.Total();
-  row.counts[page] = count;
+  row.rest[page] = SpreadRest<F>(row, begin, rest.Total(), count, row.shares + found);
   return count;
 }
 
 template <class F>
 int Choose(const ChooseRow& row) {
   int count = 0;
-  for (int page = 0; page * kPageRows < row.n; ++page) {
-    count += ChoosePage<F>(row, page, row.positions + count, row.kept + count);
-  }
+  for (int page = 0; page * kPageRows < row.n; ++page) count += ChoosePage<F>(row, page, count);
   return count;
 }
 

@@ -84,16 +84,34 @@ struct Split {
   Split(const AlignedVector<float>& weights, int n, float threshold, int keep_below, int keep_from)
       : positions(static_cast<size_t>(n) + 17, -7),
         kept(static_cast<size_t>(n) + 17, -7.0f),
+        shares(static_cast<size_t>(n) + 17, -7.0f),
         rest(Rounded(n) / kPageRows + 1, -7.0f),
-        counts(Rounded(n) / kPageRows + 1, -7),
-        row{weights.data(),   n,           threshold,   keep_below,   keep_from,
-            positions.data(), kept.data(), rest.data(), counts.data()} {}
+        row{weights.data(),   n,           threshold,     keep_below, keep_from,
+            positions.data(), kept.data(), shares.data(), rest.data()} {}
   std::vector<int32_t> positions;
   std::vector<float> kept;
+  std::vector<float> shares;
   std::vector<float> rest;
-  std::vector<int32_t> counts;
   ChooseRow row;
 };
+
+// One page, whose picks are first .. k - 1: what its rest, `mean` per position, was spread over.
+void CheckRest(const Split& split, const char* name, int page, int first, int k, double mean) {
+  const int below = split.row.keep_below;
+  const auto takes = static_cast<int>(std::count_if(split.positions.begin() + first, split.positions.begin() + k,
+                                                    [below](int32_t position) { return position >= below; }));
+  const int positions = std::min(kPageRows, split.row.n - page * kPageRows);
+  const double even = takes == 0 ? mean : mean * 0.75, tolerance = 1e-5 * (1e-3 + mean);
+  const double rest = static_cast<double>(split.rest[static_cast<size_t>(page)]);
+  SHADOW_CHECK(std::fabs(rest - even) <= tolerance, "%s page %d: rest %g, not %g", name, page, rest, even);
+  for (int i = first; i < k; ++i) {
+    const auto at = static_cast<size_t>(i);
+    const double share = static_cast<double>(split.shares[at]);
+    const double wanted = split.positions[at] < below ? 0.0 : mean * 0.25 * positions / takes;
+    SHADOW_CHECK(std::fabs(share - wanted) <= positions * tolerance, "%s pick %d: share %g, not %g", name, i, share,
+                 wanted);
+  }
+}
 
 void TestChooseRow(ChooseFn kernel, const char* name, int n, float threshold, int keep_below, int keep_from) {
   const AlignedVector<float> weights = RandomWeights(n);
@@ -103,8 +121,8 @@ void TestChooseRow(ChooseFn kernel, const char* name, int n, float threshold, in
   int k = 0;
   for (int page = 0; page * kPageRows < n; ++page) {
     double rest = 0;
-    int in_page = 0;
-    for (int j = page * kPageRows; j < std::min(n, (page + 1) * kPageRows); ++j) {
+    const int first = k, end = std::min(n, (page + 1) * kPageRows);
+    for (int j = page * kPageRows; j < end; ++j) {
       const float w = weights[static_cast<size_t>(j)];
       if (w < threshold && j >= keep_below && j < keep_from) {
         rest += static_cast<double>(w);
@@ -114,17 +132,16 @@ void TestChooseRow(ChooseFn kernel, const char* name, int n, float threshold, in
       SHADOW_CHECK(split.positions[i] == j && split.kept[i] == w, "%s n %d: pick %d is %d", name, n, k,
                    split.positions[i]);
       ++k;
-      ++in_page;
     }
+    CheckRest(split, name, page, first, k, rest / (end - page * kPageRows));
     const auto b = static_cast<size_t>(page);
-    SHADOW_CHECK(split.counts[b] == in_page, "%s n %d page %d: %d kept, not %d", name, n, page, split.counts[b],
-                 in_page);
     SHADOW_CHECK(split.rest[b] == expected.rest[b], "%s n %d page %d: other bits", name, n, page);
-    SHADOW_CHECK(std::fabs(static_cast<double>(split.rest[b]) - rest) <= 1e-5 * (1e-3 + rest), "%s n %d page %d", name,
-                 n, page);
   }
+  SHADOW_CHECK(std::equal(split.shares.begin(), split.shares.begin() + k, expected.shares.begin()), "%s n %d: shares",
+               name, n);
   SHADOW_CHECK(count == k, "%s n %d: %d kept, not %d", name, n, count, k);
-  SHADOW_CHECK(split.positions.back() == -7 && split.kept.back() == -7.0f && split.rest.back() == -7.0f,
+  SHADOW_CHECK(split.positions.back() == -7 && split.kept.back() == -7.0f && split.rest.back() == -7.0f &&
+                   split.shares.back() == -7.0f,
                "%s n %d: wrote past its room", name, n);
 }
 

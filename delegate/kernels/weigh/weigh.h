@@ -29,10 +29,13 @@ struct ChooseRow {
   int keep_from;       // and positions in [keep_from, n)
   int32_t* positions;  // out: the kept ones, ascending; room for n + 16
   float* kept;         // out: their weights; room for n + 16
-  float* rest;         // out [pages of n]: sum of the weights of a page that are not kept
-  int32_t* counts;     // out [pages of n]: positions kept in a page
+  float* shares;       // out: what each of them takes over of its page's rest; room for n + 16
+  float* rest;         // out [pages of n]: what each position of a page, kept or not, takes over
 };
-// Returns how many positions are kept.
+// A page's rest, the sum of its weights that are not kept, is spread over its positions up to n: evenly, but for
+// kKeptShare of it, which goes to those that are kept there (evenly again; those below keep_below take none). Where
+// a page has no such position, all of it is spread evenly. Returns how many positions are kept.
+constexpr float kKeptShare = 0.25f;
 using ChooseFn = int (*)(const ChooseRow& row);
 ChooseFn GetChooseKernel(ArchFlags arch);
 
