@@ -108,7 +108,6 @@ void Int8Tile::AddOpenPages() {
   std::iota(positions, positions + 2 * kPageRows, 0);
   int32_t* counts = scratch_->counts.Reserve(count());
   float** out = scratch_->out.Reserve(count());
-  float* memory = scratch_->attend.Reserve(SparseScratchFloats(int(count()), d));
   for (int64_t r = begin_; r < end_; ++r) {
     counts[r - begin_] = int32_t(rows_.Causal(r) % kPageRows);
     out[r - begin_] = rows_.Out(r);
@@ -127,7 +126,7 @@ void Int8Tile::AddOpenPages() {
                          scratch_->start.data() + i * padded,
                          scratch_->factor.data() + i,
                          out + i};
-    job().kernels.of(view.type).add_values(tile, {view.pages + page, d, view.type}, memory);
+    job().kernels.of(view.type).add_values(tile, {view.pages + page, d, view.type});
   }
 }
 

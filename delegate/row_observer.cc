@@ -101,7 +101,7 @@ const float* RowObserver::Attend(int rows, int n, int64_t stride) {
   const Selection selected{own_.selected.data(), stride, own_.counts.data(), rows};
   const ValueTile tile{selected, own_.weights.data(), stride, own_.rest.data(),   pages,
                        sums,     int(full),           start,  own_.factor.data(), out};
-  kernels.add_values(tile, view, own_.attend.Reserve(SparseScratchFloats(rows, d)));
+  kernels.add_values(tile, view);
   return outputs;
 }
 

@@ -9,23 +9,23 @@
 namespace shadow {
 
 struct Scratch {
-  AlignedBuffer<float> q;           // padded query rows of a tile
-  AlignedBuffer<int8_t> q_i8;       // the same rows, quantised
-  AlignedBuffer<int32_t> q_sum;     // their sums
-  AlignedBuffer<float> step;        // their scales: logit per unit of the score
-  AlignedBuffer<int32_t> scores;    // [rows][stride], then their weights in the same memory
-  AlignedBuffer<int32_t> select;    // of the select kernels
-  AlignedBuffer<int32_t> selected;  // [rows][stride]
-  AlignedBuffer<float> weights;     // [rows][stride], of the selected
-  AlignedBuffer<float> shares;      // [rows][stride]: what the selected take over of what is not
-  AlignedBuffer<float> rest;        // [rows][pages]: what each position of a page takes over
-  AlignedBuffer<float> left;        // [rows]: weight of what is not selected
-  AlignedBuffer<float> page_sums;   // [pages][PaddedFloats(d)]
-  AlignedBuffer<float> prefix;      // [times][PaddedFloats(d)]: sums of a row's own page up to its position
-  AlignedBuffer<float> start;       // [rows][PaddedFloats(d)]
-  AlignedBuffer<float> factor;      // [rows]
-  AlignedBuffer<float> attend;      // of the attend kernels
-  AlignedBuffer<int32_t> counts;    // [rows]: causal lengths, or k
+  AlignedBuffer<float> q;              // padded query rows of a tile
+  AlignedBuffer<int8_t> q_i8;          // the same rows, quantised
+  AlignedBuffer<int32_t> q_sum;        // their sums
+  AlignedBuffer<float> step;           // their scales: logit per unit of the score
+  AlignedBuffer<int32_t> scores;       // [rows][stride], then their weights in the same memory
+  AlignedBuffer<int32_t> select;       // of the select kernels
+  AlignedBuffer<int32_t> selected;     // [rows][stride]
+  AlignedBuffer<float> weights;        // [rows][stride], of the selected
+  AlignedBuffer<float> shares;         // [rows][stride]: what the selected take over of what is not
+  AlignedBuffer<float> rest;           // [rows][pages]: what each position of a page takes over
+  AlignedBuffer<float> left;           // [rows]: weight of what is not selected
+  AlignedBuffer<float> page_sums;      // [pages][PaddedFloats(d)]
+  AlignedBuffer<float> prefix;         // [times][PaddedFloats(d)]: sums of a row's own page up to its position
+  AlignedBuffer<float> start;          // [rows][PaddedFloats(d)]
+  AlignedBuffer<float> factor;         // [rows]
+  AlignedBuffer<float> attend;         // of the attend kernels
+  AlignedBuffer<int32_t> counts;       // [rows]: causal lengths, or k
   AlignedBuffer<int8_t> weights_i8;    // [pages][rows][64], uint7
   AlignedBuffer<int32_t> weight_sums;  // [pages][rows]
   AlignedBuffer<float> weight_steps;   // [pages][rows]

@@ -211,7 +211,6 @@ void SparseTile::Attend() {
   float** out = scratch_->out.Reserve(count());
   for (int64_t i = 0; i < count(); ++i) out[i] = rows_.Out(first_ + i);
   const Selection selected{scratch_->selected.data(), stride_, scratch_->counts.data(), int(count())};
-  scratch_->attend.Reserve(SparseScratchFloats(int(count()), job().op.head_dim));
   if (!trusts_scores()) WeighExactly(selected);
   float* start = scratch_->start.data();
   std::fill(start, start + count() * padded, 0.0f);
@@ -223,7 +222,7 @@ void SparseTile::Attend() {
     tile.rest = scratch_->rest.data();
     tile.page_sums = SumPages(tile.pages);
   }
-  job().kernels.of(view.type).add_values(tile, view, scratch_->attend.data());
+  job().kernels.of(view.type).add_values(tile, view);
 }
 
 // Exact weights instead of those of the scores. The rest, which only scores know, is scaled as the selected are: by
@@ -232,6 +231,7 @@ void SparseTile::WeighExactly(const Selection& selected) {
   const KvView view = rows_.view();
   const float* q = LoadQueries(rows_, first_, scratch_);
   float* sums = scratch_->step.Reserve(rows_.count());
+  scratch_->attend.Reserve(SparseScratchFloats(int(count()), job().op.head_dim));
   job().kernels.of(view.type).weigh_selected(
       {q, selected, job().op.softmax_scale, scratch_->weights.data(), stride_, sums}, view, scratch_->attend.data());
   for (int64_t i = 0; i < count(); ++i) {

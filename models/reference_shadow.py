@@ -16,7 +16,7 @@ KEPT_SHARE = 0.25  # of what a page leaves out, to the positions that are kept t
 SILENT = 1e30  # a head of a larger threshold factor puts out zeros
 _COARSEST_STEP = np.float32(0.3)
 _LANES = 16
-_POLYNOMIAL = (1.326472726e-3, 9.671512700e-3, 5.550733744e-2, 2.402224208e-1, 6.931469776e-1, 1.0)
+_POLYNOMIAL = np.array([1.326472726e-3, 9.671512700e-3, 5.550733744e-2, 2.402224208e-1, 6.931469776e-1, 1.0], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +91,14 @@ class Scores:
 
 
 def weights32(scores: np.ndarray, step: np.float32) -> np.ndarray:
-    """float32 [n] exp(step * (scores - their max)) as the kernels compute it: 2^x by a polynomial, nothing fused."""
+    """float32 [n] exp(step * (scores - their max)) as the kernels compute it: 2^x by a polynomial in fused steps."""
     below = (scores - scores.max()).astype(np.float32)
     x = np.maximum(below * (np.float32(step) * np.float32(1.44269504)), np.float32(-127))
     whole = np.rint(x)
     fraction = x - whole
     p = np.full_like(x, np.float32(_POLYNOMIAL[0]))
     for coefficient in _POLYNOMIAL[1:]:
-        p = p * fraction + np.float32(coefficient)
+        p = (p.astype(np.float64) * fraction + coefficient).astype(np.float32)  # rounded once, but for 1 in 2^29
     return np.where(whole <= -127, np.float32(0), np.ldexp(p, whole.astype(np.int32)))
 
 

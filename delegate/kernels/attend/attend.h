@@ -36,7 +36,7 @@ WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type);
 // out[r] = factor[r] * (start[r] + sum_i weights[r][i] * v[selected i] + sum_b rest[r][b] * page_sums[b]): the values
 // of the selected positions and, where rest is not null, what the first `pages` pages hold beside them. start
 // [rows][PaddedFloats(d)] is overwritten. rest [rows][rest_stride]; page_sums [pages][PaddedFloats(d)]. out[r]: d
-// floats, any alignment. scratch as above.
+// floats, any alignment. A row's result does not depend on the other rows of the tile.
 struct ValueTile {
   Selection selected;
   const float* weights;
@@ -49,11 +49,11 @@ struct ValueTile {
   const float* factor;
   float* const* out;
 };
-using AddValuesFn = void (*)(const ValueTile& tile, const KvView& kv, float* scratch);
+using AddValuesFn = void (*)(const ValueTile& tile, const KvView& kv);
 AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type);
 
-// Both pass over the cache block by block, so that a page is fetched and converted once for all rows. A row's result
-// does not depend on the other rows of the tile.
+// Of WeighSelected, which passes over the cache block by block, so that a page is fetched and converted once for all
+// rows. A row's result does not depend on the other rows of the tile.
 int64_t SparseScratchFloats(int rows, int head_dim);
 
 // sum [PaddedFloats(d)] += rows begin .. end - 1 of a page's values, in their order.

@@ -58,7 +58,7 @@ void BenchSparse(const char* name, const Sparse& kernel, const Sparse& scalar, c
                 scratch.data());
     std::fill(start.begin(), start.end(), 0.0f);
     which.add({selection, weights.data(), weights_stride, nullptr, 0, nullptr, 0, start.data(), sums.data(), to},
-              cache.view(), scratch.data());
+              cache.view());
   };
   run(scalar, expected_rows.data());
   run(kernel, out_rows.data());

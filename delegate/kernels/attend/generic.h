@@ -21,22 +21,20 @@ void StoreRow(const float* src, int d, T* dst) {
 }
 
 // type: F32 or F16, kept as T.
-#define SHADOW_DEFINE_ATTEND_TYPE(name, F, type, T)                                         \
-  void WeighSelected##type##name(const ExactTile& tile, const KvView& kv, float* scratch) { \
-    WeighSelected<F, T>(tile, kv, scratch);                                                 \
-  }                                                                                         \
-  void AddValues##type##name(const ValueTile& tile, const KvView& kv, float* scratch) {     \
-    AddValues<F, T>(tile, kv, scratch);                                                     \
-  }                                                                                         \
-  void SumValues##type##name(const void* v, int begin, int end, int d, float* sum) {        \
-    SumValues<F>(static_cast<const T*>(v), begin, end, d, sum);                             \
-  }                                                                                         \
-  void ScorePage##type##name(const PageScores& job, const void* k, float* scratch) {        \
-    ScorePage<F>(job, static_cast<const T*>(k), scratch);                                   \
-  }                                                                                         \
-  void AttendDense##type##name(const DenseTile& tile, const KvView& kv, float* scratch) {   \
-    AttendDense<F, T>(tile, kv, scratch);                                                   \
-  }                                                                                         \
+#define SHADOW_DEFINE_ATTEND_TYPE(name, F, type, T)                                                  \
+  void WeighSelected##type##name(const ExactTile& tile, const KvView& kv, float* scratch) {          \
+    WeighSelected<F, T>(tile, kv, scratch);                                                          \
+  }                                                                                                  \
+  void AddValues##type##name(const ValueTile& tile, const KvView& kv) { AddValues<F, T>(tile, kv); } \
+  void SumValues##type##name(const void* v, int begin, int end, int d, float* sum) {                 \
+    SumValues<F>(static_cast<const T*>(v), begin, end, d, sum);                                      \
+  }                                                                                                  \
+  void ScorePage##type##name(const PageScores& job, const void* k, float* scratch) {                 \
+    ScorePage<F>(job, static_cast<const T*>(k), scratch);                                            \
+  }                                                                                                  \
+  void AttendDense##type##name(const DenseTile& tile, const KvView& kv, float* scratch) {            \
+    AttendDense<F, T>(tile, kv, scratch);                                                            \
+  }                                                                                                  \
   void StoreRow##type##name(const float* src, int d, void* dst) { StoreRow<F>(src, d, static_cast<T*>(dst)); }
 
 #define SHADOW_DEFINE_ATTEND(name, F)            \

@@ -1,10 +1,10 @@
 // Exact weights and values of selected positions, over a float vector type F (kernels/simd/) and a cache element type T
 // (float, or uint16_t for binary16). Only ISA files include this.
 //
-// A pass goes over a tile block by block. A block is a few pages; its keys (or values) are converted once, and every
-// row of the tile picks its own from there. With few rows converting whole pages does not pay, and the rows are read
-// where they are stored: the same numbers, so the same bits. Blocks of several pages, because every row pays for a new
-// block with a few mispredicted branches.
+// Weighing goes over a tile block by block. A block is a few pages; its keys are converted once, and every row of the
+// tile picks its own from there. With few rows converting whole pages does not pay, and the rows are read where they
+// are stored: the same numbers, so the same bits. Blocks of several pages, because every row pays for a new block with
+// a few mispredicted branches.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_SPARSE_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_SPARSE_H_
 
@@ -44,15 +44,16 @@ void FindConverted(const int32_t* positions, int count, int padded, const float*
 
 template <class T>
 const T* StoredRow(const KvView& kv, bool keys, int32_t position) {
-  const KvPage& page = kv.pages[position / kPageRows];
+  const auto at = static_cast<uint32_t>(position);
+  const KvPage& page = kv.pages[at / kPageRows];
   const auto padded = static_cast<ptrdiff_t>(PaddedFloats(kv.head_dim));
-  return static_cast<const T*>(keys ? page.k : page.v) + position % kPageRows * padded;
+  return static_cast<const T*>(keys ? page.k : page.v) + at % kPageRows * padded;
 }
 
 // Rows where they are stored.
 template <class F, class T>
-void FindStored(const KvView& kv, bool keys, const int32_t* positions, int count, const T** row) {
-  for (int i = 0; i < count; ++i) row[i] = StoredRow<T>(kv, keys, positions[i]);
+void FindStored(const KvView& kv, const int32_t* positions, int count, const T** row) {
+  for (int i = 0; i < count; ++i) row[i] = StoredRow<T>(kv, true, positions[i]);
   for (int i = count; i % F::kLanes != 0; ++i) row[i] = row[count - 1];
 }
 
@@ -110,60 +111,22 @@ void PickedScores(const float* q, const Picked<T>& keys, float* scores) {
   }
 }
 
-// out += sum_i weights[i] * v[i] over the picked values, for kVecs vectors of channels from channel c on. Two
-// accumulators take turns, or each sum would wait for the one before.
-template <class F, class T, int kVecs>
-void PickedValueBlock(const float* weights, const Picked<T>& values, int c, float* out) {
-  typename F::V even[kVecs], odd[kVecs];
-#pragma GCC unroll 16
-  for (int j = 0; j < kVecs; ++j) {
-    even[j] = F::Load(out + c + j * F::kLanes);
-    odd[j] = F::Set(0);
-  }
-  int i = 0;
-  for (; i + 1 < values.count; i += 2) {
-    const typename F::V w0 = F::Set(weights[i]), w1 = F::Set(weights[i + 1]);
-    const T *v0 = values.row[i] + c, *v1 = values.row[i + 1] + c;
-#pragma GCC unroll 16
-    for (int j = 0; j < kVecs; ++j) even[j] = F::MulAdd(w0, F::Load(v0 + j * F::kLanes), even[j]);
-#pragma GCC unroll 16
-    for (int j = 0; j < kVecs; ++j) odd[j] = F::MulAdd(w1, F::Load(v1 + j * F::kLanes), odd[j]);
-  }
-  if (i < values.count) {
-    const typename F::V w = F::Set(weights[i]);
-    const T* v = values.row[i] + c;
-#pragma GCC unroll 16
-    for (int j = 0; j < kVecs; ++j) even[j] = F::MulAdd(w, F::Load(v + j * F::kLanes), even[j]);
-  }
-#pragma GCC unroll 16
-  for (int j = 0; j < kVecs; ++j) F::Store(out + c + j * F::kLanes, F::Add(even[j], odd[j]));
-}
-
-// Channels from c on: as many blocks of kVecs vectors as fit, then smaller ones.
-template <class F, class T, int kVecs>
-void PickedValues(const float* weights, const Picked<T>& values, int c, float* out) {
-  for (; c + kVecs * F::kLanes <= values.padded; c += kVecs * F::kLanes) {
-    PickedValueBlock<F, T, kVecs>(weights, values, c, out);
-  }
-  if constexpr (kVecs > 1) PickedValues<F, T, kVecs / 2>(weights, values, c, out);
-}
-
 // Asks for the rows that this query row will read next: the hardware cannot guess where they lie.
 template <class F, class T>
-void PrefetchNext(const KvView& kv, bool keys, const int32_t* positions, int count) {
+void PrefetchNext(const KvView& kv, const int32_t* positions, int count) {
   for (int i = 0; i < count && i < 2 * F::kLanes; ++i) {
-    const T* row = StoredRow<T>(kv, keys, positions[i]);
+    const T* row = StoredRow<T>(kv, true, positions[i]);
     for (int c = 0; c < PaddedFloats(kv.head_dim); c += static_cast<int>(64 / sizeof(T))) __builtin_prefetch(row + c);
   }
 }
 
 // The pages of a block, as far as there are any, in float32.
 template <class F, class T>
-void ConvertBlock(const KvView& kv, bool keys, int block, int pages, float* out) {
+void ConvertBlock(const KvView& kv, int block, int pages, float* out) {
   const int size = kPageRows * PaddedFloats(kv.head_dim);
   const int end = (block + 1) * kBlockPages < pages ? (block + 1) * kBlockPages : pages;
   for (int p = block * kBlockPages; p < end; ++p, out += size) {
-    const T* stored = static_cast<const T*>(keys ? kv.pages[p].k : kv.pages[p].v);
+    const T* stored = static_cast<const T*>(kv.pages[p].k);
     for (int i = 0; i < size; i += F::kLanes) F::Store(out + i, F::Load(stored + i));
   }
 }
@@ -181,14 +144,14 @@ inline int PagesOf(const Selection& selected) {
 // One pass over the cache. visit(row, first, picked) is called for every row that selected something of a block; first
 // is the index of its first pick there among all its picks.
 template <class F, class T, class Visit>
-void ForEachBlock(const Selection& selected, const KvView& kv, const SparseScratch& s, bool keys, const Visit& visit) {
+void ForEachBlock(const Selection& selected, const KvView& kv, const SparseScratch& s, const Visit& visit) {
   const int padded = PaddedFloats(kv.head_dim), pages = PagesOf(selected);
   const bool convert = !std::is_same_v<T, float> && selected.rows >= kConvertRows;
   const float* converted[kSparseBlock];
   const T* stored[kSparseBlock];
   std::memset(s.begins, 0, static_cast<size_t>(selected.rows) * sizeof(int32_t));
   for (int block = 0; block * kBlockPages < pages; ++block) {
-    if (convert) ConvertBlock<F, T>(kv, keys, block, pages, s.block);
+    if (convert) ConvertBlock<F, T>(kv, block, pages, s.block);
     for (int r = 0; r < selected.rows; ++r) {
       const int begin = s.begins[r], left = selected.k[r] - begin;
       const int32_t* positions = selected.positions + r * selected.stride + begin;
@@ -199,8 +162,8 @@ void ForEachBlock(const Selection& selected, const KvView& kv, const SparseScrat
         FindConverted<F>(positions, count, padded, s.block, converted);
         visit(r, begin, Picked<float>{converted, count, padded});
       } else {
-        FindStored<F, T>(kv, keys, positions, count, stored);
-        PrefetchNext<F, T>(kv, keys, positions + count, left - count);
+        FindStored<F, T>(kv, positions, count, stored);
+        PrefetchNext<F, T>(kv, positions + count, left - count);
         visit(r, begin, Picked<T>{stored, count, padded});
       }
     }
@@ -211,7 +174,7 @@ template <class F, class T>
 void WeighSelected(const ExactTile& tile, const KvView& kv, float* scratch) {
   const int padded = PaddedFloats(kv.head_dim);
   const SparseScratch s = DivideSparseScratch(scratch, tile.selected.rows, kv.head_dim);
-  ForEachBlock<F, T>(tile.selected, kv, s, true, [&](int r, int first, const auto& picked) {
+  ForEachBlock<F, T>(tile.selected, kv, s, [&](int r, int first, const auto& picked) {
     PickedScores<F>(tile.q + static_cast<ptrdiff_t>(r) * padded, picked,
                     tile.weights + r * tile.weights_stride + first);
   });
@@ -258,21 +221,66 @@ void AddRest(const ValueTile& tile, int r, int c, int padded) {
   if constexpr (kVecs > 1) AddRest<F, R, kVecs / 2>(tile, r, c, padded);
 }
 
+// What one row selected.
+struct SelectedValues {
+  const int32_t* positions;
+  const float* weights;
+  int k;
+};
+
+// sum += weights . values, for kVecs vectors of channels from channel c on. Two accumulators take turns, or each sum
+// would wait for the one before. The rows are read where they are stored: neighbouring query rows want nearly the same
+// ones, so they are in a near cache, and a loop over pages would end unpredictably once a page.
+template <class F, class T, int kVecs>
+void AddSelectedBlock(const SelectedValues& values, const KvView& kv, int c, float* sum) {
+  typename F::V even[kVecs], odd[kVecs];
+#pragma GCC unroll 16
+  for (int j = 0; j < kVecs; ++j) {
+    even[j] = F::Load(sum + c + j * F::kLanes);
+    odd[j] = F::Set(0);
+  }
+  int i = 0;
+  for (; i + 1 < values.k; i += 2) {
+    const typename F::V w0 = F::Set(values.weights[i]), w1 = F::Set(values.weights[i + 1]);
+    const T* v0 = StoredRow<T>(kv, false, values.positions[i]) + c;
+    const T* v1 = StoredRow<T>(kv, false, values.positions[i + 1]) + c;
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) even[j] = F::MulAdd(w0, F::Load(v0 + j * F::kLanes), even[j]);
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) odd[j] = F::MulAdd(w1, F::Load(v1 + j * F::kLanes), odd[j]);
+  }
+  if (i < values.k) {
+    const typename F::V w = F::Set(values.weights[i]);
+    const T* v = StoredRow<T>(kv, false, values.positions[i]) + c;
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) even[j] = F::MulAdd(w, F::Load(v + j * F::kLanes), even[j]);
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < kVecs; ++j) F::Store(sum + c + j * F::kLanes, F::Add(even[j], odd[j]));
+}
+
+// Channels from c on: as many blocks of kVecs vectors as fit, then smaller ones.
+template <class F, class T, int kVecs>
+void AddSelected(const SelectedValues& values, const KvView& kv, int c, float* sum) {
+  const int padded = PaddedFloats(kv.head_dim);
+  for (; c + kVecs * F::kLanes <= padded; c += kVecs * F::kLanes) {
+    AddSelectedBlock<F, T, kVecs>(values, kv, c, sum);
+  }
+  if constexpr (kVecs > 1) AddSelected<F, T, kVecs / 2>(values, kv, c, sum);
+}
+
 template <class F, class T>
-void AddValues(const ValueTile& tile, const KvView& kv, float* scratch) {
+void AddValues(const ValueTile& tile, const KvView& kv) {
   const int d = kv.head_dim, padded = PaddedFloats(d), rows = tile.selected.rows;
-  const SparseScratch s = DivideSparseScratch(scratch, rows, d);
   if (tile.rest != nullptr) {
     int r = 0;
     for (; r + F::kRowBlock <= rows; r += F::kRowBlock) AddRest<F, F::kRowBlock, F::kVecBlock>(tile, r, 0, padded);
     for (; r < rows; ++r) AddRest<F, 1, F::kVecBlock>(tile, r, 0, padded);
   }
-  ForEachBlock<F, T>(tile.selected, kv, s, false, [&](int r, int first, const auto& picked) {
-    using Element = std::remove_const_t<std::remove_reference_t<decltype(**picked.row)>>;
-    PickedValues<F, Element, F::kGatherVecs>(tile.weights + r * tile.weights_stride + first, picked, 0,
-                                             tile.start + static_cast<ptrdiff_t>(r) * padded);
-  });
   for (int r = 0; r < rows; ++r) {
+    const SelectedValues values{tile.selected.positions + r * tile.selected.stride,
+                                tile.weights + r * tile.weights_stride, tile.selected.k[r]};
+    AddSelected<F, T, F::kGatherVecs>(values, kv, 0, tile.start + static_cast<ptrdiff_t>(r) * padded);
     const typename F::V factor = F::Set(tile.factor[r]);
     const float* sum = tile.start + static_cast<ptrdiff_t>(r) * padded;
     for (int c = 0; c < d; c += F::kLanes) StoreUpTo<F>(tile.out[r] + c, d - c, F::Mul(F::Load(sum + c), factor));

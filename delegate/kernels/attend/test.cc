@@ -139,7 +139,7 @@ void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, con
     tile.page_sums = rest->page_sums.data();
     tile.pages = pages;
   }
-  kernel.add(tile, cache.view(), scratch.data());
+  kernel.add(tile, cache.view());
 }
 
 void TestSparseTile(const Sparse& kernel, const char* name, const TestCache& cache, int rows, int k) {

@@ -33,6 +33,7 @@ struct Floats {
   static V Sub(V a, V b) { return _mm256_sub_ps(a, b); }
   static V Mul(V a, V b) { return _mm256_mul_ps(a, b); }
   static V MulAdd(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+  static V Fused(V a, V b, V c) { return MulAdd(a, b, c); }
   static V Max(V a, V b) { return _mm256_max_ps(a, b); }
   static V Min(V a, V b) { return _mm256_min_ps(a, b); }
   static V Abs(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }

@@ -31,6 +31,7 @@ struct Floats {
   static V Sub(V a, V b) { return _mm512_sub_ps(a, b); }
   static V Mul(V a, V b) { return _mm512_mul_ps(a, b); }
   static V MulAdd(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static V Fused(V a, V b, V c) { return MulAdd(a, b, c); }
   static V Max(V a, V b) { return _mm512_max_ps(a, b); }
   static V Min(V a, V b) { return _mm512_min_ps(a, b); }
   static V Abs(V a) { return _mm512_abs_ps(a); }

@@ -32,6 +32,7 @@ struct Floats {
   static V Sub(V a, V b) { return vsubq_f32(a, b); }
   static V Mul(V a, V b) { return vmulq_f32(a, b); }
   static V MulAdd(V a, V b, V c) { return vfmaq_f32(c, a, b); }
+  static V Fused(V a, V b, V c) { return MulAdd(a, b, c); }
   static V Max(V a, V b) { return vmaxq_f32(a, b); }
   static V Min(V a, V b) { return vminq_f32(a, b); }
   static V Abs(V a) { return vabsq_f32(a); }
@@ -41,7 +42,10 @@ struct Floats {
     return Mul(a, vreinterpretq_f32_s32(vshlq_n_s32(vmaxq_s32(exponent, vdupq_n_s32(0)), 23)));
   }
 
-  static float SumLanes(V a) { return vaddvq_f32(a); }
+  static float SumLanes(V a) {
+    const float32x2_t halves = vadd_f32(vget_low_f32(a), vget_high_f32(a));  // in the order of the wider vectors
+    return vget_lane_f32(vpadd_f32(halves, halves), 0);
+  }
   static float MaxLanes(V a) { return vmaxvq_f32(a); }
   static bool AnyNan(V a) { return vminvq_u32(vceqq_f32(a, a)) == 0; }
   static int CountGreaterEqual(V a, V b) { return -vaddvq_s32(vreinterpretq_s32_u32(vcgeq_f32(a, b))); }

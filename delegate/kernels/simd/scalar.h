@@ -61,6 +61,10 @@ struct Floats {
   static V MulAdd(V a, V b, V c) {
     return Map([&](int i) { return a.x[i] * b.x[i] + c.x[i]; });
   }
+  // a * b + c, rounded once.
+  static V Fused(V a, V b, V c) {
+    return Map([&](int i) { return __builtin_fmaf(a.x[i], b.x[i], c.x[i]); });
+  }
   static V Max(V a, V b) {
     return Map([&](int i) { return a.x[i] > b.x[i] ? a.x[i] : b.x[i]; });
   }

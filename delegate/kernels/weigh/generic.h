@@ -23,16 +23,19 @@ struct Sum {
     for (int i = 0; i < kVecs; ++i) lanes[i] = F::Set(0);
   }
   float Total() const {
-    float x[kSumLanes];
-    for (int i = 0; i < kVecs; ++i) F::Store(x + i * F::kLanes, lanes[i]);
-    for (int half = kSumLanes / 2; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) x[i] += x[i + half];
+    typename F::V half[kVecs];
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) half[i] = lanes[i];
+#pragma GCC unroll 2
+    for (int n = kVecs / 2; n > 0; n /= 2) {
+#pragma GCC unroll 2
+      for (int i = 0; i < n; ++i) half[i] = F::Add(half[i], half[i + n]);
     }
-    return x[0];
+    return F::SumLanes(half[0]);
   }
 };
 
-// 2^x for x <= 0, within 3e-7 of its value; zero below 2^-126. Never fused: the same bits on every ISA.
+// 2^x for x <= 0, within 3e-7 of its value; zero below 2^-126. Fused on every ISA, so the same bits on each.
 template <class F>
 typename F::V Exp2(typename F::V x) {
   using V = typename F::V;
@@ -40,11 +43,11 @@ typename F::V Exp2(typename F::V x) {
   const V n = F::Round(x);
   const V f = F::Sub(x, n);       // exact, |f| <= 1/2
   V p = F::Set(1.326472726e-3f);  // minimax of relative error 9e-8 with p(0) = 1
-  p = F::Add(F::Mul(p, f), F::Set(9.671512700e-3f));
-  p = F::Add(F::Mul(p, f), F::Set(5.550733744e-2f));
-  p = F::Add(F::Mul(p, f), F::Set(2.402224208e-1f));
-  p = F::Add(F::Mul(p, f), F::Set(6.931469776e-1f));
-  p = F::Add(F::Mul(p, f), F::Set(1.0f));
+  p = F::Fused(p, f, F::Set(9.671512700e-3f));
+  p = F::Fused(p, f, F::Set(5.550733744e-2f));
+  p = F::Fused(p, f, F::Set(2.402224208e-1f));
+  p = F::Fused(p, f, F::Set(6.931469776e-1f));
+  p = F::Fused(p, f, F::Set(1.0f));
   return F::Ldexp(p, n);
 }
 
@@ -52,7 +55,7 @@ typename F::V Exp2(typename F::V x) {
 template <class S>
 S Largest(const S* scores, int n) {
   S largest = scores[0];
-  for (int j = 1; j < n; ++j) largest = scores[j] > largest ? scores[j] : largest;
+  for (int j = 0; j < n; ++j) largest = scores[j] > largest ? scores[j] : largest;
   return largest;
 }
 
@@ -105,6 +108,43 @@ float SpreadRest(const ChooseRow& row, int begin, float rest, int count, float* 
   return rest * (1 - kKeptShare) / size;
 }
 
+// One page of which nothing is kept but what reaches the threshold: as ChoosePage.
+template <class F>
+int ChooseFreePage(const ChooseRow& row, int page, int found) {
+  using V = typename F::V;
+  constexpr int kVecs = kPageRows / F::kLanes;
+  const float* weights = row.weights + page * kPageRows;
+  const V threshold = F::Set(row.threshold);
+  uint64_t mask = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kVecs; ++i) {
+    mask |= uint64_t{F::MaskGreaterEqual(F::Load(weights + i * F::kLanes), threshold)} << (i * F::kLanes);
+  }
+  Sum<F> rest;
+  if (mask == 0) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kVecs; ++i) {
+      V* lanes = rest.lanes + i % Sum<F>::kVecs;
+      *lanes = F::Add(*lanes, F::Load(weights + i * F::kLanes));
+    }
+    row.rest[page] = rest.Total() / static_cast<float>(kPageRows);
+    return 0;
+  }
+  constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
+  int count = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kVecs; ++i) {
+    const V w = F::Load(weights + i * F::kLanes);
+    const uint32_t own = static_cast<uint32_t>(mask >> (i * F::kLanes)) & kAll;
+    V* lanes = rest.lanes + i % Sum<F>::kVecs;
+    *lanes = F::Add(*lanes, F::ZeroWhere(own, w));
+    const int first = page * kPageRows + i * F::kLanes;
+    count += F::Compress(own, w, first, row.positions + found + count, row.kept + found + count);
+  }
+  row.rest[page] = SpreadRest<F>(row, page * kPageRows, rest.Total(), count, row.shares + found);
+  return count;
+}
+
 // One page: appends what is kept to positions, kept and shares from `found` on, returns how many.
 template <class F>
 int ChoosePage(const ChooseRow& row, int page, int found) {
@@ -143,7 +183,10 @@ int ChoosePage(const ChooseRow& row, int page, int found) {
 template <class F>
 int Choose(const ChooseRow& row) {
   int count = 0;
-  for (int page = 0; page * kPageRows < row.n; ++page) count += ChoosePage<F>(row, page, count);
+  for (int page = 0; page * kPageRows < row.n; ++page) {
+    const bool free = row.keep_below <= page * kPageRows && row.keep_from >= (page + 1) * kPageRows;
+    count += free ? ChooseFreePage<F>(row, page, count) : ChoosePage<F>(row, page, count);
+  }
   return count;
 }
 
