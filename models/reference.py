@@ -8,6 +8,8 @@ import dataclasses
 
 import numpy as np
 
+_CUBIC = np.array([-1.0644569e-1, 7.0747577e-1, -1.3773075, 1.7756147], np.float32)
+
 COARSE_SPREAD = 24.0
 
 
@@ -136,3 +138,21 @@ def sparse_attention(
             kept = np.arange(length) if scores is None else select(scores[t, h, :length], rule, budget)
             out[t, h] = attend(q[t, h], keys[kept, h // group], values[kept, h // group], softmax_scale)
     return out.reshape(time, heads * head_dim)
+
+
+def weights32(scores: np.ndarray, step: np.float32) -> np.ndarray:
+    """float32 [n] exp(step * (scores - their max)) as the kernels compute it (docs/op_spec.md, step 3)."""
+    below = (scores - scores.max()).astype(np.float32)
+    factor = min(np.float32(step) * np.float32(1.44269504 * 2**23), np.float32(1e30))
+    t = _fused(below, factor, np.float32(127 * 2**23))
+    linear = np.where(t >= 2**24, t, 0).astype(np.int32).view(np.float32)
+    u = (linear.view(np.int32) & 0x7FFFFF | 0x3F800000).view(np.float32)
+    p = np.full_like(u, _CUBIC[0])
+    for coefficient in _CUBIC[1:]:
+        p = _fused(p, u, coefficient)
+    return linear * p
+
+
+def _fused(a: np.ndarray, b: np.ndarray | np.float32, c: np.float32) -> np.ndarray:
+    """float32 a * b + c, rounded once (but for 1 in 2^29, where float64 lies just between two float32)."""
+    return (a.astype(np.float64) * b + c).astype(np.float32)

@@ -24,9 +24,9 @@ def int8_attention(q: np.ndarray, keys: np.ndarray, values: np.ndarray, plan: Pl
     group = q.shape[1] // keys.shape[1]
 
     def row(t: int, h: int, length: int) -> np.ndarray:
-        step = float(largest[t, h] * (plan.scale[0, h // group] * np.float32(softmax_scale)))
-        logits = step * scores[t, h, :length].astype(np.float64)
-        return _blend_pages(np.exp(logits - logits.max()), values[:length, h // group])
+        step = largest[t, h] * (plan.scale[0, h // group] * np.float32(softmax_scale))
+        weights = reference.weights32(scores[t, h, :length], step).astype(np.float64)
+        return _blend_pages(weights, values[:length, h // group])
 
     return _each_row(q, len(keys), row)
 
@@ -94,11 +94,12 @@ def npu_full_attention(
     scores = reference.estimate(q_i8, k_i8)
     group = q.shape[1] // keys.shape[1]
     to_logits = np.float32(ranges["q"] * ranges["k"] / (127 * ranges["score"]))
+    score_step = np.float32(softmax_scale) * np.float32(ranges["score"] / 127)
     to_out = np.float32(ranges["v"] / (256 * ranges["out"]))
 
     def row(t: int, h: int, length: int) -> np.ndarray:
-        levels = _requantize(scores[t, h, :length], to_logits).astype(np.float64)
-        weights = np.exp(softmax_scale * ranges["score"] / 127 * (levels - levels.max()))
+        levels = _requantize(scores[t, h, :length], to_logits)
+        weights = reference.weights32(levels, score_step).astype(np.float64)
         probabilities = np.minimum(np.rint(256 * weights / weights.sum()), 255).astype(np.int64)
         return _requantize(probabilities @ v_i8[:length, h // group].astype(np.int64), to_out) * (ranges["out"] / 127)
 

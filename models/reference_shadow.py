@@ -9,14 +9,13 @@ import dataclasses
 import numpy as np
 
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import attend, coarse_step, estimate, quantize_keys, quantize_queries
+from shadowattn.models.reference import attend, coarse_step, estimate, quantize_keys, quantize_queries, weights32
 
 PAGE = 64
 KEPT_SHARE = 0.25  # of what a page leaves out, to the positions that are kept there
 SILENT = 1e30  # a head of a larger threshold factor puts out zeros
 _COARSEST_STEP = np.float32(0.3)
 _LANES = 16
-_POLYNOMIAL = np.array([1.326472726e-3, 9.671512700e-3, 5.550733744e-2, 2.402224208e-1, 6.931469776e-1, 1.0], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,24 +89,6 @@ class Scores:
         return self.coarse and bool(self.step > _COARSEST_STEP or self.values.max() == 127)
 
 
-def weights32(scores: np.ndarray, step: np.float32) -> np.ndarray:
-    """float32 [n] exp(step * (scores - their max)) as the kernels compute it: 2^x by a polynomial in fused steps."""
-    below = (scores - scores.max()).astype(np.float32)
-    x = np.maximum(below * (np.float32(step) * np.float32(1.44269504)), np.float32(-127))
-    whole = np.rint(x)
-    fraction = x - whole
-    p = np.full_like(x, np.float32(_POLYNOMIAL[0]))
-    for coefficient in _POLYNOMIAL[1:]:
-        p = (p.astype(np.float64) * fraction + coefficient).astype(np.float32)  # rounded once, but for 1 in 2^29
-    return np.where(whole <= -127, np.float32(0), np.ldexp(p, whole.astype(np.int32)))
-
-
-def weights64(scores: np.ndarray, step: np.float32) -> np.ndarray:
-    """The same, exactly (float64), but for those that are too small for the kernels."""
-    exact = np.exp(float(step) * (scores.astype(np.int64) - int(scores.max())))
-    return np.where(weights32(scores, step) > 0, exact, 0.0)
-
-
 def mass32(weights: np.ndarray, skip: int) -> np.float32:
     """The sum of float32 weights from position `skip` on, in the kernels' order: whole blocks of 16 lane by lane, then
     what is left before and after them."""
@@ -153,7 +134,7 @@ def tail_of(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np
 
 def attend_kept(chunk: Chunk, t: int, head: int, scores: Scores, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(weights of the kept positions [k], weights of the rest [n], zero where kept), of one row: float64."""
-    weights = weights64(scores.values, scores.step)
+    weights = weights32(scores.values, scores.step).astype(np.float64)
     rest = np.where(kept, 0.0, weights)
     if not scores.coarse:
         return weights[kept], rest

@@ -40,6 +40,14 @@ struct Floats {
   static V Ldexp(V a, V n) {
     return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n, _mm512_set1_ps(-127.0f), _CMP_GT_OQ), a, n);
   }
+  static V FromBits(V t) {
+    const __mmask16 normal = _mm512_cmp_ps_mask(t, _mm512_set1_ps(16777216.0f), _CMP_GE_OQ);
+    return _mm512_castsi512_ps(_mm512_maskz_cvtps_epi32(normal, t));
+  }
+  static V Significand(V a) {
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(0x7FFFFF),
+                                                         _mm512_set1_epi32(0x3F800000), 0xEA));
+  }
 
   static float SumLanes(V a) { return _mm512_reduce_add_ps(a); }
   static float MaxLanes(V a) { return _mm512_reduce_max_ps(a); }

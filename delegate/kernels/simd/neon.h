@@ -41,6 +41,14 @@ struct Floats {
     const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
     return Mul(a, vreinterpretq_f32_s32(vshlq_n_s32(vmaxq_s32(exponent, vdupq_n_s32(0)), 23)));
   }
+  static V FromBits(V t) {
+    const uint32x4_t normal = vcgeq_f32(t, vdupq_n_f32(16777216.0f));
+    return vreinterpretq_f32_u32(vandq_u32(normal, vreinterpretq_u32_s32(vcvtq_s32_f32(t))));
+  }
+  static V Significand(V a) {
+    const uint32x4_t fraction = vandq_u32(vreinterpretq_u32_f32(a), vdupq_n_u32(0x7FFFFF));
+    return vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3F800000)));
+  }
 
   static float SumLanes(V a) {
     const float32x2_t halves = vadd_f32(vget_low_f32(a), vget_high_f32(a));  // in the order of the wider vectors
