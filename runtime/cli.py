@@ -37,6 +37,7 @@ BUILT_IN = {
     "generate": "shadowattn.runtime.commands.generate:COMMAND",
     "inspect": "shadowattn.runtime.commands.inspect:COMMAND",
     "bench": "shadowattn.runtime.commands.bench:COMMAND",
+    "benchmark_model": "shadowattn.runtime.commands.benchmark_model:COMMAND",
     "eval": "shadowattn.runtime.commands.eval:COMMAND",
     "calibrate": "shadowattn.runtime.commands.calibrate:COMMAND",
     "doctor": "shadowattn.runtime.commands.doctor:COMMAND",

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Delegate, Interpreter
+from ai_edge_litert.interpreter import Delegate, Interpreter, OpResolverType
 from ai_edge_litert.interpreter import load_delegate as litert_load_delegate
 
 from shadowattn.models.bundle import Graph, Manifest
@@ -30,6 +30,12 @@ def load_delegate(library: Path, options: Mapping[str, object]) -> Delegate:
     except ValueError as error:
         reason = str(error).split("\n", 1)[-1].strip()
         raise ValueError(f"{library}: delegate refused its options: {reason}") from None
+
+
+def open_interpreter(model: Path, num_threads: int, use_xnnpack: bool) -> Interpreter:
+    """An interpreter of any file, with no delegate but XNNPACK. Raises ValueError or RuntimeError, as LiteRT does."""
+    resolver = OpResolverType.AUTO if use_xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return Interpreter(model_path=str(model), num_threads=num_threads, experimental_op_resolver_type=resolver)
 
 
 def delegate_pointer(delegate: Delegate) -> int:

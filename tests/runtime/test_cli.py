@@ -20,7 +20,7 @@ from tiny_bundle import write_tiny_bundle
 
 from shadowattn.runtime import cli
 
-NAMES = ("convert", "generate", "inspect", "bench", "eval", "calibrate", "doctor")
+NAMES = ("convert", "generate", "inspect", "bench", "benchmark_model", "eval", "calibrate", "doctor")
 
 
 class FakeCommand:
