@@ -2,6 +2,7 @@
 #   PYTHON       the interpreter that makes the virtual environment (3.11 or later)
 #   TORCH_INDEX  a pip index that serves CPU builds of torch, for machines whose default index serves CUDA builds
 #   ACCURACY     flags of benchmarks/accuracy.py, such as --short
+#   BENCH        flags of benchmarks/bench.py, such as --short or '--long --peers=DIR'
 PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
@@ -43,6 +44,9 @@ bazel-test:  ## needs Debian's bazel-bootstrap and its rule packages (docs/build
 
 accuracy: $(VENV)/.test .demo/smollm2.bundle  ## every table of docs/accuracy.md into build/accuracy; hours, and it may be stopped and started
 	$(BIN)/python benchmarks/accuracy.py $(ACCURACY)
+
+bench: $(VENV)/.test .demo/smollm2.bundle  ## every figure of docs/performance.md into build/bench; about half an hour on a quiet machine
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 .demo/smollm2.bundle:
 	$(MAKE) demo

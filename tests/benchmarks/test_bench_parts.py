@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attention_rows
+import dense_kernels
 import isa_limit
 import machine
 import numpy as np
@@ -18,7 +19,7 @@ import speed_plots
 from answers import Oracle
 from attention_kernel import BFLOAT16, FLOAT32, INT8, SPARSE, STORED, DenseTask, Task
 from cli_runner import environment
-from gemm_peaks import Peaks
+from gemm_peaks import Peaks, higher
 from in_turn import time_in_turn
 from recorded import Rows
 
@@ -118,6 +119,20 @@ def test_nothing_is_timed_after_a_wrong_answer() -> None:
     assert len(runs) == 2 * (1 + 3)
 
 
+def test_a_kernel_that_does_not_run_here_is_skipped_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = random_rows()
+
+    def missing(num_threads: int) -> Any:
+        raise ImportError("No module named 'absent'")
+
+    kernels = [Answer("broken", FLOAT32, attend(rows))]  # its decode raises
+    monkeypatch.setattr(dense_kernels, "_MAKERS", {"absent": missing, "there": lambda num_threads: kernels})
+    found, skipped = dense_kernels.dense_kernels(1)
+    assert found == []
+    assert skipped["absent"] == "not importable (No module named 'absent')"
+    assert skipped["broken"] == "does not run here (not asked here)"
+
+
 def row(kernel: str, length: int, ms: float, **more: Any) -> dict[str, Any]:
     facts = {"phase": "prefill", "kernel": kernel, "length": length, "ms": ms, "ms_by_layer": {0: ms}, "gflops": 10.0}
     return facts | {"exactness": FLOAT32, "ours": False} | more
@@ -136,6 +151,10 @@ def test_rows_are_compared_with_the_fastest_dense() -> None:
     assert found[0]["share_float32_peak"] == 0.1
     assert found[0]["share_int8_peak"] is None
     assert found[2]["estimate_gops"] == pytest.approx(2 * 64 * 100**2 / 2 / 2e-3 / 1e9)
+
+
+def test_the_higher_peak_counts() -> None:
+    assert higher(Peaks(1.0, None, {"a": "b"}), Peaks(2.0, None, {})) == Peaks(2.0, None, {"a": "b"})
 
 
 def test_slopes() -> None:
