@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from shadowattn.models.observations import BINS, LADDER, OCTAVES, SHORTEST, Observations
-from shadowattn.models.reference import SelectRule
-from shadowattn.models.reference_shadow import KEPT_SHARE, PAGE
+from shadowattn.models.reference import PAGE, SelectRule
+from shadowattn.models.reference_shadow import KEPT_SHARE
 
 _ROWS_PER_OCTAVE = 16  # of each head; all of them would take minutes
 _LEAST = 1e-30

@@ -8,7 +8,8 @@
 namespace shadow {
 namespace {
 
-constexpr int64_t kScoreBudget = 1 << 16;  // scores at a time: 256 KB, which stay in a second-level cache
+constexpr int64_t kScoreBudget = 18 << 13;  // scores at a time: 576 KB, which stay in a second-level cache
+constexpr int64_t kQueryRows = 6;           // that the estimate kernels work on at once
 
 }  // namespace
 
@@ -17,14 +18,13 @@ int64_t ScoreStride(const TileRows& rows, int64_t end) {
 }
 
 int64_t RowsScored(const TileRows& rows) {
-  return std::max<int64_t>(8, kScoreBudget / ScoreStride(rows, rows.count()));
+  return std::max(kQueryRows, kScoreBudget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows);
 }
 
-void ScoreInt8(const TileRows& rows, int64_t begin, int64_t end, int64_t stride, Scratch* scratch) {
+void QuantizeRows(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch) {
   const AttentionJob& job = rows.job();
   const int d = job.op.head_dim, d_padded = PaddedBytes(d);
   const int64_t count = end - begin;
-  const KvView view = rows.view();
   int8_t* q_i8 = scratch->q_i8.Reserve(count * d_padded);
   int32_t* q_sum = scratch->q_sum.Reserve(count);
   float* step = scratch->step.Reserve(rows.count());
@@ -35,10 +35,18 @@ void ScoreInt8(const TileRows& rows, int64_t begin, int64_t end, int64_t stride,
     q_sum[r] = job.kernels.quantize_query(q, d, q_i8 + r * d_padded);
     step[begin + r] = LargestMagnitude(q, d) / 127.0f * k_step;
   }
+}
+
+void ScoreInt8(const TileRows& rows, int64_t begin, int64_t end, int64_t stride, Scratch* scratch) {
+  const AttentionJob& job = rows.job();
+  const int d_padded = PaddedBytes(job.op.head_dim);
+  const KvView view = rows.view();
+  QuantizeRows(rows, begin, end, scratch);
   int64_t first = 0;
   for (int64_t page = 0; page * kPageRows < rows.Causal(end - 1); ++page) {
     while (rows.Causal(begin + first) <= page * kPageRows) ++first;  // rows that end before this page
-    job.kernels.estimate(q_i8 + first * d_padded, q_sum + first, int(count - first), view.pages[page].k_u8, d_padded,
+    job.kernels.estimate(scratch->q_i8.data() + first * d_padded, scratch->q_sum.data() + first,
+                         int(end - begin - first), view.pages[page].k_u8, d_padded,
                          scratch->scores.data() + first * stride + page * kPageRows, stride);
   }
 }

@@ -15,8 +15,11 @@ int64_t RowsScored(const TileRows& rows);
 // Distance of the scores of neighbouring rows: whole pages of the longest of rows [.., end).
 int64_t ScoreStride(const TileRows& rows, int64_t end);
 
-// Rows [begin, end): scratch->scores [end - begin][stride], which has room for them, and scratch->step [begin ..]: what
-// one unit is worth in logits.
+// Queries of rows [begin, end) in INT8: scratch->q_i8 [end - begin][PaddedBytes(d)], q_sum, and step [begin ..]: what
+// one unit of their scores is worth in logits.
+void QuantizeRows(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch);
+
+// Rows [begin, end), quantised: scratch->scores [end - begin][stride], which has room for them.
 void ScoreInt8(const TileRows& rows, int64_t begin, int64_t end, int64_t stride, Scratch* scratch);
 
 }  // namespace shadow

@@ -40,9 +40,9 @@ void Int8Tile::Run(Statistics* statistics) {
   StageClock clock;
   for (begin_ = 0; begin_ < rows_.count(); begin_ = end_) {
     end_ = std::min(rows_.count(), begin_ + RowsScored(rows_));
-    Score();
+    w_ = WeighInt8(rows_, begin_, end_, 0, scratch_);
     statistics->seconds_estimate += clock.Lap();
-    Weigh();
+    QuantizeWeights();
     AddFullPages();
     AddOpenPages();
     statistics->seconds_attend += clock.Lap();
@@ -50,24 +50,15 @@ void Int8Tile::Run(Statistics* statistics) {
   for (int64_t r = 0; r < rows_.count(); ++r) statistics->value_rows_read += rows_.Causal(r);
 }
 
-void Int8Tile::Score() {
-  stride_ = ScoreStride(rows_, end_);
-  scratch_->scores.Reserve(count() * stride_);
-  ScoreInt8(rows_, begin_, end_, stride_, scratch_);
-}
-
-// Scores to weights, and to uint7 those of full pages.
-void Int8Tile::Weigh() {
+// To uint7 those of full pages.
+void Int8Tile::QuantizeWeights() {
   const int64_t size = count() * FullPages(end_ - 1);
   int8_t* p = scratch_->weights_i8.Reserve(size * kPageRows);
   float* steps = scratch_->weight_steps.Reserve(size);
   float* factor = scratch_->factor.Reserve(count());
   for (int64_t r = begin_; r < end_; ++r) {
-    float* weights = Weights(r);
-    const auto* scores = reinterpret_cast<const int32_t*>(weights);
-    const float total = job().kernels.weigh_int32(scores, int(rows_.Causal(r)), 0, scratch_->step.data()[r], weights);
-    factor[r - begin_] = 1.0f / total;
-    job().kernels.quantize_weights({weights, int(FullPages(r)), p, steps, count(), r - begin_});
+    factor[r - begin_] = 1.0f / w_.mass[r - begin_];
+    job().kernels.quantize_weights({Weights(r), int(FullPages(r)), p, steps, count(), r - begin_});
   }
 }
 
@@ -118,7 +109,7 @@ void Int8Tile::AddOpenPages() {
     const Selection open{positions, 0, counts + i, int(last - first)};
     const ValueTile tile{open,
                          Weights(first) + page * kPageRows,
-                         stride_,
+                         w_.stride,
                          nullptr,
                          0,
                          nullptr,

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "int8_weights.h"
 #include "scratch.h"
 #include "tile_rows.h"
 
@@ -26,11 +27,10 @@ class Int8Tile {
  private:
   const AttentionJob& job() const { return rows_.job(); }
   int64_t FullPages(int64_t r) const { return rows_.Causal(r) / kPageRows; }
-  float* Weights(int64_t r) const { return reinterpret_cast<float*>(scratch_->scores.data()) + (r - begin_) * stride_; }
+  const float* Weights(int64_t r) const { return w_.weights + (r - begin_) * w_.stride; }
   int64_t count() const { return end_ - begin_; }
 
-  void Score();
-  void Weigh();
+  void QuantizeWeights();
   void AddFullPages();
   void AddPage(int64_t page, int64_t first);
   void AddOpenPages();
@@ -40,7 +40,7 @@ class Int8Tile {
   // The rows that are worked on: [begin_, end_).
   int64_t begin_ = 0;
   int64_t end_ = 0;
-  int64_t stride_ = 0;  // of their scores
+  RowWeights w_{};
 };
 
 }  // namespace shadow

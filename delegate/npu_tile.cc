@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "int8_scores.h"
+#include "int8_weights.h"
 #include "kernels/quantize/quantize.h"
 
 namespace shadow {
@@ -140,7 +141,7 @@ void NpuTile::QuantizeQueries() {
 void NpuTile::Score() {
   const int d = job().op.head_dim, d_padded = PaddedBytes(d);
   stride_ = ScoreStride(rows_, end_);
-  scratch_->scores.Reserve(count() * stride_);
+  scratch_->npu_scores.Reserve(count() * stride_);
   QuantizeQueries();
   int64_t first = 0;
   for (int64_t page = 0; page < Pages(end_ - 1); ++page) {
@@ -154,17 +155,17 @@ void NpuTile::Score() {
 // A row's scores to INT8 logits, these to probabilities: uint8, less 128, as a graph's INT8 softmax puts them out.
 void NpuTile::Weigh(int64_t r) {
   const auto n = int(rows_.Causal(r));
-  int32_t* scores = Scores(r);
+  const int32_t* scores = Scores(r);
   int8_t* logits = scratch_->logits.Reserve(stride_);
   const auto multiplier = float(double(ranges_.q) * double(ranges_.k) / (double(kLargest) * double(ranges_.score)));
   for (int j = 0; j < n; ++j) logits[j] = int8_t(Saturate(float(scores[j]) * multiplier, -128.0f, 127.0f));
-  auto* weights = reinterpret_cast<float*>(scores);
   const float step = job().op.softmax_scale * (ranges_.score / kLargest);
-  const float factor = kProbabilities / job().kernels.weigh_int8(logits, n, 0, step, weights);
+  const RowWeights weighed = WeighGraphScores(job().kernels, logits, n, 0, step, scratch_);
+  const float factor = kProbabilities / weighed.mass[0];
   for (int64_t page = 0; page < Pages(r); ++page) {
     const int64_t i = page * count() + r - begin_;
     int8_t* p = scratch_->weights_i8.data() + i * kPageRows;
-    const float* w = weights + page * kPageRows;  // zeros from n on
+    const float* w = weighed.weights + page * kPageRows;  // zeros from n on
     int32_t sum = 0;
     for (int j = 0; j < kPageRows; ++j) {
       p[j] = int8_t(Saturate(w[j] * factor, 0.0f, 255.0f) - 128.0f);

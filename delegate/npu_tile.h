@@ -32,7 +32,7 @@ class NpuTile {
   int64_t count() const { return end_ - begin_; }
   int64_t Pages(int64_t r) const { return (rows_.Causal(r) + kPageRows - 1) / kPageRows; }
   const uint8_t* Page(int64_t page) const;
-  int32_t* Scores(int64_t r) const { return scratch_->scores.data() + (r - begin_) * stride_; }
+  int32_t* Scores(int64_t r) const { return scratch_->npu_scores.data() + (r - begin_) * stride_; }
 
   void QuantizeQueries();
   void Score();

@@ -36,10 +36,10 @@ void ObserveRows(const float* values, int64_t count, int which, const AttentionJ
   job.observer->AddRange(job.chunk.layer, which, LargestMagnitude(values, count));
 }
 
-void RowObserver::Weighed(int64_t r, const float* weights, int sinks, int keep_from, float mass) {
-  if (!(mass > 0)) return;
-  if (wants(kObserveHistogram)) observer()->AddHistogram(Place(r), weights, sinks, keep_from, mass);
-  if (wants(kObserveErrors) && rows_.Causal(r) % kErrorEvery == 0) Errors(r, {weights, sinks, keep_from, mass});
+void RowObserver::Weighed(int64_t r, const Weights& w) {
+  if (!(w.mass > 0)) return;
+  if (wants(kObserveHistogram)) observer()->AddHistogram(Place(r), w.weights, w.sinks, w.keep_from, w.mass);
+  if (wants(kObserveErrors) && rows_.Causal(r) % kErrorEvery == 0) Errors(r, w);
 }
 
 // One row of attention for every threshold, and one that keeps everything: the kernels take them for rows of a tile.
@@ -59,8 +59,8 @@ void RowObserver::Errors(int64_t r, const Weights& w) {
     const float threshold = i == kAll ? FLT_MIN : std::max(ObservedThreshold(i) * w.mass, FLT_MIN);
     float* row_kept = kept + i * stride;
     const RowTail tail{shares, rest + i * pages};
-    counts[i] = job().kernels.choose(
-        {w.weights, n, threshold, w.sinks, w.keep_from, positions + i * stride, row_kept, tail.shares, tail.rest});
+    counts[i] = job().kernels.choose({w.weights, w.sums, n, threshold, w.sinks, w.keep_from, positions + i * stride,
+                                      row_kept, tail.shares, tail.rest});
     factor[i] = 1.0f / mass;
     if (job().settings.tail) {
       TakeOver(tail, 1.0f, counts[i], pages, row_kept);

@@ -15,22 +15,24 @@ class RowObserver {
  public:
   explicit RowObserver(const TileRows& rows) : rows_(rows) {}
 
-  // Row r of mode shadow whose scores are the logits: the weights of its positions, of which those below `sinks` and
-  // from `keep_from` on are kept in any case; mass as in docs/op_spec.md (choose).
-  void Weighed(int64_t r, const float* weights, int sinks, int keep_from, float mass);
+  // The weights of a row's positions, of which those below `sinks` and from `keep_from` on are kept in any case; their
+  // sums by page and all in all, without the sinks (docs/op_spec.md, choose).
+  struct Weights {
+    const float* weights;
+    const float* sums;
+    int sinks;
+    int keep_from;
+    float mass;
+  };
+
+  // Row r of mode shadow whose scores are the logits.
+  void Weighed(int64_t r, const Weights& w);
   // Row r, and the k positions that it reads.
   void Chosen(int64_t r, const int32_t* positions, int k);
   // All rows of the tile, once their outputs are written.
   void Finished();
 
  private:
-  struct Weights {
-    const float* weights;
-    int sinks;
-    int keep_from;
-    float mass;
-  };
-
   const AttentionJob& job() const { return rows_.job(); }
   Observer* observer() const { return job().observer; }
   bool wants(uint32_t flag) const { return observer() != nullptr && observer()->wants(flag); }

@@ -13,7 +13,13 @@ struct Scratch {
   AlignedBuffer<int8_t> q_i8;          // the same rows, quantised
   AlignedBuffer<int32_t> q_sum;        // their sums
   AlignedBuffer<float> step;           // their scales: logit per unit of the score
-  AlignedBuffer<int32_t> scores;       // [rows][stride], then their weights in the same memory
+  AlignedBuffer<int32_t> scores;       // [rows][stride]; in modes that weigh, the weights
+  AlignedBuffer<int32_t> page_scores;  // [rows][64]
+  AlignedBuffer<int32_t> reference;    // [rows]: the score whose weight is one
+  AlignedBuffer<int32_t> seen;         // [rows]: positions of a page
+  AlignedBuffer<float> sums;           // [rows][pages]: weights of a page, added up
+  AlignedBuffer<float> mass;           // [rows]
+  AlignedBuffer<float> weight_factor;  // [rows], of WeightFactor
   AlignedBuffer<int32_t> select;       // of the select kernels
   AlignedBuffer<int32_t> selected;     // [rows][stride]
   AlignedBuffer<float> weights;        // [rows][stride], of the selected
@@ -31,6 +37,7 @@ struct Scratch {
   AlignedBuffer<float> weight_steps;   // [pages][rows]
   AlignedBuffer<int32_t> products;     // [rows][64]: weights times the INT8 values of a page
   AlignedBuffer<int32_t> value_sums;   // [rows][channels]: products, added up
+  AlignedBuffer<int32_t> npu_scores;   // [rows][stride]
   AlignedBuffer<int8_t> logits;        // of one row
   AlignedBuffer<uint8_t> open_page;    // INT8 keys and values of a page that is not full
   AlignedBuffer<double> block_scores;  // [pages]

@@ -37,10 +37,22 @@ void SparseTile::Run(Statistics* statistics) {
   Reserve();
   for (int64_t begin = first_; begin < rows_.count();) {
     const int64_t end = std::min(rows_.count(), begin + RowsScored(rows_));
-    if (!coarse()) Score(begin, end);
+    RowWeights w{};
+    if (trusts_scores()) {
+      w = WeighInt8(rows_, begin, end, settings().sinks, scratch_);
+    } else if (!coarse()) {
+      Score(begin, end);
+    }
     statistics->seconds_estimate += clock.Lap();
     for (int64_t r = begin; r < end; ++r) {
-      Choose(r, scratch_->scores.data() + (r - begin) * score_stride_, statistics);
+      if (trusts_scores()) {
+        ChooseByThreshold(r, w, r - begin, settings().tail);
+      } else if (by_threshold()) {
+        ChooseByGraph(r, statistics);
+      } else {
+        ChooseTopK(r, scratch_->scores.data() + (r - begin) * score_stride_);
+      }
+      observer_.Chosen(r, scratch_->selected.data() + (r - first_) * stride_, scratch_->counts.data()[r - first_]);
     }
     statistics->seconds_select += clock.Lap();
     begin = end;
@@ -112,47 +124,43 @@ void SparseTile::ScoreFloats(int64_t begin, int64_t end) {
   OrderedIntegers(scratch_->scores.data(), (end - begin) * score_stride_);
 }
 
-// scores: of the row, if they were made here; the threshold turns them into weights.
-void SparseTile::Choose(int64_t r, int32_t* scores, Statistics* statistics) {
-  by_threshold() ? ChooseByThreshold(r, scores, statistics) : ChooseTopK(r, scores);
-  const int64_t i = r - first_;
-  observer_.Chosen(r, scratch_->selected.data() + i * stride_, scratch_->counts.data()[i]);
-}
-
 // The estimate graph's rows are head-major: g * T + t.
 const int8_t* SparseTile::CoarseScores(int64_t r) const {
   const int64_t row = (int64_t{rows_.kv_head()} * job().op.group() + rows_.GroupHead(r)) * job().time + rows_.Time(r);
   return job().scores_i8 + row * job().scores_length;
 }
 
-void SparseTile::ChooseByThreshold(int64_t r, int32_t* scores, Statistics* statistics) {
+// From the scores of an estimate graph, which are too coarse to be trusted with more than the choice, and with the tail
+// only where they are not clipped.
+void SparseTile::ChooseByGraph(int64_t r, Statistics* statistics) {
+  const auto n = int(rows_.Causal(r));
+  const int8_t* scores = CoarseScores(r);
+  const float step = CoarseScale(r);
+  const RowWeights w = WeighGraphScores(job().kernels, scores, n, std::min(settings().sinks, n), step, scratch_);
+  bool tail = settings().tail;
+  if (tail && (step > kCoarsestStep || *std::max_element(scores, scores + n) == 127)) {
+    tail = false;
+    ++statistics->rows_without_tail;
+  }
+  ChooseByThreshold(r, w, 0, tail);
+}
+
+void SparseTile::ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool tail) {
   const auto n = int(rows_.Causal(r));
   const int64_t i = r - first_;
   const int sinks = std::min(settings().sinks, n);
-  float* weights = nullptr;
-  float mass = 0;
-  bool tail = settings().tail;
-  if (coarse()) {
-    const int8_t* row = CoarseScores(r);
-    weights = reinterpret_cast<float*>(scratch_->scores.Reserve(RoundUp(n, kPageRows)));
-    const float step = CoarseScale(r);
-    mass = job().kernels.weigh_int8(row, n, sinks, step, weights);
-    if (tail && (step > kCoarsestStep || *std::max_element(row, row + n) == 127)) {
-      tail = false;
-      ++statistics->rows_without_tail;
-    }
-  } else {
-    weights = reinterpret_cast<float*>(scores);
-    mass = job().kernels.weigh_int32(scores, n, sinks, scratch_->step.data()[r], weights);
-  }
   const int keep_from = n - std::min(std::max(settings().latest, 1), n);
-  if (trusts_scores()) observer_.Weighed(r, weights, sinks, keep_from, mass);
+  const float* weights = w.weights + of_row * w.stride;
+  const float mass = w.mass[of_row];
+  const float* sums = w.sums + of_row * w.pages;
+  if (trusts_scores()) observer_.Weighed(r, {weights, sums, sinks, keep_from, mass});
   float* kept = scratch_->weights.data() + i * stride_;
   const RowTail left = Tail(i);
   // At least the smallest normal number: nothing that underflowed is kept, and no more than SelectedBound().
   const float threshold = std::max(Threshold(r) * mass, FLT_MIN);
-  const ChooseRow row{weights, n,           threshold, sinks, keep_from, scratch_->selected.data() + i * stride_,
-                      kept,    left.shares, left.rest};
+  const ChooseRow row{
+      weights, sums,        n,        threshold, sinks, keep_from, scratch_->selected.data() + i * stride_,
+      kept,    left.shares, left.rest};
   const int k = job().kernels.choose(row);
   scratch_->counts.data()[i] = k;
   const int64_t pages = RoundUp(n, kPageRows) / kPageRows;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "int8_weights.h"
 #include "row_observer.h"
 #include "scratch.h"
 #include "tile_rows.h"
@@ -41,8 +42,8 @@ class SparseTile {
   double Budget(int64_t r) const;
   void Score(int64_t begin, int64_t end);
   void ScoreFloats(int64_t begin, int64_t end);
-  void Choose(int64_t r, int32_t* scores, Statistics* statistics);
-  void ChooseByThreshold(int64_t r, int32_t* scores, Statistics* statistics);
+  void ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool tail);
+  void ChooseByGraph(int64_t r, Statistics* statistics);
   void ChooseTopK(int64_t r, const int32_t* scores);
   RowTail Tail(int64_t i) const;  // of row first_ + i
   const int8_t* CoarseScores(int64_t r) const;

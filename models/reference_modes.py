@@ -11,8 +11,8 @@ import numpy as np
 
 from shadowattn.models import reference
 from shadowattn.models.plan import STATIC_RANGES, Plan
+from shadowattn.models.reference import PAGE
 
-PAGE = 64
 Row = Callable[[int, int, int], np.ndarray]
 
 
@@ -99,7 +99,7 @@ def npu_full_attention(
 
     def row(t: int, h: int, length: int) -> np.ndarray:
         levels = _requantize(scores[t, h, :length], to_logits)
-        weights = reference.weights32(levels, score_step).astype(np.float64)
+        weights = reference.weights32(levels, score_step, exact_reference=True).astype(np.float64)
         probabilities = np.minimum(np.rint(256 * weights / weights.sum()), 255).astype(np.int64)
         return _requantize(probabilities @ v_i8[:length, h // group].astype(np.int64), to_out) * (ranges["out"] / 127)
 

@@ -9,9 +9,8 @@ import dataclasses
 import numpy as np
 
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import attend, coarse_step, estimate, quantize_keys, quantize_queries, weights32
+from shadowattn.models.reference import PAGE, attend, coarse_step, estimate, quantize_keys, quantize_queries, weights32
 
-PAGE = 64
 KEPT_SHARE = 0.25  # of what a page leaves out, to the positions that are kept there
 SILENT = 1e30  # a head of a larger threshold factor puts out zeros
 _COARSEST_STEP = np.float32(0.3)
@@ -83,6 +82,10 @@ class Scores:
     step: np.float32
     coarse: bool
 
+    def weights(self) -> np.ndarray:
+        """float32 [n]."""
+        return weights32(self.values, self.step, exact_reference=self.coarse)
+
     @property
     def too_coarse(self) -> bool:
         """Whether they say too little about the mass of what is left out."""
@@ -90,26 +93,26 @@ class Scores:
 
 
 def mass32(weights: np.ndarray, skip: int) -> np.float32:
-    """The sum of float32 weights from position `skip` on, in the kernels' order: whole blocks of 16 lane by lane, then
-    what is left before and after them."""
-    whole = len(weights) // _LANES * _LANES
-    first = min(-(-skip // _LANES) * _LANES, whole)
-    lanes = np.zeros(_LANES, np.float32)
-    for block in weights[first:whole].reshape(-1, _LANES):
-        lanes = lanes + block
-    while len(lanes) > 1:
-        half = len(lanes) // 2
-        lanes = lanes[:half] + lanes[half:]
-    total = lanes[0]
-    for weight in [*weights[skip:first], *weights[max(skip, whole) :]]:
-        total = np.float32(total + weight)
-    return np.float32(total)
+    """The sum of float32 weights from position `skip` on, in the kernels' order: 16 lanes over a page, added by halves,
+    and the pages one after the other."""
+    pages = np.zeros(-(-len(weights) // PAGE) * PAGE, np.float32)
+    pages[skip : len(weights)] = weights[skip:]
+    total = np.float32(0)
+    for page in pages.reshape(-1, PAGE // _LANES, _LANES):
+        lanes = np.zeros(_LANES, np.float32)
+        for block in page:
+            lanes = lanes + block
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            lanes = lanes[:half] + lanes[half:]
+        total = np.float32(total + lanes[0])
+    return total
 
 
 def choose(scores: Scores, threshold: np.float32, rule: ShadowRule) -> np.ndarray:
     """bool [n]: the positions a row keeps. threshold: of a probability, with the factor of the head."""
     length = len(scores.values)
-    weights = weights32(scores.values, scores.step)
+    weights = scores.weights()
     with np.errstate(invalid="ignore"):  # an infinite threshold of no mass keeps nothing either
         least = max(np.float32(threshold * mass32(weights, min(rule.sinks, length))), np.finfo(np.float32).tiny)
     position = np.arange(length)
@@ -134,7 +137,7 @@ def tail_of(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np
 
 def attend_kept(chunk: Chunk, t: int, head: int, scores: Scores, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(weights of the kept positions [k], weights of the rest [n], zero where kept), of one row: float64."""
-    weights = weights32(scores.values, scores.step).astype(np.float64)
+    weights = scores.weights().astype(np.float64)
     rest = np.where(kept, 0.0, weights)
     if not scores.coarse:
         return weights[kept], rest

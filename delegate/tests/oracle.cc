@@ -74,9 +74,10 @@ double Weight(double step, int64_t below) {
 }
 
 std::vector<double> Weights(const std::vector<int64_t>& scores, double step) {
-  const int64_t best = *std::max_element(scores.begin(), scores.end());
+  const auto first_page = scores.begin() + std::min<int64_t>(64, int64_t(scores.size()));
+  const int64_t reference = *std::max_element(scores.begin(), first_page);
   std::vector<double> weights;
-  for (int64_t score : scores) weights.push_back(Weight(step, score - best));
+  for (int64_t score : scores) weights.push_back(Weight(step, score - reference));
   return weights;
 }
 

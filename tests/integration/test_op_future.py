@@ -10,6 +10,7 @@ from one_op import Rows, Sizes, feed, open_op, plan_for
 from test_op_oracle import random_text
 
 from shadowattn.models import reference_shadow
+from shadowattn.models.reference import PAGE
 from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
 
 LENGTH = 150
@@ -51,7 +52,7 @@ def test_a_mean_over_the_whole_page_would_be_caught(tmp_path: Path, monkeypatch:
     leaking = np.stack([_leaking_row(chunk, rule, t, monkeypatch) for t in range(LENGTH)])
     error = np.abs(out - leaking).max(axis=1)
     seen = np.arange(1, LENGTH + 1)
-    same = (seen % reference_shadow.PAGE == 0) | (seen == LENGTH) | (seen <= rule.sinks + rule.latest)
+    same = (seen % PAGE == 0) | (seen == LENGTH) | (seen <= rule.sinks + rule.latest)
     assert error[same].max() < 3e-5  # there the page has no future, or nothing is left out
     assert np.median(error[~same]) > 1e-2
     assert (error[~same] > 1e-3).mean() > 0.9
@@ -59,7 +60,7 @@ def test_a_mean_over_the_whole_page_would_be_caught(tmp_path: Path, monkeypatch:
 
 def _leaking_row(chunk: Chunk, rule: ShadowRule, t: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """Row t of an oracle whose page means take in the whole page."""
-    end = min(-(-(t + 1) // reference_shadow.PAGE) * reference_shadow.PAGE, len(chunk.keys))
+    end = min(-(-(t + 1) // PAGE) * PAGE, len(chunk.keys))
     row = dataclasses.replace(chunk, q=chunk.q[t : t + 1], keys=chunk.keys[: t + 1], values=chunk.values[: t + 1])
     heads = iter(range(chunk.q.shape[1]))
 

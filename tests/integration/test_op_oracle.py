@@ -119,6 +119,22 @@ def test_equal_scores(isa: str, rule: SelectRule | ShadowRule, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize("mode", ["shadow", "int8"])
+@pytest.mark.parametrize("above", [60.0, 90.0, 3000.0])
+def test_a_score_far_above_those_of_the_first_page(mode: str, isa: str, above: float, tmp_path: Path) -> None:
+    """Weights are relative to the best of the first page until that would overflow (e^69): then to the best of all."""
+    sizes, rule = Sizes(32), ShadowRule(threshold=0.3, min_k=1)
+    q, k, v = random_text(200, sizes)
+    k[100] = 0
+    k[100, :, 0] = above / sizes.softmax_scale / 4
+    q[:, :, 0] = 4
+    plan = plan_for(k, sizes.num_heads)
+    out = feed(open_op(sizes, plan, rule, tmp_path, mode=mode, isa=isa), q, k, v)
+    assert np.abs(out[110:].reshape(90, sizes.num_heads, -1) - np.repeat(v[100], 2, axis=0)).max() < 2e-2
+    assert np.isfinite(out).all()
+
+
+@pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize("rule", RULES, ids=RULE_NAMES)
 def test_one_huge_outlier(isa: str, rule: SelectRule | ShadowRule, tmp_path: Path) -> None:
     sizes = Sizes(16)

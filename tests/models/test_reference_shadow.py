@@ -27,9 +27,13 @@ def a_chunk(time: int, length: int, spread: float = 2.0, **changes: object) -> C
 def test_float32_weights_are_nearly_the_exact_ones() -> None:
     rng = np.random.default_rng(SEED)
     scores = rng.integers(-100_000, 100_000, 5000)
+    scores[4000] = 130_000  # far above the first page
     for step in (0.0, 1e-6, 1e-4, 1e-2):
         weights = reference_shadow.weights32(scores, np.float32(step))
-        exact = np.exp(float(np.float32(step)) * (scores - scores.max()))
+        logits = float(np.float32(step)) * scores
+        far = np.exp(logits - logits[: reference_shadow.PAGE].max()).sum() > 2.0**100
+        exact = np.exp(logits - (logits if far else logits[: reference_shadow.PAGE]).max())
+        assert far == (step == 1e-2)  # both cases are met
         assert weights.dtype == np.float32
         np.testing.assert_allclose(weights, exact, rtol=7e-4, atol=2e-38 * 2)
         assert not weights[exact < 2.0**-125.1].any()

@@ -50,47 +50,47 @@ typename F::V Exp2(typename F::V t) {
   return F::Mul(linear, p);
 }
 
-// The largest of n scores.
-template <class S>
-S Largest(const S* scores, int n) {
-  S largest = scores[0];
-  for (int j = 0; j < n; ++j) largest = scores[j] > largest ? scores[j] : largest;
-  return largest;
+// One page of a row: 16 weights at a time, the sums in lanes.
+template <class F, class S>
+float WeighRow(const S* scores, S reference, float factor, float* weights) {
+  using V = typename F::V;
+  Sum<F> sum;
+#pragma GCC unroll 16
+  for (int i = 0; i < kPageRows; i += F::kLanes) {
+    const V t = F::Fused(F::LoadBelow(scores + i, reference), F::Set(factor), F::Set(127 * 8388608.0f));
+    const V weight = Exp2<F>(F::Min(t, F::Set(254 * 8388608.0f)));
+    F::Store(weights + i, weight);
+    V* lanes = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
+    *lanes = F::Add(*lanes, weight);
+  }
+  return sum.Total();
 }
 
-// 16 weights: stored, and returned in lanes.
-template <class F, class S>
-void WeighBlock(const S* scores, S largest, typename F::V factor, float* weights, Sum<F>* sum) {
-#pragma GCC unroll 4
-  for (int i = 0; i < Sum<F>::kVecs; ++i) {
-    const typename F::V weight =
-        Exp2<F>(F::Fused(F::LoadBelow(scores + i * F::kLanes, largest), factor, F::Set(127 * 8388608.0f)));
-    sum->lanes[i] = F::Add(sum->lanes[i], weight);
-    F::Store(weights + i * F::kLanes, weight);
+// The same sum without the first `skip` weights, and nothing from `seen` on.
+template <class F>
+float TrimRow(float* weights, int seen, int skip) {
+  alignas(64) float counted[kPageRows];
+  for (int j = seen; j < kPageRows; ++j) weights[j] = 0;
+  for (int j = 0; j < kPageRows; ++j) counted[j] = j < skip ? 0 : weights[j];
+  Sum<F> sum;
+  for (int i = 0; i < kPageRows; i += F::kLanes) {
+    typename F::V* lanes = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
+    *lanes = F::Add(*lanes, F::Load(counted + i));
   }
+  return sum.Total();
 }
 
 template <class F, class S>
-float Weigh(const S* scores, int n, int skip, float scale, float* weights) {
-  const S largest = Largest(scores, n);
-  const float steps = scale * (1.44269504f * 8388608.0f);
-  const typename F::V factor = F::Set(steps < 1e30f ? steps : 1e30f);  // of scores that differ, only the largest count
-  const int whole = n / kSumLanes * kSumLanes;
-  // Whole blocks before the first that counts in full, then those, then what is left of the row.
-  const int rounded = (skip + kSumLanes - 1) / kSumLanes * kSumLanes, counted = rounded < whole ? rounded : whole;
-  Sum<F> ignored, sum;
-  for (int j = 0; j < counted; j += kSumLanes) WeighBlock<F>(scores + j, largest, factor, weights + j, &ignored);
-  for (int j = counted; j < whole; j += kSumLanes) WeighBlock<F>(scores + j, largest, factor, weights + j, &sum);
-  if (whole < n) {
-    S last[kSumLanes];
-    for (int i = 0; i < kSumLanes; ++i) last[i] = i < n - whole ? scores[whole + i] : largest;
-    WeighBlock<F>(last, largest, factor, weights + whole, &ignored);
+void Weigh(const WeighJob<S>& job) {
+  for (int r = 0; r < job.rows; ++r) {
+    float* weights = job.weights + r * job.stride;
+    float sum = WeighRow<F>(job.scores + r * kPageRows, job.reference[r], job.factor[r], weights);
+    if (job.skip > 0 || job.seen != nullptr) {
+      sum = TrimRow<F>(weights, job.seen == nullptr ? kPageRows : job.seen[r], job.skip);
+    }
+    job.sums[r * job.sum_stride] = sum;
+    job.mass[r] += sum;
   }
-  for (int j = n; j % kPageRows != 0; ++j) weights[j] = 0;
-  float total = sum.Total();
-  for (int j = skip; j < counted; ++j) total += weights[j];
-  for (int j = skip > whole ? skip : whole; j < n; ++j) total += weights[j];
-  return total;
 }
 
 // What the `count` kept positions of a page that begins at `begin` take over; returns what each of its positions does.
@@ -109,41 +109,72 @@ float SpreadRest(const ChooseRow& row, int begin, float rest, int count, float* 
   return rest * (1 - kKeptShare) / size;
 }
 
-// One page of which nothing is kept but what reaches the threshold: as ChoosePage.
+// Bit j: whether position j of a page reaches the threshold.
 template <class F>
-int ChooseFreePage(const ChooseRow& row, int page, int found) {
-  using V = typename F::V;
-  constexpr int kVecs = kPageRows / F::kLanes;
-  const float* weights = row.weights + page * kPageRows;
-  const V threshold = F::Set(row.threshold);
+uint64_t PageMask(const float* weights, typename F::V threshold) {
   uint64_t mask = 0;
 #pragma GCC unroll 16
-  for (int i = 0; i < kVecs; ++i) {
-    mask |= uint64_t{F::MaskGreaterEqual(F::Load(weights + i * F::kLanes), threshold)} << (i * F::kLanes);
+  for (int i = 0; i < kPageRows; i += F::kLanes) {
+    mask |= uint64_t{F::MaskGreaterEqual(F::Load(weights + i), threshold)} << i;
   }
-  Sum<F> rest;
-  if (mask == 0) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kVecs; ++i) {
-      V* lanes = rest.lanes + i % Sum<F>::kVecs;
-      *lanes = F::Add(*lanes, F::Load(weights + i * F::kLanes));
-    }
-    row.rest[page] = rest.Total() / static_cast<float>(kPageRows);
-    return 0;
-  }
+  return mask;
+}
+
+// The sum of a page's weights without those of the mask.
+template <class F>
+float SumWithout(const float* weights, uint64_t mask) {
   constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
-  int count = 0;
+  Sum<F> rest;
 #pragma GCC unroll 16
-  for (int i = 0; i < kVecs; ++i) {
-    const V w = F::Load(weights + i * F::kLanes);
-    const uint32_t own = static_cast<uint32_t>(mask >> (i * F::kLanes)) & kAll;
-    V* lanes = rest.lanes + i % Sum<F>::kVecs;
-    *lanes = F::Add(*lanes, F::ZeroWhere(own, w));
-    const int first = page * kPageRows + i * F::kLanes;
-    count += F::Compress(own, w, first, row.positions + found + count, row.kept + found + count);
+  for (int i = 0; i < kPageRows; i += F::kLanes) {
+    typename F::V* lanes = rest.lanes + i / F::kLanes % Sum<F>::kVecs;
+    *lanes = F::Add(*lanes, F::ZeroWhere(static_cast<uint32_t>(mask >> i) & kAll, F::Load(weights + i)));
   }
-  row.rest[page] = SpreadRest<F>(row, page * kPageRows, rest.Total(), count, row.shares + found);
-  return count;
+  return rest.Total();
+}
+
+// Appends the positions of a page's mask, which is not zero. Four at a time without asking whether there are as many:
+// mostly there are fewer, and a wrong guess costs more than three idle steps.
+static inline int AppendMasked(const ChooseRow& row, int page, uint64_t mask, int found) {
+  const float* weights = row.weights + page * kPageRows;
+  int count = 0;
+  for (uint64_t left = mask; left != 0; count += 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const int j = __builtin_ctzll(left | uint64_t{1} << 63);
+      row.positions[found + count + i] = page * kPageRows + j;
+      row.kept[found + count + i] = weights[j];
+      left &= left - 1;
+    }
+  }
+  return __builtin_popcountll(mask);
+}
+
+// Pages [begin, end), of which nothing is kept but what reaches the threshold: appends as ChoosePage does. First all
+// masks, then the pages that have something: whether one has cannot be guessed.
+template <class F>
+int ChooseFreePages(const ChooseRow& row, int begin, int end, int found) {
+  constexpr int kAtOnce = 64;
+  const typename F::V threshold = F::Set(row.threshold);
+  const int before = found;
+  for (int first = begin; first < end; first += kAtOnce) {
+    const int last = first + kAtOnce < end ? first + kAtOnce : end;
+    uint64_t masks[kAtOnce + 1];
+    int pages[kAtOnce + 1], hits = 0;
+    for (int page = first; page < last; ++page) {
+      masks[hits] = PageMask<F>(row.weights + page * kPageRows, threshold);
+      pages[hits] = page;
+      hits += masks[hits] != 0 ? 1 : 0;
+      row.rest[page] = row.sums[page] / static_cast<float>(kPageRows);
+    }
+    for (int i = 0; i < hits; ++i) {
+      const float rest = SumWithout<F>(row.weights + pages[i] * kPageRows, masks[i]);
+      const int count = AppendMasked(row, pages[i], masks[i], found);
+      row.rest[pages[i]] = SpreadRest<F>(row, pages[i] * kPageRows, rest, count, row.shares + found);
+      found += count;
+    }
+  }
+  return found - before;
 }
 
 // One page: appends what is kept to positions, kept and shares from `found` on, returns how many.
@@ -183,22 +214,21 @@ int ChoosePage(const ChooseRow& row, int page, int found) {
 
 template <class F>
 int Choose(const ChooseRow& row) {
-  int count = 0;
-  for (int page = 0; page * kPageRows < row.n; ++page) {
-    const bool free = row.keep_below <= page * kPageRows && row.keep_from >= (page + 1) * kPageRows;
-    count += free ? ChooseFreePage<F>(row, page, count) : ChoosePage<F>(row, page, count);
+  const int pages = (row.n + kPageRows - 1) / kPageRows, free_end = row.keep_from / kPageRows;
+  int count = 0, page = 0;
+  for (; page < pages && page * kPageRows < row.keep_below; ++page) count += ChoosePage<F>(row, page, count);
+  if (page < free_end) {
+    count += ChooseFreePages<F>(row, page, free_end, count);
+    page = free_end;
   }
+  for (; page < pages; ++page) count += ChoosePage<F>(row, page, count);
   return count;
 }
 
 // Defines the kernels of one ISA.
-#define SHADOW_DEFINE_WEIGH(name, F)                                                            \
-  float WeighInt32##name(const int32_t* scores, int n, int skip, float scale, float* weights) { \
-    return Weigh<F>(scores, n, skip, scale, weights);                                           \
-  }                                                                                             \
-  float WeighInt8##name(const int8_t* scores, int n, int skip, float scale, float* weights) {   \
-    return Weigh<F>(scores, n, skip, scale, weights);                                           \
-  }                                                                                             \
+#define SHADOW_DEFINE_WEIGH(name, F)                                              \
+  void WeighInt32##name(const WeighJob<int32_t>& job) { Weigh<F, int32_t>(job); } \
+  void WeighInt8##name(const WeighJob<int8_t>& job) { Weigh<F, int8_t>(job); }    \
   int Choose##name(const ChooseRow& row) { return Choose<F>(row); }
 
 }  // namespace shadow

@@ -27,48 +27,95 @@ bool SameBits(const AlignedVector<float>& a, const AlignedVector<float>& b) {
 
 double worst = 0;
 
-// What follows the scores is as large as a score can be: nothing of it may count.
 template <class S>
-std::vector<S> RandomScores(int n) {
-  std::vector<S> scores(Rounded(n) + 64, std::numeric_limits<S>::max());
+S RandomScore() {
   const float spread = static_cast<float>(sizeof(S) == 1 ? 30 : 200000);
-  for (int i = 0; i < n; ++i) {
-    const float score = RandomInt(0, 40) == 0 ? 4 * spread : spread * RandomNormal();
-    scores[static_cast<size_t>(i)] = static_cast<S>(sizeof(S) == 1 ? std::clamp(score, -128.0f, 127.0f) : score);
+  const float score = RandomInt(0, 40) == 0 ? 4 * spread : spread * RandomNormal();
+  return static_cast<S>(sizeof(S) == 1 ? std::clamp(score, -128.0f, 127.0f) : score);
+}
+
+// Rows of one page, with guards behind what a kernel may write. Positions that a row does not see hold the largest
+// score there is: nothing of it may count.
+template <class S>
+struct Page {
+  static constexpr int kRows = 5, kStride = 2 * kPageRows;
+
+  Page(int skip, bool all_seen, float spread, bool far)
+      : weights(kRows * kStride, std::numeric_limits<float>::quiet_NaN()), sums(2 * kRows, -7.0f), mass(kRows, 0.5f) {
+    for (int r = 0; r < kRows; ++r) {
+      seen.push_back(all_seen ? kPageRows : RandomInt(1, kPageRows));
+      for (int j = 0; j < kPageRows; ++j) {
+        scores.push_back(j < seen.back() ? RandomScore<S>() : std::numeric_limits<S>::max());
+      }
+      reference.push_back(far ? std::numeric_limits<S>::min() / 2 : *std::max_element(Scores(r), Scores(r) + seen[r]));
+      factor.push_back(WeightFactor(spread / static_cast<float>(sizeof(S) == 1 ? 30 : 200000)));
+    }
+    job = {scores.data(), kRows,          reference.data(), factor.data(), all_seen ? nullptr : seen.data(),
+           skip,          weights.data(), kStride,          sums.data(),   2,
+           mass.data()};
   }
-  return scores;
+  const S* Scores(int r) const { return scores.data() + r * kPageRows; }
+
+  std::vector<S> scores, reference;
+  std::vector<float> factor;
+  std::vector<int32_t> seen;
+  AlignedVector<float> weights;
+  std::vector<float> sums, mass;
+  WeighJob<S> job;
+};
+
+template <class S>
+using WeighFn = void (*)(const WeighJob<S>&);
+
+template <class S>
+void CheckPage(const Page<S>& page, float spread, const char* name) {
+  const double unit = static_cast<double>(spread) / (sizeof(S) == 1 ? 30 : 200000);
+  for (int r = 0; r < Page<S>::kRows; ++r) {
+    const auto row = static_cast<size_t>(r);
+    double total = 0;
+    for (int j = 0; j < kPageRows; ++j) {
+      const auto weight = static_cast<double>(page.weights[row * Page<S>::kStride + static_cast<size_t>(j)]);
+      const double below = static_cast<double>(page.Scores(r)[j]) - static_cast<double>(page.reference[row]);
+      const double x = j < page.seen[row] ? unit * below : -1e9, exact = std::fmin(std::exp(x), 1.7e38);
+      const double tolerance = exact * (7e-4 + 2.4e-7 * std::fabs(x) + 2e-5) + 2.4e-38;
+      worst = std::fmax(worst, std::fabs(weight - exact) / tolerance);
+      SHADOW_CHECK(std::fabs(weight - exact) <= tolerance, "%s row %d weight %d: %g, not %g", name, r, j, weight,
+                   exact);
+      if (j >= page.job.skip) total += weight;
+    }
+    const auto sum = static_cast<double>(page.sums[2 * row]);
+    SHADOW_CHECK(std::fabs(sum - total) <= 1e-5 * total, "%s row %d skip %d: sum %g, not %g", name, r, page.job.skip,
+                 sum, total);
+    SHADOW_CHECK(page.mass[row] == 0.5f + page.sums[2 * row], "%s row %d: mass", name, r);
+    SHADOW_CHECK(page.sums[2 * row + 1] == -7.0f, "%s row %d: wrote past its sum", name, r);
+    for (int j = kPageRows; j < Page<S>::kStride; ++j) {
+      const float guard = page.weights[row * Page<S>::kStride + static_cast<size_t>(j)];
+      SHADOW_CHECK(guard != guard, "%s row %d: wrote past its page", name, r);
+    }
+  }
 }
 
 template <class S>
-void TestWeigh(float (*kernel)(const S*, int, int, float, float*), float (*scalar)(const S*, int, int, float, float*),
-               const char* name) {
-  for (int n : kSizes) {
-    for (float spread : {0.0f, 0.5f, 4.0f, 60.0f}) {
-      const std::vector<S> scores = RandomScores<S>(n);
-      const float scale = spread / static_cast<float>(sizeof(S) == 1 ? 30 : 200000);
-      const float nan = std::numeric_limits<float>::quiet_NaN();
-      AlignedVector<float> weights(Rounded(n), nan), expected(Rounded(n), nan);
-      const int skip = std::min(n, RandomInt(0, 2) == 0 ? 0 : RandomInt(0, 40));
-      const float sum = kernel(scores.data(), n, skip, scale, weights.data());
-      const float expected_sum = scalar(scores.data(), n, skip, scale, expected.data());
-      SHADOW_CHECK(SameBits(weights, expected), "%s n %d: other bits than the portable kernel", name, n);
-      SHADOW_CHECK(sum == expected_sum, "%s n %d: sum %g, not %g", name, n, static_cast<double>(sum),
-                   static_cast<double>(expected_sum));
-      double total = 0;
-      for (int j = skip; j < n; ++j) total += static_cast<double>(weights[static_cast<size_t>(j)]);
-      SHADOW_CHECK(std::fabs(static_cast<double>(sum) - total) <= 1e-5 * total, "%s n %d skip %d: sum %g, not %g", name,
-                   n, skip, static_cast<double>(sum), total);
-      const double largest = static_cast<double>(*std::max_element(scores.begin(), scores.begin() + n));
-      for (size_t j = 0; j < weights.size(); ++j) {
-        const double x =
-            j < static_cast<size_t>(n) ? static_cast<double>(scale) * (static_cast<double>(scores[j]) - largest) : -1e9;
-        const double exact = std::exp(x), error = std::fabs(static_cast<double>(weights[j]) - exact);
-        const double tolerance = exact * (7e-4 + 2.4e-7 * std::fabs(x)) + 2.4e-38;
-        worst = std::fmax(worst, error / tolerance);
-        SHADOW_CHECK(error <= tolerance, "%s n %d weight %zu: %g, not %g", name, n, j, static_cast<double>(weights[j]),
-                     exact);
+void TestWeigh(WeighFn<S> kernel, WeighFn<S> scalar, const char* name) {
+  for (int skip : {0, 1, 15, 16, 17, 63, 64}) {
+    for (float spread : {0.0f, 0.5f, 4.0f, 60.0f, 1e33f}) {
+      for (bool all_seen : {false, true}) {
+        Page<S> page(skip, all_seen, spread, false), same = page;
+        same.job.weights = same.weights.data();
+        same.job.sums = same.sums.data();
+        same.job.mass = same.mass.data();
+        kernel(page.job);
+        scalar(same.job);
+        SHADOW_CHECK(SameBits(page.weights, same.weights), "%s: other bits than the portable kernel", name);
+        SHADOW_CHECK(page.sums == same.sums && page.mass == same.mass, "%s: other sums", name);
+        if (spread < 1e30f) CheckPage(page, spread, name);
       }
     }
+  }
+  Page<S> page(0, true, 60.0f, true);  // far above the reference: bounded, not infinite
+  kernel(page.job);
+  for (int r = 0; r < Page<S>::kRows; ++r) {
+    SHADOW_CHECK(page.weights[static_cast<size_t>(r) * Page<S>::kStride] < 2e38f, "%s: overflow", name);
   }
 }
 
@@ -78,6 +125,12 @@ AlignedVector<float> RandomWeights(int n) {
   return weights;
 }
 
+std::vector<float> PageSums(const AlignedVector<float>& weights, int n, int keep_below) {
+  std::vector<float> sums(Rounded(n) / kPageRows, 0.0f);
+  for (int j = keep_below; j < n; ++j) sums[static_cast<size_t>(j / kPageRows)] += weights[static_cast<size_t>(j)];
+  return sums;
+}
+
 // A row split by the kernel, with guards behind what it may write.
 struct Split {
   Split(const AlignedVector<float>& weights, int n, float threshold, int keep_below, int keep_from)
@@ -85,12 +138,14 @@ struct Split {
         kept(static_cast<size_t>(n) + 17, -7.0f),
         shares(static_cast<size_t>(n) + 17, -7.0f),
         rest(Rounded(n) / kPageRows + 1, -7.0f),
-        row{weights.data(),   n,           threshold,     keep_below, keep_from,
-            positions.data(), kept.data(), shares.data(), rest.data()} {}
+        sums(PageSums(weights, n, keep_below)),
+        row{weights.data(), sums.data(),      n,           threshold,     keep_below,
+            keep_from,      positions.data(), kept.data(), shares.data(), rest.data()} {}
   std::vector<int32_t> positions;
   std::vector<float> kept;
   std::vector<float> shares;
   std::vector<float> rest;
+  std::vector<float> sums;
   ChooseRow row;
 };
 

@@ -1,6 +1,6 @@
-// The scores of one query row -> softmax weights, their sum, and the positions that a threshold keeps.
+// INT8 scores -> softmax weights, their sums, and the positions that a threshold keeps.
 //
-// Both kernels work with separate float32 operations (nothing fused) in an order that no vector width changes, so that
+// The kernels work in float32, in an order that no vector width changes and with the same operations fused, so that
 // every ISA keeps the same positions.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_WEIGH_WEIGH_H_
 #define SHADOWATTN_DELEGATE_KERNELS_WEIGH_WEIGH_H_
@@ -11,18 +11,38 @@
 
 namespace shadow {
 
-// weights[j] = exp(scale * (scores[j] - max scores)), j in [0, n), zeros up to the next multiple of 64; returns the sum
-// of those from `skip` on (the first positions, attention sinks, may hold nearly all of the mass and say nothing of the
-// rest). scale > 0 (0: every weight is 1). Int32 scores may be the memory of `weights`; those have room for n
-// rounded up to a multiple of 64, 64-byte aligned. Weights below 2^-126 are zero.
-using WeighInt32Fn = float (*)(const int32_t* scores, int n, int skip, float scale, float* weights);
-using WeighInt8Fn = float (*)(const int8_t* scores, int n, int skip, float scale, float* weights);
+// What Weigh multiplies a difference of scores with, each worth `step` logits: the bits of a float32 count 2^23 per
+// octave. Bounded, as products must be finite; of scores that differ only the largest counts by then.
+inline float WeightFactor(float step) {
+  const float factor = step * (1.44269504f * 8388608.0f);
+  return factor < 1e30f ? factor : 1e30f;
+}
+
+// The scores of some rows for one page.
+template <class S>
+struct WeighJob {
+  const S* scores;  // [rows][64]
+  int rows;
+  const S* reference;   // [rows]
+  const float* factor;  // [rows], of WeightFactor
+  const int32_t* seen;  // [rows]: the page's positions that a row sees; null: all
+  int skip;             // the page's first positions that no sum counts: attention sinks say nothing of the rest
+  float* weights;       // out [rows][stride], exp(step * (score - reference)); zeros from `seen` on
+  int64_t stride;
+  float* sums;  // out [rows][sum_stride]: of the weights from `skip` on
+  int64_t sum_stride;
+  float* mass;  // [rows], the sums are added
+};
+// Weights within 7e-4; those below 2^-125 are zero, those above 2^127 are 2^127.
+using WeighInt32Fn = void (*)(const WeighJob<int32_t>& job);
+using WeighInt8Fn = void (*)(const WeighJob<int8_t>& job);
 WeighInt32Fn GetWeighInt32Kernel(ArchFlags arch);
 WeighInt8Fn GetWeighInt8Kernel(ArchFlags arch);
 
 // A row whose weights are to be split into those that are kept and the rest.
 struct ChooseRow {
   const float* weights;  // [n], zeros up to a multiple of 64
+  const float* sums;     // [pages of n], as Weigh made them with the first keep_below positions skipped
   int n;
   float threshold;     // kept: weights of at least this,
   int keep_below;      // positions in [0, keep_below),

@@ -1,0 +1,140 @@
+#include "int8_weights.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "int8_scores.h"
+
+namespace shadow {
+namespace {
+
+// Weights are taken relative to the best score of a row's first page, where its attention sink is, so that they need
+// not wait for the last page. If another is so much better that they grow beyond this, they are made again.
+constexpr float kLargestSum = 1.2676506e30f;  // 2^100
+
+int64_t WholePages(int64_t n) { return (n + kPageRows - 1) / kPageRows; }
+
+int Skipped(int sinks, int64_t page) { return int(std::clamp<int64_t>(sinks - page * kPageRows, 0, kPageRows)); }
+
+RowWeights Reserve(int64_t count, int64_t longest, Scratch* scratch) {
+  RowWeights w{};
+  w.pages = WholePages(longest);
+  w.stride = w.pages * kPageRows;
+  w.weights = reinterpret_cast<float*>(scratch->scores.Reserve(count * w.stride));
+  w.sums = scratch->sums.Reserve(count * w.pages);
+  w.mass = scratch->mass.Reserve(count);
+  std::fill(w.mass, w.mass + count, 0.0f);
+  return w;
+}
+
+// Weighs rows [begin, end) of a tile.
+class Weigher {
+ public:
+  Weigher(const TileRows& rows, int64_t begin, int64_t end, int sinks, Scratch* scratch)
+      : rows_(rows), begin_(begin), count_(end - begin), sinks_(sinks), scratch_(scratch) {}
+
+  RowWeights Run() {
+    QuantizeRows(rows_, begin_, begin_ + count_, scratch_);
+    w_ = Reserve(count_, rows_.Causal(begin_ + count_ - 1), scratch_);
+    scratch_->page_scores.Reserve(count_ * kPageRows);
+    scratch_->seen.Reserve(count_);
+    float* factor = scratch_->weight_factor.Reserve(count_);
+    for (int64_t r = 0; r < count_; ++r) factor[r] = WeightFactor(scratch_->step.data()[begin_ + r]);
+    scratch_->reference.Reserve(count_);
+    int64_t first = 0;
+    for (int64_t page = 0; page < w_.pages; ++page) {
+      while (rows_.Causal(begin_ + first) <= page * kPageRows) ++first;  // rows that end before this page
+      Score(page, first, count_);
+      if (page == 0) SetReferences();
+      WeighPage(page, first, count_);
+    }
+    for (int64_t r = 0; r < count_; ++r) {
+      const float* weights = w_.weights + r * w_.stride;
+      const int64_t sinks = std::min<int64_t>(sinks_, rows_.Causal(begin_ + r));
+      if (!(std::accumulate(weights, weights + sinks, w_.mass[r]) <= kLargestSum)) WeighAgain(r);
+    }
+    return w_;
+  }
+
+ private:
+  int64_t Seen(int64_t r, int64_t page) const {
+    return std::min<int64_t>(kPageRows, rows_.Causal(begin_ + r) - page * kPageRows);
+  }
+
+  // Of rows [first, last) into page_scores.
+  void Score(int64_t page, int64_t first, int64_t last) {
+    const int d_padded = PaddedBytes(rows_.job().op.head_dim);
+    rows_.job().kernels.estimate(scratch_->q_i8.data() + first * d_padded, scratch_->q_sum.data() + first,
+                                 int(last - first), rows_.view().pages[page].k_u8, d_padded,
+                                 scratch_->page_scores.data() + first * kPageRows, kPageRows);
+  }
+
+  void SetReferences() {
+    for (int64_t r = 0; r < count_; ++r) {
+      const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
+      scratch_->reference.data()[r] = *std::max_element(scores, scores + Seen(r, 0));
+    }
+  }
+
+  void WeighPage(int64_t page, int64_t first, int64_t last) {
+    int32_t* seen = nullptr;
+    if (Seen(first, page) < kPageRows) {
+      seen = scratch_->seen.data() + first;
+      for (int64_t r = first; r < last; ++r) scratch_->seen.data()[r] = int32_t(Seen(r, page));
+    }
+    rows_.job().kernels.weigh_int32({scratch_->page_scores.data() + first * kPageRows, int(last - first),
+                                     scratch_->reference.data() + first, scratch_->weight_factor.data() + first, seen,
+                                     Skipped(sinks_, page), w_.weights + first * w_.stride + page * kPageRows,
+                                     w_.stride, w_.sums + first * w_.pages + page, w_.pages, w_.mass + first});
+  }
+
+  // One row, relative to its best score.
+  void WeighAgain(int64_t r) {
+    const int64_t pages = WholePages(rows_.Causal(begin_ + r));
+    int32_t best = scratch_->reference.data()[r];
+    for (int64_t page = 0; page < pages; ++page) {
+      Score(page, r, r + 1);
+      const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
+      best = std::max(best, *std::max_element(scores, scores + Seen(r, page)));
+    }
+    scratch_->reference.data()[r] = best;
+    w_.mass[r] = 0;
+    for (int64_t page = 0; page < pages; ++page) {
+      Score(page, r, r + 1);
+      WeighPage(page, r, r + 1);
+    }
+  }
+
+  const TileRows& rows_;
+  const int64_t begin_, count_;
+  const int sinks_;
+  Scratch* scratch_;
+  RowWeights w_{};
+};
+
+}  // namespace
+
+RowWeights WeighInt8(const TileRows& rows, int64_t begin, int64_t end, int sinks, Scratch* scratch) {
+  return Weigher(rows, begin, end, sinks, scratch).Run();
+}
+
+RowWeights WeighGraphScores(const KernelTable& kernels, const int8_t* scores, int n, int sinks, float step,
+                            Scratch* scratch) {
+  const RowWeights w = Reserve(1, n, scratch);
+  const int8_t best = *std::max_element(scores, scores + n);
+  const float factor = WeightFactor(step);
+  int8_t last[kPageRows];
+  for (int64_t page = 0; page < w.pages; ++page) {
+    const int8_t* of_page = scores + page * kPageRows;
+    const auto seen = int32_t(std::min<int64_t>(kPageRows, n - page * kPageRows));
+    if (seen < kPageRows) {  // what lies behind the row is not read
+      std::fill(std::copy(of_page, of_page + seen, last), last + kPageRows, best);
+      of_page = last;
+    }
+    kernels.weigh_int8({of_page, 1, &best, &factor, seen < kPageRows ? &seen : nullptr, Skipped(sinks, page),
+                        w.weights + page * kPageRows, 0, w.sums + page, 0, w.mass});
+  }
+  return w;
+}
+
+}  // namespace shadow
