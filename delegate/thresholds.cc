@@ -6,6 +6,9 @@
 namespace shadow {
 namespace {
 
+// Up to this causal length the plan's auto_threshold holds; beyond, it falls as 1 / length.
+constexpr double kAutoLength = 2048;
+
 // Where `value` lies among ascending entries: between `low` and `low + 1`, at `share` of the way.
 struct Place {
   int low;
@@ -27,8 +30,8 @@ Status Thresholds::Create(const CacheSettings& settings, const Plan& plan, Thres
   Thresholds t;
   const ThresholdTable& table = plan.thresholds();
   if (settings.threshold > 0 || settings.keep_ratio == kAutoKeepRatio) {
-    t.constant_ = true;
-    t.points_ = {{1.0, 1.0 / (settings.threshold > 0 ? settings.threshold : double(plan.auto_threshold()))}};
+    t.constant_ = settings.threshold > 0;
+    t.points_ = {{kAutoLength, 1.0 / (settings.threshold > 0 ? settings.threshold : double(plan.auto_threshold()))}};
   } else {
     const Place place = Find(table.keep_ratios, settings.keep_ratio);
     for (size_t i = 0; i < table.lengths.size(); ++i) {

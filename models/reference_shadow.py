@@ -11,6 +11,7 @@ import numpy as np
 from shadowattn.models.plan import Plan
 from shadowattn.models.reference import PAGE, attend, coarse_step, estimate, quantize_keys, quantize_queries, weights32
 
+AUTO_LENGTH = 2048  # beyond it auto_threshold falls as 1 / length
 KEPT_SHARE = 0.25  # of what a page leaves out, to the positions that are kept there
 SILENT = 1e30  # a head of a larger threshold factor puts out zeros
 _COARSEST_STEP = np.float32(0.3)
@@ -33,7 +34,7 @@ class ShadowRule:
         if self.threshold > 0:
             return self.threshold
         if self.keep_ratio is None:
-            return float(np.float32(plan.auto_threshold))
+            return float(np.float32(plan.auto_threshold)) * min(1.0, AUTO_LENGTH / length)
         return plan.thresholds.at(self.keep_ratio, length)
 
 
