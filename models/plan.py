@@ -76,7 +76,8 @@ class Plan:
     scale [L,N_kv] float32: INT8 step of the centred K.
     k_variance [L,N_kv,d] float32: variance of the INT8 keys per channel, which predicts a query's score spread.
     estimate_multiplier: score_i8 per int32 accumulator step in the estimate graph (its static output scale).
-    auto_threshold: the threshold of keep_ratio auto up to 2,048 positions; beyond, it falls as 1 / length. thresholds: those of given keep ratios.
+    auto_threshold: the threshold of keep_ratio auto up to 2,048 positions; beyond, it falls as 1 / length.
+    thresholds: those of given keep ratios.
     threshold_factors [L,H] float32: by what a head's threshold is multiplied. paper_budgets [L,H] float32: the paper's
     budgets as multiples of their mean (mode shadow_paper).
     static_ranges [L,5] float32: largest magnitudes of q, k, v, q . k and the output, for graphs of static scales (mode

@@ -154,7 +154,8 @@ def coarse(chunk: Chunk) -> np.ndarray:
     ("rule", "length", "threshold"),
     [
         (ShadowRule(), 100, 1 / 512),
-        (ShadowRule(), 100_000, 1 / 512),
+        (ShadowRule(), 2048, 1 / 512),
+        (ShadowRule(), 102_400, 1 / 512 / 50),
         (ShadowRule(keep_ratio=0.1, threshold=0.25), 100, 0.25),
         (ShadowRule(keep_ratio=0.1), 1000, 1 / 401),
         (ShadowRule(keep_ratio=0.1), 81_920, 1 / (10 * (1 + 4 * 819.2))),
