@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 # What a call costs besides its rows, in rows: every call reads all weights once. Measured with SmolLM2-135M in INT8 on
 # one thread of a Xeon: 28 ms for a call and 1.6 ms for each row.
@@ -14,6 +15,12 @@ class Chunk:
 
     length: int
     n_valid: int
+
+
+def worth_running(tokens: int, ladder: tuple[int, ...], is_open: Callable[[int], bool]) -> tuple[int, ...]:
+    """The chunk lengths to plan with. A graph that is not open yet is not opened for the end of a longer prompt: it
+    packs another copy of the weights, which takes longer than the padding that it saves, and stays in memory."""
+    return tuple(length for length in ladder if tokens < ladder[-1] or length == ladder[-1] or is_open(length))
 
 
 def plan_chunks(tokens: int, ladder: tuple[int, ...]) -> list[Chunk]:

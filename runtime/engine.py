@@ -75,6 +75,10 @@ class Engine:
         """A signature, opened and prepared at first use. Hold the lock. Raises ValueError, RuntimeError."""
         return self._graph_set(self.manifest.graph(signature)).runner(signature)
 
+    def is_open(self, signature: str) -> bool:
+        """Whether the interpreter that packs the signature's weights is there already. Hold the lock."""
+        return graph_group(self.manifest.graph(signature)) in self._sets
+
     def who_runs(self) -> list[NodeRow]:
         """Every node of every prepared signature."""
         with self.lock:

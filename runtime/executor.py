@@ -55,6 +55,9 @@ class Executor(Protocol):
     def prepare(self, length: int, end: int) -> None:
         """Opens what a chunk of `length` rows that ends at position `end` needs. Hold the engine's lock."""
 
+    def is_open(self, length: int) -> bool:
+        """Whether chunks of `length` rows can run without packing weights first. Hold the engine's lock."""
+
 
 class FusedExecutor:
     """One graph per chunk, the custom ops inside."""
@@ -66,6 +69,9 @@ class FusedExecutor:
 
     def prepare(self, length: int, end: int) -> None:
         self._engine.runner(_signature(length))
+
+    def is_open(self, length: int) -> bool:
+        return self._engine.is_open(_signature(length))
 
     def run(self, step: Step) -> StepResult:
         runner = self._engine.runner(_signature(step.length))

@@ -47,6 +47,9 @@ class PipelinedExecutor:
             self._engine.runner(f"linear_{layer}_{length}")
         self._bucket(length, end)
 
+    def is_open(self, length: int) -> bool:
+        return self._engine.is_open(f"linear_0_{length}")
+
     def run(self, step: Step) -> StepResult:
         start = time.perf_counter()
         bucket = self._bucket(step.length, step.end)

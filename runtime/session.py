@@ -11,7 +11,7 @@ import numpy as np
 
 from shadowattn.models.bundle import Manifest
 from shadowattn.runtime import engine as engines
-from shadowattn.runtime.chunking import Chunk, plan_chunks
+from shadowattn.runtime.chunking import Chunk, plan_chunks, worth_running
 from shadowattn.runtime.engine import Engine, NodeRow
 from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResult
 from shadowattn.runtime.executor_pipelined import PipelinedExecutor, Watcher
@@ -135,7 +135,7 @@ class Session:
         self._check_open()
         check_room(num_tokens, self.length, self.max_length)
         end = self.length
-        for chunk in [*plan_chunks(num_tokens, self.manifest.prefill_chunks), Chunk(1, 1)]:
+        for chunk in [*self._plan(num_tokens), Chunk(1, 1)]:
             end = min(end + chunk.n_valid, self.max_length)
             with self._engine.lock:
                 self._executor.prepare(chunk.length, end)
@@ -339,7 +339,7 @@ class Session:
     ) -> Iterator[StepResult]:
         """Runs ids chunk by chunk, as long as nobody else changes the cache of that revision."""
         done = 0
-        for chunk in plan_chunks(len(ids), self.manifest.prefill_chunks):
+        for chunk in self._plan(len(ids)):
             self._check_unchanged(revision)
             result = self._run(chunk, ids[done : done + chunk.n_valid], wants_hidden)
             revision = self._revision
@@ -347,6 +347,11 @@ class Session:
             done += chunk.n_valid
             if on_progress is not None:
                 on_progress(done, len(ids))
+
+    def _plan(self, num_tokens: int) -> list[Chunk]:
+        with self._engine.lock:
+            ladder = worth_running(num_tokens, self.manifest.prefill_chunks, self._executor.is_open)
+        return plan_chunks(num_tokens, ladder)
 
     def _run(self, chunk: Chunk, ids: list[int], wants_hidden: bool) -> StepResult:
         """One chunk. Whatever goes wrong, the delegate's cache is taken back to the tokens of this session."""

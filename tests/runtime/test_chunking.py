@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from shadowattn.runtime.chunking import CALL_ROWS, Chunk, plan_chunks
+from shadowattn.runtime.chunking import CALL_ROWS, Chunk, plan_chunks, worth_running
 
 LADDERS = [(4, 16), (32, 256), (8, 64, 512), (1, 128), (7,), (1,), (16, 64, 256)]
 
@@ -40,6 +40,14 @@ def test_known_plans() -> None:
     assert plan_chunks(257, (32, 256)) == [Chunk(256, 256), Chunk(1, 1)]
     assert plan_chunks(300, (32, 256)) == [Chunk(256, 256), Chunk(32, 32), Chunk(32, 12)]
     assert plan_chunks(500, (32, 256)) == [Chunk(256, 256), Chunk(256, 244)]
+
+
+def test_the_end_of_a_long_prompt_opens_no_graph() -> None:
+    opened: set[int] = set()
+    assert worth_running(255, (32, 256), opened.__contains__) == (32, 256)
+    assert worth_running(256, (32, 256), opened.__contains__) == (256,)
+    assert worth_running(8000, (8, 32, 256), {8}.__contains__) == (8, 256)
+    assert worth_running(8000, (32, 256), {32}.__contains__) == (32, 256)
 
 
 def test_a_long_prompt_is_planned_at_once() -> None:
