@@ -34,8 +34,8 @@ S RandomScore() {
   return static_cast<S>(sizeof(S) == 1 ? std::clamp(score, -128.0f, 127.0f) : score);
 }
 
-// Rows of one page, with guards behind what a kernel may write. Positions that a row does not see hold the largest
-// score there is: nothing of it may count.
+// Rows of one page, with guards behind what a kernel may write. Positions that a row does not see hold a large
+// score: nothing of it may count.
 template <class S>
 struct Page {
   static constexpr int kRows = 5, kStride = 2 * kPageRows;
@@ -45,7 +45,7 @@ struct Page {
     for (int r = 0; r < kRows; ++r) {
       seen.push_back(all_seen ? kPageRows : RandomInt(1, kPageRows));
       for (int j = 0; j < kPageRows; ++j) {
-        scores.push_back(j < seen.back() ? RandomScore<S>() : std::numeric_limits<S>::max());
+        scores.push_back(j < seen.back() ? RandomScore<S>() : std::numeric_limits<S>::max() / 4);
       }
       reference.push_back(far ? std::numeric_limits<S>::min() / 2 : *std::max_element(Scores(r), Scores(r) + seen[r]));
       factor.push_back(WeightFactor(spread / static_cast<float>(sizeof(S) == 1 ? 30 : 200000)));

@@ -23,7 +23,7 @@ template <class S>
 struct WeighJob {
   const S* scores;  // [rows][64]
   int rows;
-  const S* reference;   // [rows]
+  const S* reference;   // [rows]; as the scores within 2^29 of zero
   const float* factor;  // [rows], of WeightFactor
   const int32_t* seen;  // [rows]: the page's positions that a row sees; null: all
   int skip;             // the page's first positions that no sum counts: attention sinks say nothing of the rest
