@@ -8,12 +8,12 @@ MARKER = "<!-- What follows is written by `make accuracy ACCURACY=--publish`. --
 _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.png)\)")
 
 
-def publish(document: Path, page: Path) -> list[Path]:
+def publish(document: Path, page: Path, marker: str = MARKER) -> list[Path]:
     """Replaces what follows the marker in `page` by `document` without its title; copies the pictures it shows to
     images/ beside the page and returns them. Raises ValueError for a page without the marker."""
     text = page.read_text("utf-8")
-    if MARKER not in text:
-        raise ValueError(f"{page}: wanted a line {MARKER!r}, behind which the tables go")
+    if marker not in text:
+        raise ValueError(f"{page}: wanted a line {marker!r}, behind which the tables go")
     body = document.read_text("utf-8").split("\n", 1)[1].strip()
     images = page.parent / "images"
     copied = []
@@ -21,5 +21,5 @@ def publish(document: Path, page: Path) -> list[Path]:
         images.mkdir(exist_ok=True)
         copied.append(Path(shutil.copy(document.parent / name, images / name)))
     body = _PICTURE.sub(rf"![\1]({images.name}/\2)", body)
-    page.write_text(text.split(MARKER)[0] + f"{MARKER}\n\n{body}\n", "utf-8")
+    page.write_text(text.split(marker)[0] + f"{marker}\n\n{body}\n", "utf-8")
     return copied

@@ -30,15 +30,7 @@ def write_document(path: Path, command: str, results: Sequence[dict[str, Any]], 
 
 
 def publish(document: Path, page: Path) -> list[Path]:
-    """Puts the document behind the marker of the page, which is made if it is not there; returns the pictures copied.
-
-    publish.py knows one marker, that of docs/accuracy.md: the page has it while it is written.
-    """
-    text = page.read_text("utf-8") if page.is_file() else f"# Performance\n\n{MARKER}\n"
-    if MARKER not in text:
-        raise ValueError(f"{page}: wanted a line {MARKER!r}, behind which the tables go")
-    page.write_text(text.replace(MARKER, pages.MARKER), "utf-8")
-    try:
-        return pages.publish(document, page)
-    finally:
-        page.write_text(page.read_text("utf-8").replace(pages.MARKER, MARKER), "utf-8")
+    """Puts the document behind the marker of the page, which is made if need be; returns the pictures copied."""
+    if not page.is_file():
+        page.write_text(f"# Performance\n\n{MARKER}\n", "utf-8")
+    return pages.publish(document, page, MARKER)
