@@ -121,10 +121,7 @@ def test_table_and_json(shared_bundle: Path, tmp_path: Path, speaking: bool) -> 
         table = run_process("bench", bundle, *args)
         assert "dense against shadow at keep_ratio 0.1; medians of 3 runs in turn; text: pydoc_data.topics" in table.out
         assert "peak RSS sparse MiB" in table.out
-        assert (
-            "Custom op nodes (sparse): all 6 by the delegate, nothing fell back (decode, prefill_16, prefill_4)."
-            in table.out
-        )
+        assert "Custom op nodes (sparse): all 4 by the delegate, nothing fell back (decode, prefill_16)." in table.out
 
 
 @needs_delegate
