@@ -12,7 +12,6 @@ tokens. --peers: a folder of JSON lines that ../shared/peers wrote on some machi
 import argparse
 import contextlib
 import dataclasses
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +94,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def _rows(processes: "dict[str, SessionProcess]", item: "Item", runs: int, chunk: int) -> list[dict[str, Any]]:
     """A row per setting. Prompts come in ascending length, so that a process's peak of memory is this prompt's."""
-    from shadowattn.runtime.comparison import difference
+    from shadowattn.runtime.comparison import difference, medians
 
     taken: dict[str, list[Run]] = {name: [] for name in processes}
     # As `shadowattn bench` does it: whole chunks fewer, the same last ones
@@ -113,23 +112,11 @@ def _rows(processes: "dict[str, SessionProcess]", item: "Item", runs: int, chunk
     for name, done in taken.items():
         assert done[0].logits is not None
         assert dense[0].logits is not None
-        row = {"prompt_tokens": len(item.prompt), "setting": name} | _medians(done)
-        row["ttft_x_dense"] = _medians(dense)["ttft_s"] / row["ttft_s"]
-        row["tpot_x_dense"] = _medians(dense)["tpot_ms"] / row["tpot_ms"]
+        row = {"prompt_tokens": len(item.prompt), "setting": name} | medians(done)
+        row["ttft_x_dense"] = medians(dense)["ttft_s"] / row["ttft_s"]
+        row["tpot_x_dense"] = medians(dense)["tpot_ms"] / row["tpot_ms"]
         rows.append(row | dataclasses.asdict(difference(dense[0].logits, done[0].logits)))
     return rows
-
-
-def _medians(runs: "Sequence[Run]") -> dict[str, Any]:
-    return {
-        "ttft_s": statistics.median(run.ttft for run in runs),
-        "tpot_ms": statistics.median(run.tpot for run in runs),
-        "ttft_s_runs": [run.ttft for run in runs],
-        "tpot_ms_runs": [run.tpot for run in runs],
-        "mean_keep_ratio": runs[-1].mean_keep_ratio,
-        "cache_bytes": runs[-1].cache_bytes,
-        "peak_rss_bytes": max(run.peak_rss for run in runs),
-    }
 
 
 def main(words: Sequence[str] | None = None) -> int:

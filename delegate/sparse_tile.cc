@@ -85,9 +85,11 @@ int64_t SparseTile::SelectedBound() const {
       bound = std::max(bound, KeptPositions(settings(), causal, Budget(r)));
       continue;
     }
-    // Each of them has at least this share of the mass; a little more, as sums are rounded.
-    const double threshold = double(Threshold(r));
-    const double most = threshold > 0 ? 1.001 / threshold + settings().sinks + settings().latest + 1 : double(causal);
+    // Each of them has at least this share of the mass. The mass is a rounded sum, of a page's weights and then of the
+    // pages, and every addition may lose 2^-24 of it.
+    const double threshold = double(Threshold(r)), lost = double(kPageRows + causal / kPageRows) / (1 << 23);
+    const double most =
+        threshold > 0 ? (1.001 + lost) / threshold + settings().sinks + settings().latest + 1 : double(causal);
     bound = std::max(bound, int64_t(std::min(double(causal), most)));
   }
   return bound;

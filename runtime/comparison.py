@@ -9,6 +9,7 @@ import dataclasses
 import multiprocessing
 import resource
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,19 @@ class Run:
     cache_bytes: int
     peak_rss: int
     logits: np.ndarray | None
+
+
+def medians(runs: Sequence[Run]) -> dict[str, Any]:
+    """What a report says of the runs of one setting at one length: medians of the times, which are listed too."""
+    return {
+        "ttft_s": statistics.median(run.ttft for run in runs),
+        "tpot_ms": statistics.median(run.tpot for run in runs),
+        "ttft_s_runs": [run.ttft for run in runs],
+        "tpot_ms_runs": [run.tpot for run in runs],
+        "mean_keep_ratio": runs[-1].mean_keep_ratio,
+        "cache_bytes": runs[-1].cache_bytes,
+        "peak_rss_bytes": max(run.peak_rss for run in runs),
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import json
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,19 +170,11 @@ def _turns(runs: int) -> Iterator[tuple[int, str]]:
 
 
 def _row(length: int, taken: "dict[str, list[Run]]") -> dict[str, Any]:
-    from shadowattn.runtime.comparison import difference
+    from shadowattn.runtime.comparison import difference, medians
 
     row: dict[str, Any] = {"prompt_tokens": length}
     for name, runs in taken.items():
-        row[name] = {
-            "ttft_s": statistics.median(run.ttft for run in runs),
-            "tpot_ms": statistics.median(run.tpot for run in runs),
-            "ttft_s_runs": [run.ttft for run in runs],
-            "tpot_ms_runs": [run.tpot for run in runs],
-            "mean_keep_ratio": runs[-1].mean_keep_ratio,
-            "cache_bytes": runs[-1].cache_bytes,
-            "peak_rss_bytes": max(run.peak_rss for run in runs),
-        }
+        row[name] = medians(runs)
     row["ttft_dense_over_sparse"] = row["dense"]["ttft_s"] / row["sparse"]["ttft_s"]
     row["tpot_dense_over_sparse"] = row["dense"]["tpot_ms"] / row["sparse"]["tpot_ms"]
     dense, sparse = (taken[name][0].logits for name in _SETTINGS)

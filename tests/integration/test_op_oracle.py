@@ -130,7 +130,9 @@ def test_a_score_far_above_those_of_the_first_page(mode: str, isa: str, above: f
     q[:, :, 0] = 4
     plan = plan_for(k, sizes.num_heads)
     out = feed(open_op(sizes, plan, rule, tmp_path, mode=mode, isa=isa), q, k, v)
-    assert np.abs(out[110:].reshape(90, sizes.num_heads, -1) - np.repeat(v[100], 2, axis=0)).max() < 2e-2
+    # That position's value alone, as stored: in binary16, and in mode int8 in 127 steps of its channel's largest.
+    rounding = np.abs(v).max() * (2.0**-11 if mode == "shadow" else 0.5 / 127 + 2.0**-11)
+    assert np.abs(out[110:].reshape(90, sizes.num_heads, -1) - np.repeat(v[100], 2, axis=0)).max() <= 1.01 * rounding
     assert np.isfinite(out).all()
 
 

@@ -3,6 +3,7 @@
 #include "kernels/attend/dense_scratch.h"
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/sparse_scratch.h"
+#include "kernels/level.h"
 
 namespace shadow {
 namespace {
@@ -32,25 +33,26 @@ constexpr Level kLevels[] = {
 #undef SHADOW_KERNEL
 };
 
-// The best level that the machine can run; the portable one runs anywhere.
-const Level& Best(ArchFlags arch) {
-  const Level* level = kLevels;
-  while ((arch & level->needed) != level->needed) ++level;
-  return *level;
-}
-
 }  // namespace
 
 WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type) {
-  return Best(arch).weigh_selected[static_cast<int>(type)];
+  return Best(kLevels, arch).weigh_selected[static_cast<int>(type)];
 }
-AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type) { return Best(arch).add_values[static_cast<int>(type)]; }
-SumValuesFn GetSumValuesKernel(ArchFlags arch, CacheType type) { return Best(arch).sum_values[static_cast<int>(type)]; }
-ScorePageFn GetScorePageKernel(ArchFlags arch, CacheType type) { return Best(arch).score_page[static_cast<int>(type)]; }
+AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type) {
+  return Best(kLevels, arch).add_values[static_cast<int>(type)];
+}
+SumValuesFn GetSumValuesKernel(ArchFlags arch, CacheType type) {
+  return Best(kLevels, arch).sum_values[static_cast<int>(type)];
+}
+ScorePageFn GetScorePageKernel(ArchFlags arch, CacheType type) {
+  return Best(kLevels, arch).score_page[static_cast<int>(type)];
+}
 AttendDenseFn GetAttendDenseKernel(ArchFlags arch, CacheType type) {
-  return Best(arch).attend_dense[static_cast<int>(type)];
+  return Best(kLevels, arch).attend_dense[static_cast<int>(type)];
 }
-StoreRowFn GetStoreRowKernel(ArchFlags arch, CacheType type) { return Best(arch).store_row[static_cast<int>(type)]; }
+StoreRowFn GetStoreRowKernel(ArchFlags arch, CacheType type) {
+  return Best(kLevels, arch).store_row[static_cast<int>(type)];
+}
 
 int64_t SparseScratchFloats(int rows, int head_dim) { return DivideSparseScratch(nullptr, rows, head_dim).floats; }
 

@@ -1,6 +1,7 @@
 #include "kernels/blend/blend.h"
 
 #include "kernels/blend/kernels.h"
+#include "kernels/level.h"
 
 namespace shadow {
 namespace {
@@ -26,22 +27,15 @@ constexpr Level kLevels[] = {
 #undef SHADOW_KERNEL
 };
 
-// The best level that the machine can run; the portable one runs anywhere.
-const Level& Best(ArchFlags arch) {
-  const Level* level = kLevels;
-  while ((arch & level->needed) != level->needed) ++level;
-  return *level;
-}
-
 }  // namespace
 
-QuantizeWeightsFn GetQuantizeWeightsKernel(ArchFlags arch) { return Best(arch).quantize_weights; }
-AddProductsFn GetAddProductsKernel(ArchFlags arch) { return Best(arch).add_products; }
+QuantizeWeightsFn GetQuantizeWeightsKernel(ArchFlags arch) { return Best(kLevels, arch).quantize_weights; }
+AddProductsFn GetAddProductsKernel(ArchFlags arch) { return Best(kLevels, arch).add_products; }
 LargestValuesFn GetLargestValuesKernel(ArchFlags arch, CacheType type) {
-  return Best(arch).largest_values[static_cast<int>(type)];
+  return Best(kLevels, arch).largest_values[static_cast<int>(type)];
 }
 PackValuesFn GetPackValuesKernel(ArchFlags arch, CacheType type) {
-  return Best(arch).pack_values[static_cast<int>(type)];
+  return Best(kLevels, arch).pack_values[static_cast<int>(type)];
 }
 
 }  // namespace shadow

@@ -1,5 +1,6 @@
 #include "kernels/weigh/weigh.h"
 
+#include "kernels/level.h"
 #include "kernels/weigh/kernels.h"
 
 namespace shadow {
@@ -20,17 +21,10 @@ constexpr Level kLevels[] = {
 #undef SHADOW_KERNEL
 };
 
-// The best level that the machine can run; the portable one runs anywhere.
-const Level& Best(ArchFlags arch) {
-  const Level* level = kLevels;
-  while ((arch & level->needed) != level->needed) ++level;
-  return *level;
-}
-
 }  // namespace
 
-WeighInt32Fn GetWeighInt32Kernel(ArchFlags arch) { return Best(arch).weigh_int32; }
-WeighInt8Fn GetWeighInt8Kernel(ArchFlags arch) { return Best(arch).weigh_int8; }
-ChooseFn GetChooseKernel(ArchFlags arch) { return Best(arch).choose; }
+WeighInt32Fn GetWeighInt32Kernel(ArchFlags arch) { return Best(kLevels, arch).weigh_int32; }
+WeighInt8Fn GetWeighInt8Kernel(ArchFlags arch) { return Best(kLevels, arch).weigh_int8; }
+ChooseFn GetChooseKernel(ArchFlags arch) { return Best(kLevels, arch).choose; }
 
 }  // namespace shadow
