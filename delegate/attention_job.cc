@@ -86,9 +86,9 @@ void RunTile(const TileRows& rows, Scratch* scratch, Statistics* statistics) {
 // Rows per tile: no more than gives every thread an item.
 int64_t RowsPerTile(const AttentionJob& job, int64_t rows, int num_threads) {
   int64_t tile = kMaxTileRows;
-  const int64_t per_thread = (rows * job.op.num_kv_heads + num_threads - 1) / num_threads;
+  const int64_t per_thread = (rows * job.heads.kv_heads + num_threads - 1) / num_threads;
   tile = std::min(tile, std::max<int64_t>(1, per_thread));
-  const int64_t group = job.op.group();
+  const int64_t group = job.heads.width;
   if (tile > group) tile -= tile % group;  // whole times: their rows have equal causal lengths
   return std::min(tile, rows);
 }
@@ -97,7 +97,7 @@ int64_t RowsPerTile(const AttentionJob& job, int64_t rows, int num_threads) {
 // does.
 class Tiling {
  public:
-  Tiling(const AttentionJob& job, int num_threads) : rows_(job.chunk.n_valid * job.op.group()) {
+  Tiling(const AttentionJob& job, int num_threads) : rows_(job.chunk.n_valid * job.heads.width) {
     const bool blocks = job.settings.mode == Mode::kBlockSparse;
     size_ = blocks ? kPageRows * job.op.group() : RowsPerTile(job, rows_, num_threads);
     offset_ = blocks ? job.chunk.position % kPageRows * job.op.group() : 0;
@@ -130,16 +130,17 @@ Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* stati
   SHADOW_RETURN_IF_ERROR(MakeExtras(job, pool));
   const Tiling tiling(job, pool->num_threads());
   const int64_t tiles = tiling.count();
-  const bool may_share = tiling.rows() * job.op.num_kv_heads * job.chunk.end() >= kPairsWorthSharing;
+  const int64_t items = tiles * job.heads.kv_heads;
+  const bool may_share = job.may_share && tiling.rows() * job.heads.kv_heads * job.chunk.end() >= kPairsWorthSharing;
   Statistics total;
   std::mutex mutex;
   StageClock clock;
-  const bool done = pool->ParallelFor(tiles * job.op.num_kv_heads, may_share, [&](int64_t item, Scratch* scratch) {
+  const bool done = pool->ParallelFor(items, may_share, [&](int64_t item, Scratch* scratch) {
     // One KV head after the other, so that its keys and values stay in the cache from tile to tile. Of a head, the last
     // tiles see the most positions: they go first, so that no thread is left with a large one at the end.
     const int64_t tile = tiles - 1 - item % tiles;
     Statistics mine;
-    RunTile(tiling.Tile(job, int(item / tiles), tile), scratch, &mine);
+    RunTile(tiling.Tile(job, job.heads.first_kv_head + int(item / tiles), tile), scratch, &mine);
     std::lock_guard<std::mutex> lock(mutex);
     total.Add(mine);
   });

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "head_group.h"
 #include "kernel_table.h"
 #include "kv_cache.h"
 #include "observer.h"
@@ -16,6 +17,14 @@
 
 namespace shadow {
 
+// What an estimate graph put out for a head group: [kv_heads][width * T][length]. bucket: of the plan's grid; 0: the
+// graph is rank-invariant, and each row's scale follows from its query.
+struct GraphScores {
+  const int8_t* values = nullptr;  // null: the op estimates
+  int64_t length = 0;              // S
+  int bucket = 0;
+};
+
 // The chunk's rows are in the cache already.
 struct AttentionJob {
   const OpOptions& op;
@@ -26,12 +35,13 @@ struct AttentionJob {
   const float* threshold_factors;  // [H], mode shadow
   CacheSettings settings;
   Chunk chunk;
-  int64_t time;               // T
-  const float* q;             // [T][H][d]
-  float* out;                 // [T][H*d]; rows from n_valid on are not touched
-  const int8_t* scores_i8;    // [N_kv][G*T][scores_length], or nullptr: estimate here
-  int64_t scores_length = 0;  // S
+  int64_t time;    // T
+  const float* q;  // [T][H][d]
+  float* out;      // [T][H*d]; rows from n_valid on, and heads that are not meant, are not touched
+  HeadGroup heads;
+  GraphScores scores;
   Observer* observer = nullptr;
+  bool may_share = true;  // false: on the calling thread only
 };
 
 // Computes all rows 0 .. n_valid - 1 and adds to *statistics.

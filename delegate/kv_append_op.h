@@ -29,7 +29,6 @@ class KvAppendOp : public Op {
   Status Eval(Engine* engine) override;
   Status FindOutputs(int64_t time, Outputs* outputs);
   Status Append(const OpInputs& in, const Outputs& out, Engine* engine, KvCache* cache);
-  Status WriteOutputs(const OpInputs& in, const Outputs& out, Engine* engine, KvCache* cache);
 };
 
 }  // namespace shadow

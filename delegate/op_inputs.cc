@@ -15,6 +15,8 @@ Status ReadOptionalRows(const NodeIo& io, int index, const char* name, int64_t c
   return index < 0 ? Status::Ok() : io.Read(index, name, count, rows);
 }
 
+}  // namespace
+
 Status CheckRange(const OpInputs& in, const OpOptions& op) {
   if (in.chunk.n_valid < 1 || in.chunk.n_valid > in.time) {
     return Status::Error("n_valid must be in 1..%lld, got %lld; it counts the rows that are not padding",
@@ -25,8 +27,6 @@ Status CheckRange(const OpInputs& in, const OpOptions& op) {
   }
   return Status::Ok();
 }
-
-}  // namespace
 
 Status CheckInputShapes(const NodeIo& io, const InputMap& map, const OpOptions& op) {
   SHADOW_RETURN_IF_ERROR(io.CheckInput(map.q, "q", tflite::kFloat32, {1, kAnySize, op.num_heads, op.head_dim}));

@@ -37,6 +37,8 @@ struct OpInputs {
 Status CheckInputShapes(const NodeIo& io, const InputMap& map, const OpOptions& op);
 // Under `benchmark` integers out of range pass: the engine clamps them.
 Status ReadInputs(const NodeIo& io, const InputMap& map, const OpOptions& op, bool benchmark, OpInputs* inputs);
+// n_valid within T, layer within the model.
+Status CheckRange(const OpInputs& inputs, const OpOptions& op);
 // NaN and infinity in the valid rows of what there is of q, k and v.
 Status CheckValues(const OpInputs& inputs, const OpOptions& op, CacheType type);
 

@@ -8,6 +8,7 @@
 #include "last_error.h"
 #include "options.h"
 #include "shadow_abi.h"
+#include "stages.h"
 
 #ifndef SHADOWATTN_VERSION
 #define SHADOWATTN_VERSION "0.0.0"
@@ -222,6 +223,14 @@ SHADOW_EXPORT int32_t shadow_cache_rewind(void* delegate, int32_t cache, int64_t
     SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
     return lease->Rewind(length);
   });
+}
+
+SHADOW_EXPORT int32_t shadow_append(void* delegate, const ShadowChunk* chunk, ShadowEstimateInputs* inputs) {
+  return shadow::WithEngine(delegate, [&](Engine* engine) { return shadow::RunAppend(chunk, inputs, engine); });
+}
+
+SHADOW_EXPORT int32_t shadow_attend(void* delegate, const ShadowChunk* chunk, const ShadowHeads* heads) {
+  return shadow::WithEngine(delegate, [&](Engine* engine) { return shadow::RunAttend(chunk, heads, engine); });
 }
 
 SHADOW_EXPORT int32_t shadow_set_signatures(void* delegate, const char* list) {

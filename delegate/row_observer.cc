@@ -7,6 +7,7 @@
 #include <functional>
 #include <numeric>
 
+#include "magnitude.h"
 #include "sparse_tile.h"
 
 namespace shadow {
@@ -16,12 +17,6 @@ constexpr int64_t kErrorEvery = 4;  // positions: errors change slowly, and cost
 constexpr int kSlack = 32;          // kernels may read and store this much past the end of a selection
 
 int64_t Pages(int64_t n) { return (n + kPageRows - 1) / kPageRows; }
-
-float LargestMagnitude(const float* values, int64_t count) {
-  float largest = 0;
-  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(values[i]));
-  return largest;
-}
 
 double SquaredDistance(const float* a, const float* b, int d) {
   double sum = 0;

@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define SHADOW_ABI_VERSION 2
+#define SHADOW_ABI_VERSION 3
 
 typedef struct ShadowStats {
   uint32_t struct_size;     // sizeof(ShadowStats), set by the caller
@@ -27,6 +27,45 @@ typedef struct ShadowStats {
   double seconds_attend;
   int64_t rows_without_tail;  // rows whose scores were too coarse or saturated for the tail
 } ShadowStats;
+
+// The rows of one layer that shadow_append and shadow_attend work on.
+typedef struct ShadowChunk {
+  uint32_t struct_size;    // sizeof(ShadowChunk), set by the caller
+  int32_t cache;           // handle
+  int32_t layer;           // 0 .. num_layers - 1
+  int32_t time;            // T
+  int64_t position;        // of row 0
+  int64_t n_valid;         // rows that are not padding
+  const uint8_t* options;  // the 40 option bytes of a split op (docs/op_spec.md): flags LAYER_INPUT, seq_len not read
+  const float* q;          // [T][H][d]
+  const float* k;          // [T][N_kv][d]; shadow_append only
+  const float* v;          // [T][N_kv][d]; shadow_append only
+} ShadowChunk;
+
+// What estimate graphs read. clamped and outside are set by the call.
+typedef struct ShadowEstimateInputs {
+  uint32_t struct_size;  // sizeof(ShadowEstimateInputs), set by the caller
+  int32_t scales;        // 0 rank-invariant; of the grid: 1 nearest by squared distance, 2 by ratio, 3 the middle one
+  int64_t seq_len;       // S, at least position + n_valid
+  int8_t* q_i8;          // [H][T][d]
+  int8_t* k_i8;          // [N_kv][S][d]
+  int32_t* buckets;      // [H]: the bucket each head took
+  int64_t clamped;       // elements of q_i8 and k_i8 that had to be clamped (grid only)
+  int64_t outside;       // heads whose measured scales lie outside every bucket (grid only)
+} ShadowEstimateInputs;
+
+// Query heads to attend, and what an estimate graph said of them.
+typedef struct ShadowHeads {
+  uint32_t struct_size;   // sizeof(ShadowHeads), set by the caller
+  int32_t first;          // query heads [first, first + count): within a KV head, or of whole KV heads
+  int32_t count;          // all of them in modes that read no scores
+  int32_t bucket;         // as shadow_append gave it
+  int32_t may_share;      // 0: on the calling thread only
+  int32_t reserved;       // 0
+  int64_t scores_length;  // S
+  const int8_t* scores;   // [count][T][S], or null: estimated here
+  float* out;             // [T][H*d]; the other heads are not touched, padding rows become zero
+} ShadowHeads;
 
 int32_t shadow_abi_version(void);
 // One line: project version, compiler, ISA levels compiled in.
@@ -56,6 +95,12 @@ int32_t shadow_observed_reset(void* delegate, int32_t cache);
 int64_t shadow_cache_length(void* delegate, int32_t cache);
 // Drops every row from `length` on, and whatever was not committed.
 int32_t shadow_cache_rewind(void* delegate, int32_t cache, int64_t length);
+// The steps of the split form without a graph around them, for a scheduler: nothing is copied on the way to and from
+// the graphs between them. Appends the rows of q, k and v as ShadowKvAppend does; inputs null: for modes that read no
+// scores.
+int32_t shadow_append(void* delegate, const ShadowChunk* chunk, ShadowEstimateInputs* inputs);
+// Selects and attends as ShadowSparseAttention does, for some heads. q: as shadow_append was given it.
+int32_t shadow_attend(void* delegate, const ShadowChunk* chunk, const ShadowHeads* heads);
 // Comma-separated signatures that the interpreters made from now on will run; "" for all (option `signatures`).
 int32_t shadow_set_signatures(void* delegate, const char* list);
 int32_t shadow_set_num_threads(void* delegate, int32_t num_threads);

@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include "append_rows.h"
-#include "attention_job.h"
-#include "row_observer.h"
 
 namespace shadow {
 namespace {
@@ -12,14 +10,6 @@ namespace {
 constexpr int kScores = 1;
 constexpr InputMap kFusedInputs{0, 1, 2, 3, 4, 5, -1, -1};
 constexpr InputMap kSplitInputs{0, -1, -1, 2, 3, 4, 5, 6};
-
-// k and v are whole here only: what attends takes them from the cache. The split form has them in the other op.
-void ObserveNewRows(const OpInputs& in, const AttentionJob& job) {
-  if (in.k == nullptr || in.v == nullptr) return;
-  const int64_t count = job.chunk.n_valid * job.op.num_kv_heads * job.op.head_dim;
-  ObserveRows(in.k, count, kRangeK, job);
-  ObserveRows(in.v, count, kRangeV, job);
-}
 
 }  // namespace
 
@@ -64,7 +54,7 @@ Status SparseAttentionOp::EvalFused(const OpInputs& in, Engine* engine, KvCache*
   SHADOW_RETURN_IF_ERROR(CheckValues(in, options_, cache->settings().cache_type));
   SHADOW_RETURN_IF_ERROR(AppendRows({in.k, in.v, options_.num_kv_heads, options_.head_dim}, in.chunk, engine->plan(),
                                     engine->kernels(), &engine->pool(), cache));
-  SHADOW_RETURN_IF_ERROR(Attend(in, nullptr, engine, cache));
+  SHADOW_RETURN_IF_ERROR(Attend(in, {}, engine, cache));
   cache->Commit(in.chunk);
   return Status::Ok();
 }
@@ -74,7 +64,7 @@ Status SparseAttentionOp::EvalSplit(const OpInputs& in, Engine* engine, KvCache*
   if (engine->benchmark()) SHADOW_RETURN_IF_ERROR(engine->AppendBenchmarkRows(options_, in.chunk, cache));
   SHADOW_RETURN_IF_ERROR(cache->CheckAppended(in.chunk, kv_len));
   SHADOW_RETURN_IF_ERROR(CheckValues(in, options_, cache->settings().cache_type));
-  if (!cache->settings().reads_scores()) return Attend(in, nullptr, engine, cache);
+  if (!cache->settings().reads_scores()) return Attend(in, {}, engine, cache);
   const int64_t bucket = io_.InputDim(kScores, 2);
   if (kv_len > bucket) {
     return Status::Error("kv_len %lld does not fit scores_i8 of bucket %lld; use a larger bucket",
@@ -82,38 +72,15 @@ Status SparseAttentionOp::EvalSplit(const OpInputs& in, Engine* engine, KvCache*
   }
   const int8_t* scores = nullptr;
   SHADOW_RETURN_IF_ERROR(io_.Read(kScores, "scores_i8", options_.num_heads * in.time * bucket, &scores));
-  return Attend(in, scores, engine, cache);
+  return Attend(in, {scores, bucket}, engine, cache);
 }
 
-Status SparseAttentionOp::Attend(const OpInputs& in, const int8_t* scores, Engine* engine, KvCache* cache) {
+Status SparseAttentionOp::Attend(const OpInputs& in, const GraphScores& scores, Engine* engine, KvCache* cache) {
   const int64_t width = int64_t{options_.num_heads} * options_.head_dim;
   float* out = nullptr;
   SHADOW_RETURN_IF_ERROR(io_.Write(0, "o", in.time * width, &out));
-  Thresholds thresholds;
-  const CacheSettings& settings = cache->settings();
-  if (engine->plan() != nullptr) SHADOW_RETURN_IF_ERROR(Thresholds::Create(settings, *engine->plan(), &thresholds));
-  const AttentionJob job{options_,
-                         engine->kernels(),
-                         *cache,
-                         engine->plan(),
-                         &thresholds,
-                         engine->ThresholdFactors(*cache, in.chunk.layer),
-                         settings,
-                         in.chunk,
-                         in.time,
-                         in.q,
-                         out,
-                         scores,
-                         scores == nullptr ? 0 : io_.InputDim(kScores, 2),
-                         cache->observer()};
-  if (job.observer != nullptr) {
-    job.observer->Bind(options_);
-    ObserveNewRows(in, job);
-  }
-  Statistics more;
-  SHADOW_RETURN_IF_ERROR(RunAttention(job, &engine->pool(), &more));
+  SHADOW_RETURN_IF_ERROR(AttendChunk(options_, in, {HeadGroup::All(options_), scores}, out, engine, cache));
   std::fill(out + in.chunk.n_valid * width, out + in.time * width, 0.0f);
-  cache->AddStatistics(more);
   return Status::Ok();
 }
 

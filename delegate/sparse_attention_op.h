@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "attend_chunk.h"
 #include "op.h"
 #include "op_inputs.h"
 
@@ -25,7 +26,7 @@ class SparseAttentionOp : public Op {
   Status Eval(Engine* engine) override;
   Status EvalFused(const OpInputs& in, Engine* engine, KvCache* cache);
   Status EvalSplit(const OpInputs& in, Engine* engine, KvCache* cache);
-  Status Attend(const OpInputs& in, const int8_t* scores, Engine* engine, KvCache* cache);
+  Status Attend(const OpInputs& in, const GraphScores& scores, Engine* engine, KvCache* cache);
 };
 
 }  // namespace shadow

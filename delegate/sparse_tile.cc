@@ -126,10 +126,12 @@ void SparseTile::ScoreFloats(int64_t begin, int64_t end) {
   OrderedIntegers(scratch_->scores.data(), (end - begin) * score_stride_);
 }
 
-// The estimate graph's rows are head-major: g * T + t.
+// The estimate graph's rows are head-major: (KV head, query head, t).
 const int8_t* SparseTile::CoarseScores(int64_t r) const {
-  const int64_t row = (int64_t{rows_.kv_head()} * job().op.group() + rows_.GroupHead(r)) * job().time + rows_.Time(r);
-  return job().scores_i8 + row * job().scores_length;
+  const HeadGroup& heads = job().heads;
+  const int64_t kv_head = rows_.kv_head() - heads.first_kv_head;
+  const int64_t row = (kv_head * heads.width + rows_.GroupHead(r) - heads.first) * job().time + rows_.Time(r);
+  return job().scores.values + row * job().scores.length;
 }
 
 // From the scores of an estimate graph, which are too coarse to be trusted with more than the choice, and with the tail
@@ -185,6 +187,10 @@ RowTail SparseTile::Tail(int64_t i) const {
 
 float SparseTile::CoarseScale(int64_t r) const {
   const Plan& plan = *job().plan;
+  if (const int bucket = job().scores.bucket; bucket > 0) {
+    const int q_bucket = (bucket - 1) / plan.k_buckets(), k_bucket = (bucket - 1) % plan.k_buckets();
+    return float(double(job().op.softmax_scale) * double(plan.score_scale(q_bucket, k_bucket)));
+  }
   const int layer = job().chunk.layer, head = rows_.kv_head();
   const double step =
       CoarseStep(rows_.Query(r), plan.k_variance(layer, head), plan.estimate_multiplier(), job().op.head_dim);

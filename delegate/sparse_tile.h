@@ -32,7 +32,7 @@ class SparseTile {
   const CacheSettings& settings() const { return job().settings; }
   int64_t count() const { return rows_.count() - first_; }
   bool by_threshold() const { return settings().mode == Mode::kShadow; }
-  bool coarse() const { return job().scores_i8 != nullptr; }
+  bool coarse() const { return job().scores.values != nullptr; }
   // The scores are the logits, so nothing is computed again.
   bool trusts_scores() const { return by_threshold() && !coarse(); }
 

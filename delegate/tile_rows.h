@@ -1,8 +1,8 @@
 // The query rows of one item of work, and what every stage asks about them.
 //
-// An item is (KV head, range of rows). Rows are t-major with all G query heads of the KV head together: row r is time
-// r / G, query head kv_head * G + r % G. So a tile's causal lengths lie close together and its keys are read once for G
-// heads.
+// An item is (KV head, range of rows). Rows are t-major with all query heads of the KV head together that the job
+// means, usually G: row r is time r / G, query head kv_head * G + r % G. So a tile's causal lengths lie close together
+// and its keys are read once for G heads.
 #ifndef SHADOWATTN_DELEGATE_TILE_ROWS_H_
 #define SHADOWATTN_DELEGATE_TILE_ROWS_H_
 
@@ -24,9 +24,9 @@ class TileRows {
   int64_t count() const { return count_; }
   KvView view() const { return job_.cache.view(job_.chunk.layer, kv_head_); }
 
-  int64_t Time(int64_t r) const { return (begin_ + r) / job_.op.group(); }
+  int64_t Time(int64_t r) const { return (begin_ + r) / job_.heads.width; }
   int64_t Causal(int64_t r) const { return job_.chunk.position + Time(r) + 1; }
-  int64_t GroupHead(int64_t r) const { return (begin_ + r) % job_.op.group(); }
+  int64_t GroupHead(int64_t r) const { return job_.heads.first + (begin_ + r) % job_.heads.width; }
   int64_t Head(int64_t r) const { return int64_t{kv_head_} * job_.op.group() + GroupHead(r); }
   const float* Query(int64_t r) const { return job_.q + (Time(r) * job_.op.num_heads + Head(r)) * job_.op.head_dim; }
   float* Out(int64_t r) const { return job_.out + (Time(r) * job_.op.num_heads + Head(r)) * job_.op.head_dim; }

@@ -87,7 +87,8 @@ std::vector<float> Run(const Case& c, const Text& text, const How& how, Statisti
                            c.chunk,
                            text.q.data() + position * width,
                            out.data() + position * width,
-                           nullptr};
+                           HeadGroup::All(c.op),
+                           {}};
     if (position >= c.attend_from) CHECK_OK(RunAttention(job, &pool, statistics));
     cache.Commit(chunk);
   }

@@ -65,9 +65,19 @@ struct Bench {
     const NewRows rows{text.k.data() + position * kv_width, text.v.data() + position * kv_width, op.num_kv_heads,
                        op.head_dim};
     SHADOW_RETURN_IF_ERROR(AppendRows(rows, chunk, &plan, kernels, &pool, &cache));
-    const AttentionJob job{op,      kernels,          cache, &plan,         nullptr,
-                           nullptr, cache.settings(), chunk, chunk.n_valid, text.q.data() + position * width,
-                           out,     nullptr};
+    const AttentionJob job{op,
+                           kernels,
+                           cache,
+                           &plan,
+                           nullptr,
+                           nullptr,
+                           cache.settings(),
+                           chunk,
+                           chunk.n_valid,
+                           text.q.data() + position * width,
+                           out,
+                           HeadGroup::All(op),
+                           {}};
     SHADOW_RETURN_IF_ERROR(RunAttention(job, &pool, &statistics));
     cache.Commit(chunk);
     return Status::Ok();

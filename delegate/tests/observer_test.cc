@@ -73,7 +73,8 @@ Outcome Run(const Text& text, const CacheSettings& settings, Observer* observer,
                      70,
                      text.q.data() + position * width,
                      outcome.out.data() + position * width,
-                     nullptr};
+                     HeadGroup::All(op),
+                     {}};
     job.observer = observer;
     CHECK_OK(RunAttention(job, &pool, &outcome.statistics));
     cache.Commit(chunk);

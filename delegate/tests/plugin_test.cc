@@ -40,7 +40,7 @@ tflite::Delegate* CreateWithPlan(const Shape& shape, const char* key, const char
 }
 
 void TestFacts() {
-  CHECK(shadow_abi_version() == SHADOW_ABI_VERSION && SHADOW_ABI_VERSION == 2);
+  CHECK(shadow_abi_version() == SHADOW_ABI_VERSION && SHADOW_ABI_VERSION == 3);
   CHECK(Contains(shadow_build_info(), "shadowattn "));
   CHECK(std::strcmp(shadow_best_isa(), ArchName(DetectArch())) == 0);
   tflite::Delegate* delegate = Create("isa", "scalar");
