@@ -75,5 +75,5 @@ def work_of(problem: Problem, groups: Sequence[HeadGroup]) -> list[Work]:
 
 def _need_times(name: str, seconds: Iterable[float]) -> None:
     for value in seconds:
-        if not (math.isfinite(value) and value >= 0):
+        if not 0 <= value < math.inf:
             raise ValueError(f"{name}: wanted finite seconds of at least 0, got {value}")
