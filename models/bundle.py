@@ -127,7 +127,10 @@ class Manifest:
             raise ValueError(f"{where}: not the manifest of a bundle (wanted format {FORMAT!r})")
         if (version := raw.pop("version", None)) != VERSION:
             raise ValueError(f"{where}: version {version!r} is not {VERSION}; update shadowattn or convert anew")
-        manifest = strict_json.build(cls, raw, where, _CONTAINERS)
+        try:
+            manifest = strict_json.build(cls, raw, where, _CONTAINERS)
+        except ValueError as error:
+            raise ValueError(f"{error}; convert the model again") from None
         _check(manifest, where)
         return manifest
 

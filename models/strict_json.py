@@ -8,18 +8,19 @@ FieldTypes = dict[tuple[type, str], Any]
 
 
 def build(kind: type, raw: Any, where: str, types: FieldTypes) -> Any:
-    """raw, as json.loads gives it -> an instance of the dataclass `kind`. Raises ValueError that names the field."""
+    """raw, as json.loads gives it -> an instance of the dataclass `kind`. Raises ValueError that names the field; what
+    to do next is for the caller to add."""
     if not isinstance(raw, dict):
-        raise ValueError(f"{where}: expected an object, got {type(raw).__name__}; convert the model again")
+        raise ValueError(f"{where}: expected an object, got {type(raw).__name__}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(set(raw) - set(fields))
     if unknown:
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; convert the model again")
+        raise ValueError(f"{where}: unknown field {unknown[0]!r}")
     values = {}
     for name, field in fields.items():
         if name not in raw:
             if field.default is dataclasses.MISSING:
-                raise ValueError(f"{where}: field {name!r} is missing; convert the model again")
+                raise ValueError(f"{where}: field {name!r} is missing")
             continue
         values[name] = _value(types.get((kind, name), field.type), raw[name], f"{where}: {name}", types)
     try:
@@ -46,7 +47,7 @@ def _value(kind: Any, raw: Any, where: str, types: FieldTypes) -> Any:
     plain = next(option for option in options if option is not type(None))
     if plain is float and isinstance(raw, int) and not isinstance(raw, bool):
         if abs(raw) > 1 << 64:
-            raise ValueError(f"{where}: expected a float, got {raw.bit_length()} bits; convert the model again")
+            raise ValueError(f"{where}: expected a float, got {raw.bit_length()} bits")
         return float(raw)
     _want(plain, raw, where)
     return raw
@@ -54,4 +55,4 @@ def _value(kind: Any, raw: Any, where: str, types: FieldTypes) -> Any:
 
 def _want(kind: type, raw: Any, where: str) -> None:
     if not isinstance(raw, kind) or (kind is int and isinstance(raw, bool)):
-        raise ValueError(f"{where}: expected {kind.__name__}, got {raw!r:.60}; convert the model again")
+        raise ValueError(f"{where}: expected {kind.__name__}, got {raw!r:.60}")

@@ -22,7 +22,7 @@ def test_every_module_is_in_the_wheel() -> None:
     files = installed_files()
     for part in ("models", "converter", "runtime"):
         for path in (ROOT / part).rglob("*"):
-            if path.suffix in (".py", ".tflite") or path.name == "py.typed":
+            if path.suffix in (".py", ".tflite", ".json") or path.name == "py.typed":
                 assert f"shadowattn/{path.relative_to(ROOT)}" in files
 
 

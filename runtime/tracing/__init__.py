@@ -1,0 +1,1 @@
+"""What ran when: spans of a run or of a schedule, as a Perfetto file and as a picture."""
