@@ -9,12 +9,11 @@ import functools
 import re
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Delegate, Interpreter, OpResolverType
-from ai_edge_litert.interpreter import load_delegate as litert_load_delegate
 
 from shadowattn.models.bundle import Graph, Manifest
 from shadowattn.runtime.nodes import Node, NodeProbe
@@ -23,19 +22,44 @@ from shadowattn.runtime.resident import drop_pages
 _DTYPES = {np.float32: "float32", np.int32: "int32", np.int8: "int8"}
 
 
-def load_delegate(library: Path, options: Mapping[str, object]) -> Delegate:
-    """Creates the delegate. Raises ValueError with its message."""
+class _Plugin(Delegate):
+    """Where creation failed, LiteRT's own destructor passes NULL to the library, which not every library survives."""
+
+    def __del__(self) -> None:
+        if getattr(self, "_delegate_ptr", None):
+            super().__del__()
+
+
+def load_delegate(library: Path | str, options: Mapping[str, object]) -> Delegate:
+    """Creates an external delegate. A name without a slash is the system's loader's to find.
+
+    Raises ValueError: no such library, not a delegate, or the delegate's message.
+    """
     try:
-        return litert_load_delegate(str(library), {key: str(value) for key, value in options.items()})
+        exported = ctypes.PyDLL(str(library))
+    except OSError as error:
+        raise ValueError(f"{library}: cannot be loaded ({error}); wanted a library built for this machine") from None
+    for symbol in ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate"):
+        if not hasattr(exported, symbol):
+            raise ValueError(f"{library}: is not an external delegate, it lacks {symbol}; give a delegate's library")
+    try:
+        return _Plugin(str(library), {key: str(value) for key, value in options.items()})
     except ValueError as error:
-        reason = str(error).split("\n", 1)[-1].strip()
+        reason = str(error).strip() or "no reason given"
         raise ValueError(f"{library}: delegate refused its options: {reason}") from None
 
 
-def open_interpreter(model: Path, num_threads: int, use_xnnpack: bool) -> Interpreter:
-    """An interpreter of any file, with no delegate but XNNPACK. Raises ValueError or RuntimeError, as LiteRT does."""
+def open_interpreter(model: Path | bytes, num_threads: int, use_xnnpack: bool) -> Interpreter:
+    """An interpreter of any file or of its bytes, with no delegate but XNNPACK. Raises ValueError or RuntimeError, as
+    LiteRT does. Bytes must outlive it, see outlive()."""
     resolver = OpResolverType.AUTO if use_xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    return Interpreter(model_path=str(model), num_threads=num_threads, experimental_op_resolver_type=resolver)
+    source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
+    return Interpreter(**source, num_threads=num_threads, experimental_op_resolver_type=resolver)
+
+
+def outlive(interpreter: Interpreter, *things: object) -> None:
+    """The things live until the native interpreter is gone, which a view of a tensor (in a traceback, say) keeps."""
+    weakref.finalize(interpreter._interpreter, _let_go, *things).atexit = False
 
 
 def delegate_pointer(delegate: Delegate) -> int:
@@ -114,7 +138,7 @@ class GraphSet:
             if not self._runners:  # XNNPACK has just packed its copies
                 drop_pages(self._model)
             self._runners[signature] = runner
-            _check_runners(signature, self._probe.nodes(subgraph))
+            check_runners(signature, self._probe.nodes(subgraph))
         return self._runners[signature]
 
     def nodes(self) -> dict[str, list[Node]]:
@@ -127,7 +151,7 @@ class GraphSet:
         for runner in self._runners.values():
             runner.close()
         self._runners.clear()
-        weakref.finalize(self._native, _let_go, self._delegate, self._probe).atexit = False
+        outlive(self._interpreter, self._delegate, self._probe)
         del self._interpreter
 
     def keep_for_ever(self) -> None:
@@ -203,7 +227,7 @@ class GraphRunner:
         return self._views[side]
 
 
-def _check_runners(signature: str, nodes: list[Node]) -> None:
+def check_runners(signature: str, nodes: Sequence[Node]) -> None:
     """Raises RuntimeError if a Shadow op is not ours, warns if a matrix product is not under XNNPACK."""
     for node in nodes:
         if node.must_be_ours and node.runner != "shadow":

@@ -12,13 +12,16 @@ FULLY_CONNECTED = 9
 CUSTOM = 32
 DELEGATE = 51
 BATCH_MATMUL = 126
-_XNNPACK = b"TfLiteXNNPackDelegate"
+XNNPACK = "xnnpack"
+BUILTIN = "litert builtin"
+_XNNPACK_DELEGATE = b"TfLiteXNNPackDelegate"
 _ALLOW_DYNAMIC_TENSORS = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One node of the file. custom_name: of a custom op, else empty. runner: shadow, xnnpack or litert builtin."""
+    """One node of the file. custom_name: of a custom op, else empty. runner: shadow, xnnpack, litert builtin, or what
+    the probe was told to call its delegate."""
 
     index: int
     builtin_code: int
@@ -32,6 +35,11 @@ class Node:
     @property
     def must_be_xnnpack(self) -> bool:
         return self.builtin_code in (FULLY_CONNECTED, BATCH_MATMUL)
+
+    @property
+    def on_host(self) -> bool:
+        """LiteRT itself runs it, on the CPU."""
+        return self.runner in (XNNPACK, BUILTIN)
 
 
 class _IntArray(ctypes.Structure):
@@ -61,7 +69,17 @@ class _TfLiteNode(ctypes.Structure):
 
 
 class _DelegateParams(ctypes.Structure):
-    _fields_ = [("delegate", ctypes.c_void_p), ("nodes_to_replace", ctypes.POINTER(_IntArray))]
+    _fields_ = [
+        ("delegate", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("nodes_to_replace", "input_tensors", "output_tensors")),
+    ]
+
+
+class _OpaqueDelegateParams(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("delegate", "delegate_data")),
+        *((name, ctypes.c_void_p) for name in ("nodes_to_replace", "input_tensors", "output_tensors")),
+    ]
 
 
 _GetPlan = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.POINTER(_IntArray)))
@@ -99,8 +117,10 @@ class _Delegate(ctypes.Structure):
 class NodeProbe:
     """Pass `pointer` to ModifyGraphWithDelegate once, right after the interpreter was made, and outlive it."""
 
-    def __init__(self, shadow_pointer: int) -> None:
-        self._shadow = shadow_pointer
+    def __init__(self, delegate_pointer: int, called: str = "shadow") -> None:
+        """called: the runner's name in `nodes` for what this delegate has taken."""
+        self._pointer = delegate_pointer
+        self._called = called
         self._subgraphs: list[tuple[int, int, int]] = []
         self._callback = _Prepare(self._on_prepare)
         self._delegate = _Delegate(prepare=self._callback, flags=_ALLOW_DYNAMIC_TENSORS)
@@ -123,11 +143,10 @@ class NodeProbe:
         for index in plan.contents.values():
             node, registration = self._read(context, get_node, index)
             if not node.delegate:
-                found.append(_describe(index, registration, "litert builtin"))
+                found.append(_describe(index, registration, BUILTIN))
                 continue
-            params = ctypes.cast(node.builtin_data, ctypes.POINTER(_DelegateParams)).contents
             runner = self._runner(node, registration)
-            for replaced in params.nodes_to_replace.contents.values():
+            for replaced in _replaced_by(node.builtin_data):
                 found.append(_describe(replaced, self._read(context, get_node, replaced)[1], runner))
         return sorted(found, key=lambda node: node.index)
 
@@ -137,10 +156,10 @@ class NodeProbe:
         return 0
 
     def _runner(self, node: _TfLiteNode, registration: _Registration) -> str:
-        if node.delegate == self._shadow:
-            return "shadow"
+        if node.delegate == self._pointer:
+            return self._called
         name = registration.custom_name or b"another delegate"
-        return "xnnpack" if name == _XNNPACK else name.decode()
+        return XNNPACK if name == _XNNPACK_DELEGATE else name.decode()
 
     @staticmethod
     def _read(context: int, get_node: int, index: int) -> tuple[_TfLiteNode, _Registration]:
@@ -148,6 +167,16 @@ class NodeProbe:
         registration = ctypes.POINTER(_Registration)()
         _ok(_GetNode(get_node)(context, index, ctypes.byref(node), ctypes.byref(registration)))
         return node.contents, registration.contents
+
+
+def _replaced_by(params: int) -> list[int]:
+    """Nodes of the file that a delegate's node stands for. params: address of its TfLiteDelegateParams, or of the
+    TfLiteOpaqueDelegateParams that delegates of the opaque interface get; TFLite puts the list right behind either."""
+    for layout in (_DelegateParams, _OpaqueDelegateParams):
+        behind = params + ctypes.sizeof(layout)
+        if layout.from_address(params).nodes_to_replace == behind:
+            return _IntArray.from_address(behind).values()
+    raise RuntimeError("LiteRT keeps a delegate's nodes in another form than ai-edge-litert 2.3.0; install that")
 
 
 def _describe(index: int, registration: _Registration, runner: str) -> Node:

@@ -4,7 +4,6 @@ Unlike litert.GraphSet it takes any file and any delegate or none, and what nobo
 """
 
 import dataclasses
-import weakref
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -139,8 +138,7 @@ class BenchmarkGraph:
         """The interpreter goes before what it uses, even while a traceback holds a view of a tensor."""
         if self._runner is not None:
             self._runner.close()
-        kept = (self._delegate, getattr(self, "_probe", None))
-        weakref.finalize(self._native, _let_go, *kept).atexit = False
+        litert.outlive(self._interpreter, self._delegate, getattr(self, "_probe", None))
         del self._interpreter
 
     @property
@@ -162,7 +160,3 @@ def match_layers(inputs: Sequence[Input], layers: Sequence[InputLayer]) -> list[
             f"write --input_layer={names} --input_layer_shape={shapes}"
         )
     return matched
-
-
-def _let_go(*_: object) -> None:
-    """Called with the last references to what an interpreter used, after the interpreter is gone."""

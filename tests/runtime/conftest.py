@@ -1,9 +1,10 @@
-"""Fixtures of the runtime's tests: one tiny bundle per test run, and its NumPy oracle."""
+"""Fixtures of the runtime's tests: one tiny bundle per test run, its NumPy oracle, and the test delegate."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from claiming import ClaimingLibrary, build_claiming_library
 from tiny_bundle import tiny_decoder, write_tiny_bundle
 from tiny_decoder import TinyDecoder
 
@@ -27,3 +28,9 @@ def oracle(tiny: Path) -> TinyDecoder:
 def text(tiny: Path) -> list[int]:
     """200 random token ids of the tiny vocabulary (seed 7)."""
     return np.random.default_rng(7).integers(0, read_manifest(tiny).model.vocab_size, 200).tolist()
+
+
+@pytest.fixture(scope="session")
+def claiming(tmp_path_factory: pytest.TempPathFactory) -> ClaimingLibrary:
+    """The test delegate for estimate graphs, compiled once."""
+    return build_claiming_library(tmp_path_factory.mktemp("claiming"))

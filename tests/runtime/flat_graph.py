@@ -92,10 +92,10 @@ class FlatGraph:
         self._inputs[name] = self._tensor(f"{self._signature}:{name}", shape, dtype, scale=scale)
         return self._inputs[name]
 
-    def constant(self, name: str, value: np.ndarray) -> int:
+    def constant(self, name: str, value: np.ndarray, scale: float | None = None) -> int:
         """A constant; graphs that use the same name share its bytes."""
         buffer = self._model.constant_buffer(name, value)
-        return self._tensor(name, value.shape, str(value.dtype), buffer)
+        return self._tensor(name, value.shape, str(value.dtype), buffer, scale)
 
     def op(
         self, op: str, inputs: Sequence[int], shape: Sequence[int], dtype: str = "float32", **options: object

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from shadowattn.models.bundle import MODEL
 from shadowattn.runtime import Session
 from shadowattn.runtime.executor import Step
-from shadowattn.runtime.litert import ErrorLog, _check_runners, op_name, short
+from shadowattn.runtime.litert import ErrorLog, check_runners, op_name, short
 from shadowattn.runtime.nodes import BATCH_MATMUL, CUSTOM, FULLY_CONNECTED, Node
 
 
@@ -38,13 +38,13 @@ def test_results_are_copies(tiny: Path) -> None:
 def test_a_foreign_shadow_op_is_an_error() -> None:
     node = Node(3, CUSTOM, "ShadowSparseAttention", "litert builtin")
     with pytest.raises(RuntimeError, match=r"decode: node 3 ShadowSparseAttention is run by litert builtin, not by us"):
-        _check_runners("decode", [node])
+        check_runners("decode", [node])
 
 
 @pytest.mark.parametrize("code", [FULLY_CONNECTED, BATCH_MATMUL])
 def test_a_slow_product_warns(code: int) -> None:
     with pytest.warns(RuntimeWarning, match=r"decode: 1 matrix products \(first: node 7\) are run by litert builtin"):
-        _check_runners("decode", [Node(6, code, "", "xnnpack"), Node(7, code, "", "litert builtin")])
+        check_runners("decode", [Node(6, code, "", "xnnpack"), Node(7, code, "", "litert builtin")])
 
 
 def test_names_of_ops() -> None:
