@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <cerrno>
+#include <cfloat>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -12,10 +13,11 @@
 namespace shadow {
 namespace {
 
-constexpr size_t kHeaderSize = 40;
+constexpr size_t kHeaderSize = 48;
 constexpr size_t kCrcSize = 4;
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr uint32_t kMaxTable = 256;     // keep ratios, and lengths
+constexpr uint32_t kMaxScales = 16;     // of Q, and of K, in the bucket grid
 constexpr int32_t kMaxCount = 1 << 10;  // of layers and of heads: far above any model, keeps products in 64 bits
 constexpr size_t kMaxFileSize = size_t{1} << 31;
 
@@ -51,6 +53,36 @@ Status CheckHeader(const uint8_t* bytes, size_t size, const char* name) {
 
 bool InRange(int32_t value, int32_t high) { return value >= 1 && value <= high; }
 
+bool Ascends(const std::vector<float>& values, float low, float high) {
+  for (float value : values) {
+    if (!(value > low && value <= high)) return false;
+    low = value;
+  }
+  return true;
+}
+
+// Sizes of the arrays before the layers.
+struct Counts {
+  uint32_t ratios = 0, lengths = 0, q = 0, k = 0;
+
+  size_t floats() const { return size_t{ratios} + lengths + size_t{ratios} * lengths + q + k + size_t{q} * k; }
+};
+
+Status ReadCounts(const uint8_t* bytes, const char* name, Counts* counts) {
+  const auto field = [bytes](size_t offset) { return ReadField<uint32_t>(bytes, offset); };
+  Counts c;
+  c.ratios = field(32), c.lengths = field(36), c.q = field(40), c.k = field(44);
+  if (c.ratios < 1 || c.ratios > kMaxTable || c.lengths < 1 || c.lengths > kMaxTable) {
+    return Status::Error("%s: a threshold table of %u keep ratios and %u lengths is none; calibrate again", name,
+                         c.ratios, c.lengths);
+  }
+  if (c.q > kMaxScales || c.k > kMaxScales || (c.q == 0) != (c.k == 0)) {
+    return Status::Error("%s: a bucket grid of %u by %u scales is none; convert the model again", name, c.q, c.k);
+  }
+  *counts = c;
+  return Status::Ok();
+}
+
 }  // namespace
 
 Status Plan::Load(const std::string& path, Plan* plan) {
@@ -76,14 +108,10 @@ Status Plan::Parse(const uint8_t* bytes, size_t size, const std::string& name, P
         name.c_str(), p.num_layers_, p.num_heads_, p.num_kv_heads_, p.head_dim_);
   }
   p.auto_threshold_ = ReadField<float>(bytes, 28);
-  const auto ratios = ReadField<uint32_t>(bytes, 32), lengths = ReadField<uint32_t>(bytes, 36);
-  if (ratios < 1 || ratios > kMaxTable || lengths < 1 || lengths > kMaxTable) {
-    return Status::Error("%s: a threshold table of %u keep ratios and %u lengths is none; calibrate again",
-                         name.c_str(), ratios, lengths);
-  }
-  const size_t table = ratios + lengths + size_t{ratios} * lengths;
+  Counts counts;
+  SHADOW_RETURN_IF_ERROR(ReadCounts(bytes, name.c_str(), &counts));
   const size_t count = p.num_layers_ * p.LayerFloats();
-  const size_t wanted = kHeaderSize + (table + count) * sizeof(float) + kCrcSize;
+  const size_t wanted = kHeaderSize + (counts.floats() + count) * sizeof(float) + kCrcSize;
   if (size != wanted) {
     return Status::Error("%s: expected %zu bytes, got %zu; the file is truncated, calibrate again", name.c_str(),
                          wanted, size);
@@ -97,9 +125,12 @@ Status Plan::Parse(const uint8_t* bytes, size_t size, const std::string& name, P
     std::memcpy(values->data(), next, floats * sizeof(float));
     next += floats * sizeof(float);
   };
-  take(&p.thresholds_.keep_ratios, ratios);
-  take(&p.thresholds_.lengths, lengths);
-  take(&p.thresholds_.values, size_t{ratios} * lengths);
+  take(&p.thresholds_.keep_ratios, counts.ratios);
+  take(&p.thresholds_.lengths, counts.lengths);
+  take(&p.thresholds_.values, size_t{counts.ratios} * counts.lengths);
+  take(&p.grid_.q_scales, counts.q);
+  take(&p.grid_.k_scales, counts.k);
+  take(&p.grid_.score_scales, size_t{counts.q} * counts.k);
   take(&p.values_, count);
   SHADOW_RETURN_IF_ERROR(p.CheckValues());
   *plan = std::move(p);
@@ -118,15 +149,24 @@ Status Plan::CheckTable() const {
       return Status::Error("%s: thresholds must be in (0, 1), got %g; calibrate again", name, double(threshold));
     }
   }
-  const auto ascends = [](const std::vector<float>& values, float low, float high) {
-    for (float value : values) {
-      if (!(value > low && value <= high)) return false;
-      low = value;
-    }
-    return true;
-  };
-  if (!ascends(thresholds_.keep_ratios, 0.0f, 1.0f) || !ascends(thresholds_.lengths, 0.0f, 1e9f)) {
+  if (!Ascends(thresholds_.keep_ratios, 0.0f, 1.0f) || !Ascends(thresholds_.lengths, 0.0f, 1e9f)) {
     return Status::Error("%s: keep ratios and lengths of the threshold table must ascend; calibrate again", name);
+  }
+  return Status::Ok();
+}
+
+Status Plan::CheckGrid() const {
+  const char* name = name_.c_str();
+  for (const std::vector<float>* scales : {&grid_.q_scales, &grid_.k_scales, &grid_.score_scales}) {
+    for (float scale : *scales) {
+      if (!std::isnormal(scale) || scale < 0) {
+        return Status::Error("%s: scales of the bucket grid must be positive, got %g; convert the model again", name,
+                             double(scale));
+      }
+    }
+  }
+  if (!Ascends(grid_.q_scales, 0.0f, FLT_MAX) || !Ascends(grid_.k_scales, 0.0f, FLT_MAX)) {
+    return Status::Error("%s: scales of the bucket grid must ascend; convert the model again", name);
   }
   return Status::Ok();
 }
@@ -169,6 +209,7 @@ Status Plan::CheckValues() const {
     if (!std::isfinite(value)) return Status::Error("%s holds NaN or infinity; calibrate again on other text", name);
   }
   SHADOW_RETURN_IF_ERROR(CheckTable());
+  SHADOW_RETURN_IF_ERROR(CheckGrid());
   for (int layer = 0; layer < num_layers_; ++layer) SHADOW_RETURN_IF_ERROR(CheckLayer(layer));
   return Status::Ok();
 }

@@ -21,6 +21,14 @@ struct ThresholdTable {
   float at(int ratio, int length) const { return values[size_t(ratio) * lengths.size() + length]; }
 };
 
+// The bucket grid of the static estimate graphs: scales of Q and of K, ascending, and an output scale for each pair.
+// Empty where the bundle has none.
+struct ScaleGrid {
+  std::vector<float> q_scales;
+  std::vector<float> k_scales;
+  std::vector<float> score_scales;  // [q_scales][k_scales]: one level, in units of the float q . k
+};
+
 // Largest magnitudes of a layer, for a graph whose scales are static (mode npu_full).
 struct StaticRanges {
   float q;
@@ -56,6 +64,11 @@ class Plan {
   const ThresholdTable& thresholds() const { return thresholds_; }
   // Of keep_ratio auto, at every length.
   float auto_threshold() const { return auto_threshold_; }
+  int q_buckets() const { return int(grid_.q_scales.size()); }
+  int k_buckets() const { return int(grid_.k_scales.size()); }
+  float q_scale(int i) const { return grid_.q_scales[i]; }
+  float k_scale(int j) const { return grid_.k_scales[j]; }
+  float score_scale(int i, int j) const { return grid_.score_scales[size_t(i) * grid_.k_scales.size() + j]; }
   float estimate_multiplier() const { return estimate_multiplier_; }
   int num_layers() const { return num_layers_; }
   int num_heads() const { return num_heads_; }
@@ -65,6 +78,7 @@ class Plan {
   size_t LayerFloats() const { return 2 * Wide() + num_kv_heads_ + 2 * size_t(num_heads_) + kNumRanges; }
   const float* Layer(int layer) const { return values_.data() + layer * LayerFloats(); }
   Status CheckTable() const;
+  Status CheckGrid() const;
   Status CheckLayer(int layer) const;
   Status CheckValues() const;
 
@@ -78,6 +92,7 @@ class Plan {
   float estimate_multiplier_ = 0;
   float auto_threshold_ = 0;
   ThresholdTable thresholds_;
+  ScaleGrid grid_;
   std::vector<float> values_;
 };
 

@@ -2,7 +2,8 @@
 
 A plan is data of a bundle, not of its graphs, so that recalibrating never rewrites a model. The file `plan.bin`,
 little-endian: `SHPL`, u32 version, i32 num_layers, num_heads, num_kv_heads, head_dim, f32 estimate_multiplier,
-auto_threshold, u32 R, N; then f32 keep_ratios [R], lengths [N], thresholds [R,N]; then per layer f32 centre [N_kv,d],
+auto_threshold, u32 R, N, nq, nk; then f32 keep_ratios [R], lengths [N], thresholds [R,N]; then of the bucket grid f32
+q_scales [nq], k_scales [nk], score_scales [nq,nk] (nq = nk = 0: no grid); then per layer f32 centre [N_kv,d],
 scale [N_kv], k_variance [N_kv,d], threshold_factors [H], paper_budgets [H], static_ranges [5]; at the end the CRC-32 of
 all before it.
 """
@@ -13,11 +14,13 @@ import zlib
 
 import numpy as np
 
+from shadowattn.models.scale_grid import MOST_SCALES, ScaleGrid
+
 MAGIC = b"SHPL"
-VERSION = 2
+VERSION = 3
 FILE_NAME = "plan.bin"
 STATIC_RANGES = ("q", "k", "v", "score", "out")
-_HEADER = struct.Struct("<4sIiiiiffII")
+_HEADER = struct.Struct("<4sIiiiiffIIII")
 _MOST_ENTRIES = 256
 
 
@@ -82,6 +85,7 @@ class Plan:
     budgets as multiples of their mean (mode shadow_paper).
     static_ranges [L,5] float32: largest magnitudes of q, k, v, q . k and the output, for graphs of static scales (mode
     npu_full); zeros where nothing was measured.
+    grid: scales of the bucketed estimate graphs, which are baked with them; None where there are none.
     """
 
     num_heads: int
@@ -94,6 +98,7 @@ class Plan:
     threshold_factors: np.ndarray
     paper_budgets: np.ndarray
     static_ranges: np.ndarray
+    grid: ScaleGrid | None = None
 
     def __post_init__(self) -> None:
         for name, shape in self._shapes().items():
@@ -166,9 +171,17 @@ class Plan:
         """The bytes of plan.bin."""
         dims = (self.num_layers, self.num_heads, self.num_kv_heads, self.head_dim)
         table = self.thresholds
-        sizes = (len(table.keep_ratios), len(table.lengths))
-        parts = [_HEADER.pack(MAGIC, VERSION, *dims, self.estimate_multiplier, self.auto_threshold, *sizes)]
+        sizes = _Sizes(
+            len(table.keep_ratios), len(table.lengths), *(self.grid.score_scales.shape if self.grid else (0, 0))
+        )
+        parts = [
+            _HEADER.pack(
+                MAGIC, VERSION, *dims, self.estimate_multiplier, self.auto_threshold, *dataclasses.astuple(sizes)
+            )
+        ]
         parts += [_floats(array) for array in (table.keep_ratios, table.lengths, table.values)]
+        if self.grid:
+            parts += [_floats(array) for array in (self.grid.q_scales, self.grid.k_scales, self.grid.score_scales)]
         for layer in range(self.num_layers):
             parts += [_floats(getattr(self, name)[layer]) for name in self._shapes()]
         body = b"".join(parts)
@@ -177,10 +190,12 @@ class Plan:
     @classmethod
     def from_bytes(cls, data: bytes, where: str = FILE_NAME) -> "Plan":
         """Reads plan.bin. Raises ValueError that names `where` if it is truncated, damaged or of another version."""
-        dims, multiplier, auto_threshold, (ratios, lengths) = _check(data, where)
+        dims, multiplier, auto_threshold, count = _check(data, where)
         layers, heads, kv_heads, head_dim = dims
         values = np.frombuffer(data[:-4], "<f4", offset=_HEADER.size)
-        keep_ratios, at_lengths, table, rest = np.split(values, np.cumsum([ratios, lengths, ratios * lengths]))
+        *table, q_scales, k_scales, score_scales, rest = (
+            part.copy() for part in np.split(values, np.cumsum(count.floats()))
+        )
         wide = kv_heads * head_dim
         sizes = [wide, kv_heads, wide, heads, heads]
         centre, scale, variance, factors, budgets, ranges = np.split(rest.reshape(layers, -1), np.cumsum(sizes), axis=1)
@@ -191,31 +206,51 @@ class Plan:
             k_variance=variance.reshape(layers, kv_heads, head_dim).copy(),
             estimate_multiplier=multiplier,
             auto_threshold=auto_threshold,
-            thresholds=ThresholdTable(keep_ratios.copy(), at_lengths.copy(), table.reshape(ratios, lengths).copy()),
+            thresholds=ThresholdTable(table[0], table[1], table[2].reshape(count.ratios, count.lengths)),
             threshold_factors=factors.copy(),
             paper_budgets=budgets.copy(),
             static_ranges=ranges.copy(),
+            grid=ScaleGrid(q_scales, k_scales, score_scales.reshape(count.q, count.k)) if count.q else None,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sizes:
+    """Sizes of the threshold table and of the bucket grid, in the header's order."""
+
+    ratios: int
+    lengths: int
+    q: int
+    k: int
+
+    def floats(self) -> list[int]:
+        """Numbers in each array before the layers."""
+        return [self.ratios, self.lengths, self.ratios * self.lengths, self.q, self.k, self.q * self.k]
+
+    def possible(self) -> bool:
+        """What a plan may have."""
+        table = 1 <= self.ratios <= _MOST_ENTRIES and 1 <= self.lengths <= _MOST_ENTRIES
+        return table and (self.q == self.k == 0 or (1 <= self.q <= MOST_SCALES and 1 <= self.k <= MOST_SCALES))
 
 
 def _floats(array: np.ndarray) -> bytes:
     return np.ascontiguousarray(array, "<f4").tobytes()
 
 
-def _check(data: bytes, where: str) -> tuple[tuple[int, int, int, int], float, float, tuple[int, int]]:
+def _check(data: bytes, where: str) -> tuple[tuple[int, int, int, int], float, float, _Sizes]:
     if len(data) < _HEADER.size + 4 or data[:4] != MAGIC:
         raise ValueError(f"{where}: not a plan file (wanted {MAGIC!r} and a header); calibrate or convert again")
-    _, version, *dims, multiplier, auto_threshold, ratios, lengths = _HEADER.unpack(data[: _HEADER.size])
+    _, version, *dims, multiplier, auto_threshold, ratios, lengths, q, k = _HEADER.unpack(data[: _HEADER.size])
     if version != VERSION:
         raise ValueError(f"{where}: plan version {version} is not {VERSION}; update shadowattn or convert again")
     layers, heads, kv_heads, head_dim = dims
-    if min(dims) < 1 or not 1 <= ratios <= _MOST_ENTRIES or not 1 <= lengths <= _MOST_ENTRIES:
-        raise ValueError(f"{where}: impossible shape {(*dims, ratios, lengths)}; calibrate again")
-    table = ratios + lengths + ratios * lengths
+    sizes = _Sizes(ratios, lengths, q, k)
+    if min(dims) < 1 or not sizes.possible():
+        raise ValueError(f"{where}: impossible shape {(*dims, ratios, lengths, q, k)}; calibrate again")
     per_layer = kv_heads * (2 * head_dim + 1) + 2 * heads + len(STATIC_RANGES)
-    wanted = _HEADER.size + 4 * (table + layers * per_layer) + 4
+    wanted = _HEADER.size + 4 * (sum(sizes.floats()) + layers * per_layer) + 4
     if len(data) != wanted:
         raise ValueError(f"{where}: expected {wanted} bytes, got {len(data)}; the file is truncated, calibrate again")
     if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         raise ValueError(f"{where}: wrong checksum; the file is damaged, calibrate again")
-    return (layers, heads, kv_heads, head_dim), multiplier, auto_threshold, (ratios, lengths)
+    return (layers, heads, kv_heads, head_dim), multiplier, auto_threshold, sizes

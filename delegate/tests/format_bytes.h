@@ -51,22 +51,33 @@ struct PlanShape {
   int32_t head_dim;
 };
 
+// q_scales [nq], k_scales [nk], score_scales [nq][nk]; empty: no grid.
+struct PackedGrid {
+  std::vector<float> q_scales, k_scales, score_scales;
+};
+
 // A plan whose centre is `centre` and scale `scale` everywhere; its threshold keeps about a share: 1 / (4 share
 // length).
-inline Bytes PackPlan(const PlanShape& shape, float centre, float scale, float multiplier = 1.0f / 256) {
+inline Bytes PackPlan(const PlanShape& shape, float centre, float scale, float multiplier = 1.0f / 256,
+                      const PackedGrid& grid = {}) {
   Bytes bytes;
   PutText(&bytes, "SHPL");
-  Put(&bytes, uint32_t{2});
+  Put(&bytes, uint32_t{3});
   for (int32_t field : {shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.head_dim}) Put(&bytes, field);
   Put(&bytes, multiplier);
   Put(&bytes, 1.0f / 64);  // auto_threshold
   const float ratios[] = {0.01f, 0.1f, 1.0f}, lengths[] = {64.0f, 256.0f};
   Put(&bytes, uint32_t{3});
   Put(&bytes, uint32_t{2});
+  Put(&bytes, uint32_t(grid.q_scales.size()));
+  Put(&bytes, uint32_t(grid.k_scales.size()));
   for (float ratio : ratios) Put(&bytes, ratio);
   for (float length : lengths) Put(&bytes, length);
   for (float ratio : ratios) {
     for (float length : lengths) Put(&bytes, 1.0f / (1.0f + 4 * ratio * length));
+  }
+  for (const auto* scales : {&grid.q_scales, &grid.k_scales, &grid.score_scales}) {
+    for (float scale : *scales) Put(&bytes, scale);
   }
   const int wide = shape.num_kv_heads * shape.head_dim;
   for (int layer = 0; layer < shape.num_layers; ++layer) {

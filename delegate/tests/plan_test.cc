@@ -26,6 +26,15 @@ void TestGoldenTable(const ThresholdTable& table) {
   }
 }
 
+void TestGoldenGrid(const Plan& plan) {
+  CHECK(plan.q_buckets() == 2 && plan.k_buckets() == 3);
+  const float k_scales[] = {0.25f, 1.0f, 4.0f};
+  for (int i = 0; i < 2; ++i) {
+    CHECK(plan.q_scale(i) == 0.5f + 0.25f * float(i));
+    for (int j = 0; j < 3; ++j) CHECK(plan.k_scale(j) == k_scales[j] && plan.score_scale(i, j) == float(1 + 3 * i + j));
+  }
+}
+
 // 2 layers, 4 query heads, 2 KV heads, head_dim 3; every value says where it belongs (tests/models/test_plan.py).
 void TestGolden() {
   Plan plan;
@@ -53,6 +62,7 @@ void TestGolden() {
     CHECK(r.q == first && r.k == first + 3 && r.v == first + 6 && r.score == first + 9 && r.out == first + 12);
   }
   TestGoldenTable(plan.thresholds());
+  TestGoldenGrid(plan);
   CHECK_OK(plan.CheckFits({kFormFused, 0, 2, 4, 2, 3, 1.0f, 0}));
   CHECK_REFUSED(plan.CheckFits({kFormFused, 0, 2, 2, 2, 3, 1.0f, 0}), "pass the plan of this bundle");
   CHECK_REFUSED(plan.CheckFits({kFormFused, 0, 3, 4, 2, 3, 1.0f, 0}), "made for 2 layers");
@@ -70,10 +80,10 @@ void TestDamage() {
     CHECK(!Parse(flipped).ok());
   }
   Bytes future = good;
-  for (int version : {0, 1, 3, 9}) {
+  for (int version : {0, 1, 2, 4, 9}) {
     future[4] = uint8_t(version);
     Seal(&future);
-    CHECK_REFUSED(Parse(future), "plan version " + std::to_string(version) + ", this delegate knows 2");
+    CHECK_REFUSED(Parse(future), "plan version " + std::to_string(version) + ", this delegate knows 3");
   }
 }
 
@@ -87,7 +97,7 @@ Status ParseWith(size_t offset, T value) {
 }
 
 void TestImpossibleTables() {
-  constexpr size_t kAuto = 28, kCounts = 32, kRatios = 40, kLengths = kRatios + 3 * 4, kValues = kLengths + 2 * 4;
+  constexpr size_t kAuto = 28, kCounts = 32, kRatios = 48, kLengths = kRatios + 3 * 4, kValues = kLengths + 2 * 4;
   for (float bad : {0.0f, -0.5f, 1.0f, 1e-42f, NAN, INFINITY}) {
     CHECK_REFUSED(ParseWith(kAuto, bad), "auto_threshold must be in (0, 1)");
     CHECK_REFUSED(ParseWith(kValues + 5 * 4, bad), "thresholds must be in (0, 1)");
@@ -111,6 +121,32 @@ void TestImpossibleTables() {
   for (size_t offset : {factors, budgets, ranges}) CHECK_REFUSED(ParseWith(offset, INFINITY), "infinity");
 }
 
+// A good plan with the grid {0.5, 1, 2} x {0.25, 0.5}, whose 4 bytes at `offset` are `value`.
+template <typename T>
+Status ParseGridWith(size_t offset, T value) {
+  Bytes bytes = PackPlan({1, 4, 2, 3}, 0.5f, 0.25f, 0.25f, {{0.5f, 1, 2}, {0.25f, 0.5f}, {1, 2, 3, 4, 5, 6}});
+  std::memcpy(bytes.data() + offset, &value, sizeof(value));
+  Seal(&bytes);
+  return Parse(bytes);
+}
+
+void TestImpossibleGrids() {
+  constexpr size_t kCounts = 40, kQ = 48 + (3 + 2 + 3 * 2) * 4, kK = kQ + 3 * 4, kScores = kK + 2 * 4;
+  CHECK_OK(ParseGridWith(kQ, 0.25f));
+  for (size_t offset : {kQ, kQ + 8, kK, kScores, kScores + 5 * 4}) {
+    for (float bad : {0.0f, -1.0f, 1e-42f, NAN, INFINITY}) {
+      CHECK_REFUSED(ParseGridWith(offset, bad), "bucket grid must be positive");
+    }
+  }
+  CHECK_REFUSED(ParseGridWith(kQ + 4, 0.5f), "bucket grid must ascend");
+  CHECK_REFUSED(ParseGridWith(kK + 4, 0.125f), "bucket grid must ascend");
+  for (uint32_t bad : {0u, 17u, 0xFFFFFFFFu}) {
+    CHECK_REFUSED(ParseGridWith(kCounts, bad), "bucket grid of");
+    CHECK_REFUSED(ParseGridWith(kCounts + 4, bad), "bucket grid of");
+  }
+  CHECK_REFUSED(ParseGridWith(kCounts, 2u), "truncated");
+}
+
 void TestImpossibleNumbers() {
   CHECK_REFUSED(Parse(PackPlan({1, 4, 2, 3}, NAN, 0.25f)), "NaN");
   CHECK_REFUSED(Parse(PackPlan({1, 4, 2, 3}, 0, INFINITY)), "infinity");
@@ -124,6 +160,7 @@ void TestImpossibleNumbers() {
   Seal(&huge);
   CHECK_REFUSED(Parse(huge), "impossible shape");
   TestImpossibleTables();
+  TestImpossibleGrids();
   Plan plan;
   CHECK_REFUSED(Plan::Load("/nowhere/plan.bin", &plan), "cannot be opened");
   CHECK_REFUSED(Plan::Load("/", &plan), "plan /");

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from shadowattn.models.plan import UNFITTED_THRESHOLDS, Plan, ThresholdTable
+from shadowattn.models.scale_grid import ScaleGrid
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "plan.bin"
-HEADER = 40
+HEADER = 48
 
 
 def golden_plan() -> Plan:
@@ -34,6 +35,11 @@ def golden_plan() -> Plan:
         threshold_factors=1 + by_head / 8,
         paper_budgets=by_head / 4,
         static_ranges=np.arange(10, dtype=np.float32).reshape(2, 5) * 3,
+        grid=ScaleGrid(
+            q_scales=np.array([0.5, 0.75], np.float32),
+            k_scales=np.array([0.25, 1, 4], np.float32),
+            score_scales=1 + np.arange(6, dtype=np.float32).reshape(2, 3),
+        ),
     )
 
 
@@ -45,8 +51,23 @@ def test_golden() -> None:
         np.testing.assert_array_equal(getattr(plan, name), getattr(wanted, name), name)
     for name in ("keep_ratios", "lengths", "values"):
         np.testing.assert_array_equal(getattr(plan.thresholds, name), getattr(wanted.thresholds, name), name)
+    for name in ("q_scales", "k_scales", "score_scales"):
+        np.testing.assert_array_equal(getattr(plan.grid, name), getattr(wanted.grid, name), name)
     assert (plan.estimate_multiplier, plan.auto_threshold) == (0.0078125, 1 / 128)
     assert (plan.num_heads, plan.num_layers, plan.num_kv_heads, plan.head_dim) == (4, 2, 2, 3)
+
+
+def test_a_plan_without_a_grid() -> None:
+    plan = dataclasses.replace(golden_plan(), grid=None)
+    assert Plan.from_bytes(plan.to_bytes()).grid is None
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (2, 0), (17, 3), (2, 17), (1 << 31, 1 << 31)], ids=str)
+def test_impossible_grids_are_refused(sizes: tuple[int, int]) -> None:
+    body = bytearray(GOLDEN.read_bytes()[:-4])
+    struct.pack_into("<II", body, HEADER - 8, *sizes)
+    with pytest.raises(ValueError, match="impossible shape"):
+        Plan.from_bytes(bytes(body) + struct.pack("<I", zlib.crc32(body)))
 
 
 def test_every_truncation_is_refused() -> None:
@@ -69,8 +90,8 @@ def test_damage_and_future_versions_are_refused() -> None:
 @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0])
 def test_impossible_scales_are_refused(value: float) -> None:
     body = bytearray(GOLDEN.read_bytes()[:-4])
-    table = 2 + 3 + 2 * 3
-    struct.pack_into("<f", body, HEADER + 4 * (table + 2 * 3), value)
+    before = (2 + 3 + 2 * 3) + (2 + 3 + 2 * 3)
+    struct.pack_into("<f", body, HEADER + 4 * (before + 2 * 3), value)
     with pytest.raises(ValueError, match=r"scale.*calibrate again"):
         Plan.from_bytes(bytes(body) + struct.pack("<I", zlib.crc32(body)))
 
