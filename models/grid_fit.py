@@ -6,6 +6,7 @@ see, is level 127.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,14 +19,25 @@ from shadowattn.models.reference_grid import (
     saturated,
     unclamped_scores,
 )
-from shadowattn.models.scale_grid import ScaleGrid
+from shadowattn.models.scale_grid import MOST_SCALES, ScaleGrid
 
 PAPER_MULTIPLIERS = (0.5, 1.0, 2.0)
 _SMALLEST_MEAN = 1e-12
 
 
+def check_multipliers(multipliers: Sequence[float]) -> None:
+    """Raises ValueError unless they are 1 to 16, ascending, within 1e-3..1e3 (beyond, a scale fits no head)."""
+    ascend = all(a < b for a, b in itertools.pairwise(multipliers))
+    if not (1 <= len(multipliers) <= MOST_SCALES and ascend and all(1e-3 <= m <= 1e3 for m in multipliers)):
+        raise ValueError(
+            f"grid multipliers must be 1 to {MOST_SCALES} ascending numbers in 0.001..1000, got {list(multipliers)}; "
+            f"the paper's are {', '.join(f'{m:g}' for m in PAPER_MULTIPLIERS)}"
+        )
+
+
 def fit_grid(layers: Sequence[Projections], multipliers: Sequence[float] = PAPER_MULTIPLIERS) -> ScaleGrid:
-    """The grid of all layers and chunks in `layers`. multipliers: ascending, positive. Raises ValueError."""
+    """The grid of all layers and chunks in `layers`. Raises ValueError for multipliers as check_multipliers does."""
+    check_multipliers(multipliers)
     q_scales, k_scales = (
         np.array(multipliers) * max(float(np.mean([getattr(layer, name) for layer in layers])), _SMALLEST_MEAN)
         for name in ("q_scale", "k_scale")
