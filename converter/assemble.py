@@ -49,7 +49,7 @@ def assemble(
         elif info.role == "kv_append":
             build_kv_append(graph, spec, info)
         elif info.role == "estimate":
-            build_estimate(graph, info)
+            build_estimate(graph, info.outputs["scores_i8"])
         else:
             build_attend(graph, spec, info)
     return model

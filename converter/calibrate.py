@@ -2,11 +2,13 @@
 
 Only one layer's weights are in memory at a time. What is measured: per layer, KV head and channel the mean of K (its
 centre) and the spread of the INT8 keys, per layer and KV head the INT8 step of the centred K; over all queries the
-one multiplier of the estimate graphs; and from sampled rows the thresholds of the heads (docs/calibration.md).
+one multiplier of the estimate graphs; from sampled rows the thresholds of the heads (docs/calibration.md), and the
+bucket grid (models/grid_fit.py). For the grid the keys of every layer and a sixteenth of its queries stay in memory.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,31 +16,25 @@ from torch.nn import functional
 
 from shadowattn.converter.assemble import layer_prefix
 from shadowattn.converter.balance import PLACES, Balance, factors
+from shadowattn.converter.calibration_text import CalibrationText
 from shadowattn.converter.layers import AfterAttention, BeforeAttention, Rope
 from shadowattn.converter.observe import join_layers, observe_layer
 from shadowattn.converter.vocabulary import EMBEDDING
 from shadowattn.models import auto_threshold
 from shadowattn.models.allocation import fit_factors
+from shadowattn.models.grid_fit import PAPER_MULTIPLIERS, fit_grid, report_heads, summary
 from shadowattn.models.observations import Observations
 from shadowattn.models.plan import Plan
 from shadowattn.models.reference import COARSE_SPREAD, SelectRule, quantize_keys
+from shadowattn.models.reference_grid import Projections
 from shadowattn.models.spec import ModelSpec
 from shadowattn.models.threshold_table import Forced, fit_table
 
-DEFAULT_TOKENS = 2048
 # A row's coarse scores spread over COARSE_SPREAD levels if its largest element fits INT8: the multiplier lets this
 # share of the rows fit.
 _ROWS_THAT_FIT = 0.95
 _SMALLEST_STEP = 1e-12
-_FEWEST_DISTINCT_TOKENS = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class CalibrationText:
-    """Token ids [n] int64 and where they come from, for the manifest."""
-
-    description: str
-    ids: np.ndarray
+_GRID_ROWS = 16  # of each chunk
 
 
 @dataclasses.dataclass
@@ -50,33 +46,25 @@ class _Statistics:
     k_variance: list[np.ndarray]
     multipliers: list[np.ndarray]
     observed: list[Observations]
+    chunks: list[list[Projections]]  # of each layer
+
+
+@dataclasses.dataclass(frozen=True)
+class GridChoice:
+    """multipliers of the mean scales, none for no grid; chunk: T for which scales are measured."""
+
+    multipliers: tuple[float, ...] = PAPER_MULTIPLIERS
+    chunk: int = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What the text told: the plan of the bundle, and how INT8 weights are balanced."""
+    """What the text told: the plan of the bundle, how INT8 weights are balanced, and what the grid's static scales cost
+    the heads, for the manifest."""
 
     plan: Plan
     balance: Balance
-
-
-def calibration_text(spec: ModelSpec, tokenizer_json: str | None) -> CalibrationText:
-    """English prose that every Python has, in the model's own tokens; seeded random ids where that says nothing.
-
-    That is so without a tokenizer, and with one that knows no English.
-    """
-    count = min(DEFAULT_TOKENS, spec.max_length)
-    if tokenizer_json is not None:
-        from pydoc_data.topics import topics
-
-        from tokenizers import Tokenizer
-
-        prose = "\n\n".join(topics[name] for name in sorted(topics))[: 16 * count]
-        ids = Tokenizer.from_str(tokenizer_json).encode(prose).ids[:count]
-        if len(set(ids)) >= _FEWEST_DISTINCT_TOKENS and max(ids) < spec.vocab_size:
-            return CalibrationText("pydoc_data.topics", np.array(ids, np.int64))
-    random_ids = np.random.default_rng(0).integers(0, spec.vocab_size, count)
-    return CalibrationText("random token ids (seed 0)", random_ids.astype(np.int64))
+    grid_facts: Mapping[str, Any]
 
 
 def calibrate(
@@ -84,9 +72,11 @@ def calibrate(
     load_weight: Callable[[str], np.ndarray],
     text: CalibrationText,
     progress: Callable[[int, int], None],
+    grid: GridChoice | None = None,
 ) -> Calibration:
     """Runs the text through the model. Raises ValueError if the model computes NaN."""
-    statistics = _Statistics([], [], [], [], [])
+    grid = grid or GridChoice()
+    statistics = _Statistics([], [], [], [], [], [])
     balance: dict[str, np.ndarray] = {}
     with torch.inference_mode():
         table = torch.from_numpy(load_weight(EMBEDDING))
@@ -101,6 +91,8 @@ def calibrate(
             _measure(spec, qkv["q"][0].numpy(), qkv["k"][0].numpy(), statistics)
             q, k, v = (qkv[name][0] for name in ("q", "k", "v"))
             statistics.observed.append(observe_layer(q, k, v, spec.softmax_scale, SelectRule()))
+            if grid.multipliers:
+                statistics.chunks.append(_chunks(q.numpy(), k.numpy(), grid.chunk))
             residual = after(_attend(spec, qkv), residual)["residual"]
             balance |= {f"{layer}.{place}": factor for place, factor in _balance(before, after, seen).items()}
             progress(layer + 1, spec.num_layers)
@@ -111,7 +103,28 @@ def calibrate(
         k_variance=np.stack(statistics.k_variance),
         estimate_multiplier=_multiplier(np.concatenate(statistics.multipliers)),
     )
-    return Calibration(_fit_thresholds(plan, join_layers(statistics.observed), spec.max_length), Balance(balance))
+    plan = _fit_thresholds(plan, join_layers(statistics.observed), spec.max_length)
+    plan, facts = _fit_grid(plan, statistics.chunks, grid)
+    return Calibration(plan, Balance(balance), facts)
+
+
+def _chunks(q: np.ndarray, k: np.ndarray, length: int) -> list[Projections]:
+    """q [T,H,d], k [T,N_kv,d] of one layer, chunk by chunk."""
+    keys = k.copy()
+    return [
+        Projections.sampled(q[start : start + length], keys[: min(start + length, len(k))], _GRID_ROWS)
+        for start in range(0, len(q), length)
+    ]
+
+
+def _fit_grid(plan: Plan, layers: list[list[Projections]], grid: GridChoice) -> tuple[Plan, dict[str, Any]]:
+    """The plan with its grid, and the facts."""
+    if not grid.multipliers:
+        return plan, {}
+    fitted = fit_grid([chunk for chunks in layers for chunk in chunks], grid.multipliers)
+    heads = summary([report_heads(chunks, fitted) for chunks in layers])
+    facts = {"multipliers": list(grid.multipliers), "chunk": grid.chunk, **heads}
+    return dataclasses.replace(plan, grid=fitted), facts
 
 
 def _fit_thresholds(plan: Plan, seen: Observations, max_length: int) -> Plan:

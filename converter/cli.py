@@ -40,6 +40,18 @@ class _Convert:
             "share of the cached tokens that sessions read by default; unset: auto",
             flag_values=flag_values,
         )
+        flags.DEFINE_string(
+            "calibration_text",
+            None,
+            "UTF-8 file whose first ~2,000 tokens the plan is fitted to (default: prose that comes with Python)",
+            flag_values=flag_values,
+        )
+        flags.DEFINE_string(
+            "grid_multipliers",
+            "0.5,1,2",
+            "scales of Q and of K in the estimate graphs' bucket grid, as multiples of their means; none: no grid",
+            flag_values=flag_values,
+        )
         flags.DEFINE_bool("overwrite", False, "replace the bundle if it exists", flag_values=flag_values)
         flags.DEFINE_bool(
             "allow_missing_tokenizer",
@@ -56,15 +68,16 @@ class _Convert:
         if not flag_values.output:
             raise flags.Error("wanted -o BUNDLE, the folder to write, got none")
         chunks = _lengths(flag_values.prefill_chunks)
+        multipliers = _multipliers(flag_values.grid_multipliers)
         model = Path(positional[0])
         if not os.path.lexists(model):
             raise ValueError(f"{model}: no such model; wanted a Hugging Face directory or a GGUF file, check the path")
-        output = _convert(model, flag_values, chunks)
+        output = _convert(model, flag_values, chunks, multipliers)
         _report(output, flag_values.json)
         return 0
 
 
-def _convert(model: Path, flag_values: Any, chunks: tuple[int, ...] | None) -> Path:
+def _convert(model: Path, flag_values: Any, chunks: tuple[int, ...] | None, multipliers: tuple[float, ...]) -> Path:
     from shadowattn.converter.progress import Progress
 
     progress = Progress()
@@ -76,6 +89,8 @@ def _convert(model: Path, flag_values: Any, chunks: tuple[int, ...] | None) -> P
         max_length=flag_values.max_length,
         prefill_chunks=chunks,
         keep_ratio=flag_values.keep_ratio,
+        calibration_text=flag_values.calibration_text,
+        grid_multipliers=multipliers,
         allow_missing_tokenizer=flag_values.allow_missing_tokenizer,
         overwrite=flag_values.overwrite,
     )
@@ -91,6 +106,16 @@ def _lengths(texts: list[str] | None) -> tuple[int, ...] | None:
         raise flags.Error(f"wanted --prefill_chunks as numbers like 32,256, got {','.join(texts)!r}") from None
 
 
+def _multipliers(text: str) -> tuple[float, ...]:
+    """Of --grid_multipliers; which numbers will do, the conversion says."""
+    if text == "none":
+        return ()
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise flags.Error(f"wanted --grid_multipliers as numbers like 0.5,1,2 or none, got {text!r}") from None
+
+
 def _report(output: Path, as_json: bool) -> None:
     manifest = read_manifest(output)
     size = sum(info.bytes for info in manifest.files.values())
@@ -104,6 +129,7 @@ def _report(output: Path, as_json: bool) -> None:
         "weights": manifest.weights,
         "bytes": size,
         "graphs": len(manifest.graphs),
+        "estimates": len(manifest.estimates),
         "max_length": manifest.max_length,
         "prefill_chunks": list(manifest.prefill_chunks),
         "calibration": dict(manifest.calibration),

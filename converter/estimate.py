@@ -1,20 +1,33 @@
-"""The INT8 estimate graphs: one static BATCH_MATMUL, q_i8 [N_kv,G*T,d] x k_i8 [N_kv,S,d]^T -> scores_i8 [N_kv,G*T,S].
+"""The INT8 estimate graphs: one static BATCH_MATMUL, q_i8 [units,rows,d] x k_i8 [units,S,d]^T -> scores_i8.
 
 No mask, no softmax, no top-k: softmax keeps the order, and the causal mask is applied by select. Written straight as a
-flatbuffer, so that the scales are exact to the bit.
+flatbuffer, so that the scales are exact to the bit. model.tflite has those of all heads; estimates.zip those of head
+groups and of the bucket grid, a file each (models/estimate_graphs.py).
 """
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Never
 
 from ai_edge_litert import schema_py_generated as schema
 
-from shadowattn.converter.flatbuffer import OpCode, Options, Subgraph
-from shadowattn.models.bundle import Graph
+from shadowattn.converter.flatbuffer import ModelFile, OpCode, Options, Subgraph
+from shadowattn.converter.recipes import recipe_named
+from shadowattn.converter.split import estimate_tensors, rank_invariant_scales
+from shadowattn.models.bundle import TensorInfo
+from shadowattn.models.estimate_graphs import RANK_INVARIANT, EstimateKey
+from shadowattn.models.plan import Plan
+from shadowattn.models.spec import ModelSpec
 
 _BATCH_MATMUL = OpCode(schema.BuiltinOperator.BATCH_MATMUL, 2)
+_FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # that zip knows
+_EXPECTED_BYTES = 2048
 
 
-def build_estimate(graph: Subgraph, info: Graph) -> None:
-    """The whole graph estimate_<T>_<S>."""
-    scores = graph.tensor("scores_i8", info.outputs["scores_i8"])
+def build_estimate(graph: Subgraph, scores_i8: TensorInfo) -> None:
+    """The whole graph, whose inputs are there."""
+    scores = graph.tensor("scores_i8", scores_i8)
     options = schema.BatchMatMulOptionsT()
     options.adjX, options.adjY, options.asymmetricQuantizeInputs = False, True, False
     graph.operator(
@@ -24,3 +37,33 @@ def build_estimate(graph: Subgraph, info: Graph) -> None:
         Options(schema.BuiltinOptions.BatchMatMulOptions, options),
     )
     graph.finish({"scores_i8": scores})
+
+
+def write_estimates(path: Path, spec: ModelSpec, keys: Sequence[EstimateKey], plan: Plan) -> None:
+    """estimates.zip: the same graphs and scales give the same bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for key in keys:
+            entry = zipfile.ZipInfo(f"{key.name}.tflite", _FIRST_DATE)
+            entry.create_system = 3  # whatever the system that writes
+            archive.writestr(entry, estimate_file(spec, key, bucket_scales(plan, key.bucket)))
+
+
+def estimate_file(spec: ModelSpec, key: EstimateKey, scales: tuple[float, float, float]) -> memoryview:
+    """A .tflite file of one graph, key.name, with the scales of q_i8, k_i8 and scores_i8."""
+    q_i8, k_i8, scores_i8 = estimate_tensors(spec, key, scales)
+    model = ModelFile(recipe_named("float32"), _no_weights)
+    build_estimate(Subgraph(model, key.name, {"q_i8": q_i8, "k_i8": k_i8}), scores_i8)
+    return model.pack(lambda *_: None, _EXPECTED_BYTES)
+
+
+def bucket_scales(plan: Plan, bucket: int) -> tuple[float, float, float]:
+    """Scales of q_i8, k_i8 and scores_i8."""
+    if bucket == RANK_INVARIANT:
+        return rank_invariant_scales(plan.estimate_multiplier)
+    assert plan.grid is not None, "keys of a plan without a grid are rank-invariant"
+    i, j = plan.grid.pair(bucket)
+    return float(plan.grid.q_scales[i]), float(plan.grid.k_scales[j]), float(plan.grid.score_scales[i, j])
+
+
+def _no_weights(name: str) -> Never:
+    raise AssertionError(f"an estimate graph has no weight {name}")

@@ -105,6 +105,12 @@ class ModelFile:
 
         expected_bytes: memory to set aside; a file that needs more is copied as it grows.
         """
+        packed = self.pack(progress, expected_bytes)
+        with path.open("wb") as file:
+            file.write(packed)
+
+    def pack(self, progress: Progress, expected_bytes: int) -> memoryview:
+        """The file's bytes."""
         builder = flatbuffers.Builder(expected_bytes)
         done = 0
         buffers = []
@@ -121,8 +127,7 @@ class ModelFile:
             done += 1
             progress(done, len(self._weights))
         self._finish(builder, buffers)
-        with path.open("wb") as file:
-            file.write(memoryview(builder.Bytes)[builder.Head() :])
+        return memoryview(builder.Bytes)[builder.Head() :]
 
     def _finish(self, builder: flatbuffers.Builder, buffers: list[int]) -> None:
         codes = [_op_code_table(code).Pack(builder) for code in self._op_codes]

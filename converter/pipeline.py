@@ -12,8 +12,10 @@ import numpy as np
 
 from shadowattn.converter import progress as progress_line
 from shadowattn.converter.assemble import assemble
-from shadowattn.converter.calibrate import Calibration, CalibrationText, calibrate, calibration_text
+from shadowattn.converter.calibrate import Calibration, GridChoice, calibrate
+from shadowattn.converter.calibration_text import CalibrationText, calibration_text
 from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, check_weights, open_checkpoint
+from shadowattn.converter.estimate import write_estimates
 from shadowattn.converter.export import convert_pieces
 from shadowattn.converter.recipes import Recipe, recipe_named
 from shadowattn.converter.resources import check_resources, model_file_bytes
@@ -21,21 +23,26 @@ from shadowattn.converter.split import SCORE_ROWS, plan_graphs, prefill_ladder, 
 from shadowattn.converter.tokens import KnownTokens, known_tokens, readable_tokenizer
 from shadowattn.converter.verify import Verification, verify_model
 from shadowattn.converter.workspace import check_output, written_aside
-from shadowattn.models import bundle
+from shadowattn.models import bundle, estimate_graphs
 from shadowattn.models import plan as plan_file
+from shadowattn.models.estimate_graphs import EstimateKey, keys_of_bundle
 from shadowattn.models.families import read_config
+from shadowattn.models.grid_fit import PAPER_MULTIPLIERS, check_multipliers
 from shadowattn.models.plan import Plan
 from shadowattn.models.spec import ModelSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class ConvertOptions:
-    """What may be chosen about a bundle. max_length None: the model's own; prefill_chunks None: the default ladder."""
+    """What may be chosen about a bundle. max_length None: the model's own; prefill_chunks None: the default ladder;
+    calibration_text None: prose that every Python has; grid_multipliers (): no bucket grid."""
 
     weights: str = "int8"
     max_length: int | None = None
     prefill_chunks: tuple[int, ...] | None = None
     keep_ratio: float | None = None
+    calibration_text: str | Path | None = None
+    grid_multipliers: tuple[float, ...] = PAPER_MULTIPLIERS
     allow_missing_tokenizer: bool = False
     overwrite: bool = False
 
@@ -53,10 +60,23 @@ class _Job:
     buckets: tuple[int, ...]
     tokenizer: TokenizerFiles | None
     tokens: KnownTokens
+    text: CalibrationText
 
     def graphs(self, multiplier: float) -> tuple[bundle.Graph, ...]:
         """Every graph of the bundle."""
         return plan_graphs(self.spec, self.ladder, self.buckets, multiplier)
+
+    def estimates(self, plan: Plan) -> tuple[EstimateKey, ...]:
+        """Every graph of estimates.zip."""
+        return keys_of_bundle(self.spec, self.ladder, self.buckets, plan.grid.count if plan.grid else 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Graphs:
+    """Of model.tflite and of estimates.zip."""
+
+    of_model: tuple[bundle.Graph, ...]
+    estimates: tuple[EstimateKey, ...]
 
 
 def convert(
@@ -84,17 +104,21 @@ def convert(
     for sentence in (*(job.tokenizer.doubts if job.tokenizer else ()), *job.tokens.doubts):
         shown.warn(sentence)
     with written_aside(output, options.overwrite) as folder:
-        calibration, text = _calibrate(job, shown)
+        calibration = _calibrate(job, shown)
         plan = calibration.plan
         graphs = job.graphs(plan.estimate_multiplier)
         load_weight = calibration.balance.wrap(job.checkpoint.read) if job.recipe.balanced else job.checkpoint.read
         verification = _write_model(job, graphs, load_weight, folder / bundle.MODEL, shown)
         (folder / plan_file.FILE_NAME).write_bytes(plan.to_bytes())
+        estimates = job.estimates(plan)
+        with shown.step(f"writing {len(estimates)} estimate graphs of head groups"):
+            write_estimates(folder / estimate_graphs.FILE_NAME, job.spec, estimates, plan)
         tokenizer = _write_tokenizer(job, folder)
         with shown.step("writing the manifest"):
-            _write_manifest(job, graphs, tokenizer, _calibration_facts(plan, text, verification), folder)
+            facts = _calibration_facts(calibration, job.text, verification)
+            _write_manifest(job, _Graphs(graphs, estimates), tokenizer, facts, folder)
     size = sum(file.stat().st_size for file in output.iterdir())
-    shown.summary(f"{output}: {size / 1e6:.0f} MB, {len(graphs)} graphs")
+    shown.summary(f"{output}: {size / 1e6:.0f} MB, {len(graphs) + len(estimates)} graphs")
     return output
 
 
@@ -111,6 +135,8 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     recipe = recipe_named(options.weights)
     if options.keep_ratio is not None and not (math.isfinite(options.keep_ratio) and 0 < options.keep_ratio <= 1):
         raise ValueError(f"keep_ratio must be in (0, 1], got {options.keep_ratio}; 1.0 is dense attention")
+    if options.grid_multipliers:
+        check_multipliers(options.grid_multipliers)
     check_output(output, options.overwrite)
     checkpoint = open_checkpoint(model)
     spec = read_config(checkpoint.config, str(model / "config.json" if model.is_dir() else model))
@@ -121,7 +147,9 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     check_resources(spec, recipe, plan_graphs(spec, ladder, buckets, 1.0), output.resolve().parent)
     tokenizer = readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
     tokens = known_tokens(checkpoint, tokenizer, spec.vocab_size)
-    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens)
+    own = None if options.calibration_text is None else Path(options.calibration_text)
+    text = calibration_text(spec, tokenizer.json if tokenizer else None, own)
+    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens, text)
 
 
 def _max_length(asked: int | None, spec: ModelSpec) -> int:
@@ -134,10 +162,10 @@ def _max_length(asked: int | None, spec: ModelSpec) -> int:
     return asked
 
 
-def _calibrate(job: _Job, shown: progress_line.Progress) -> tuple[Calibration, CalibrationText]:
-    text = calibration_text(job.spec, job.tokenizer.json if job.tokenizer else None)
-    with shown.step(f"calibrating on {len(text.ids)} tokens") as count:
-        return calibrate(job.spec, job.checkpoint.read, text, count), text
+def _calibrate(job: _Job, shown: progress_line.Progress) -> Calibration:
+    with shown.step(f"calibrating on {len(job.text.ids)} tokens") as count:
+        grid = GridChoice(job.options.grid_multipliers, job.ladder[-1])
+        return calibrate(job.spec, job.checkpoint.read, job.text, count, grid)
 
 
 def _write_model(
@@ -169,17 +197,18 @@ def _write_tokenizer(job: _Job, folder: Path) -> bundle.Tokenizer:
     return make(file=bundle.TOKENIZER, chat_template=template, special_tokens=dict(files.special_tokens))
 
 
-def _calibration_facts(plan: Plan, text: CalibrationText, verification: Verification) -> dict[str, Any]:
+def _calibration_facts(calibration: Calibration, text: CalibrationText, verification: Verification) -> dict[str, Any]:
     return {
         "text": text.description,
         "tokens": len(text.ids),
-        "estimate_multiplier": plan.estimate_multiplier,
+        "estimate_multiplier": calibration.plan.estimate_multiplier,
+        "grid": dict(calibration.grid_facts),
         "verified_against_torch": {name: float(f"{value:.3g}") for name, value in verification.differences.items()},
     }
 
 
 def _write_manifest(
-    job: _Job, graphs: tuple[bundle.Graph, ...], tokenizer: bundle.Tokenizer, facts: dict[str, Any], folder: Path
+    job: _Job, graphs: _Graphs, tokenizer: bundle.Tokenizer, facts: dict[str, Any], folder: Path
 ) -> None:
     """manifest.json, last of all files, and read back through the reader that every user of the bundle has."""
     origin = job.checkpoint.origin
@@ -195,7 +224,8 @@ def _write_manifest(
         prefill_chunks=job.ladder,
         score_rows=SCORE_ROWS,
         seq_lens=job.buckets,
-        graphs=graphs,
+        graphs=graphs.of_model,
+        estimates=tuple(key.name for key in graphs.estimates),
         tokenizer=tokenizer,
         calibration=facts,
         files={file.name: bundle.file_info(file) for file in sorted(folder.iterdir())},

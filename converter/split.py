@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from shadowattn.models.bundle import Graph, TensorInfo, parse_signature
+from shadowattn.models.estimate_graphs import EstimateKey
 from shadowattn.models.spec import ModelSpec
 
 DEFAULT_CHUNKS = (32, 256)
@@ -56,7 +57,8 @@ def plan_graphs(
         for layer in range(spec.num_layers + 1):
             graphs.append(_graph(f"linear_{layer}_{chunk}", *_linear(spec, layer, chunk)))
         for length in buckets:
-            q_i8, k_i8, scores = _estimate_tensors(spec, chunk, length, multiplier)
+            key = EstimateKey(chunk, length, spec.num_heads)
+            q_i8, k_i8, scores = estimate_tensors(spec, key, rank_invariant_scales(multiplier))
             graphs.append(_graph(f"kv_append_{chunk}_{length}", *_kv_append(spec, chunk, q_i8, k_i8)))
             graphs.append(_graph(f"estimate_{chunk}_{length}", {"q_i8": q_i8, "k_i8": k_i8}, {"scores_i8": scores}))
             graphs.append(_graph(f"attend_{chunk}_{length}", *_attend(spec, chunk, scores)))
@@ -108,16 +110,19 @@ def _linear(spec: ModelSpec, layer: int, chunk: int) -> tuple[Tensors, Tensors]:
     return {**end_of_layer, "position": _ONE}, middle_out
 
 
-def _estimate_tensors(
-    spec: ModelSpec, chunk: int, length: int, multiplier: float
+def rank_invariant_scales(multiplier: float) -> tuple[float, float, float]:
+    """Of q_i8, k_i8 and scores_i8, so that the graph computes round(acc * multiplier)."""
+    return 1.0, 1.0, 1.0 / multiplier
+
+
+def estimate_tensors(
+    spec: ModelSpec, key: EstimateKey, scales: tuple[float, float, float]
 ) -> tuple[TensorInfo, TensorInfo, TensorInfo]:
-    """q_i8, k_i8, scores_i8: scales 1, 1 and 1 / multiplier, so that the graph computes round(acc * multiplier)."""
-    rows = spec.group_size * chunk
-    return (
-        TensorInfo("int8", (spec.num_kv_heads, rows, spec.head_dim), 1.0),
-        TensorInfo("int8", (spec.num_kv_heads, length, spec.head_dim), 1.0),
-        TensorInfo("int8", (spec.num_kv_heads, rows, length), 1.0 / multiplier),
+    """q_i8, k_i8, scores_i8."""
+    q_i8, k_i8, scores = (
+        TensorInfo("int8", shape, scale) for shape, scale in zip(key.shapes(spec), scales, strict=True)
     )
+    return q_i8, k_i8, scores
 
 
 def _kv_append(spec: ModelSpec, chunk: int, q_i8: TensorInfo, k_i8: TensorInfo) -> tuple[Tensors, Tensors]:

@@ -1,7 +1,7 @@
 """The on-disk bundle: manifest schema and version, reader, writer, and the grammar of signature names.
 
-A bundle is a folder: `manifest.json` (written last), `model.tflite` (all signatures), `plan.bin`, and the tokenizer's
-files. docs/bundle_format.md describes every field.
+A bundle is a folder: `manifest.json` (written last), `model.tflite` (all signatures), `plan.bin`, `estimates.zip` (the
+estimate graphs of head groups), and the tokenizer's files. docs/bundle_format.md describes every field.
 """
 
 import dataclasses
@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shadowattn.models import estimate_graphs, strict_json
 from shadowattn.models import plan as plan_file
-from shadowattn.models import strict_json
+from shadowattn.models.estimate_graphs import EstimateKey
 from shadowattn.models.spec import MAX_LENGTH, ModelSpec, RopeSpec
 
 FORMAT = "shadowattn-bundle"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 MODEL = "model.tflite"
 TOKENIZER = "tokenizer.json"
@@ -86,7 +87,7 @@ class FileInfo:
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """manifest.json. `source`, `licence`: where the weights come from; `calibration`: what the plan was fitted on;
-    keep_ratio: the default of sessions, None for auto."""
+    keep_ratio: the default of sessions, None for auto; estimates: the graphs in estimates.zip by name."""
 
     created_by: str
     name: str
@@ -100,6 +101,7 @@ class Manifest:
     score_rows: int
     seq_lens: tuple[int, ...]
     graphs: tuple[Graph, ...]
+    estimates: tuple[str, ...]
     tokenizer: Tokenizer
     calibration: Mapping[str, Any]
     files: Mapping[str, FileInfo]
@@ -110,6 +112,10 @@ class Manifest:
             if graph.signature == signature:
                 return graph
         raise ValueError(f"bundle has no graph {signature!r}; it has {', '.join(g.signature for g in self.graphs)}")
+
+    def estimate_keys(self) -> tuple[EstimateKey, ...]:
+        """What is in estimates.zip."""
+        return tuple(map(EstimateKey.parse, self.estimates))
 
     def to_json(self) -> str:
         """The text of manifest.json."""
@@ -188,6 +194,7 @@ def _check(manifest: Manifest, where: str) -> None:
     try:
         _check_sizes(manifest)
         _check_graphs(manifest)
+        _check_estimates(manifest)
     except ValueError as error:
         raise ValueError(f"{where}: {error}; convert the model again") from None
 
@@ -228,6 +235,17 @@ def _check_graphs(manifest: Manifest) -> None:
             _check_shape(manifest.model, f"{graph.signature}: {name}", name, tensor.shape)
 
 
+def _check_estimates(manifest: Manifest) -> None:
+    has_file = estimate_graphs.FILE_NAME in manifest.files
+    _need(has_file == bool(manifest.estimates), f"estimates and the file {estimate_graphs.FILE_NAME} go together")
+    _need(len(set(manifest.estimates)) == len(manifest.estimates), "estimates names a graph twice")
+    chunks = {1, *manifest.prefill_chunks}
+    for key in manifest.estimate_keys():
+        fits = key.chunk in chunks and key.seq_len in manifest.seq_lens
+        _need(fits, f"estimate {key.name!r} is of a chunk or a bucket length that the bundle has not")
+        key.shapes(manifest.model)
+
+
 def _check_shape(model: ModelSpec, where: str, name: str, shape: tuple[int, ...]) -> None:
     """Sizes are positive, and the last ones are the model's."""
     narrow = (model.num_kv_heads, model.head_dim)
@@ -266,6 +284,7 @@ _CONTAINERS: strict_json.FieldTypes = {
     (Manifest, "prefill_chunks"): (tuple, int),
     (Manifest, "seq_lens"): (tuple, int),
     (Manifest, "graphs"): (tuple, Graph),
+    (Manifest, "estimates"): (tuple, str),
     (Manifest, "tokenizer"): Tokenizer,
     (Manifest, "calibration"): (dict, Any),
     (Manifest, "files"): (dict, FileInfo),

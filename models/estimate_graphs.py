@@ -6,6 +6,7 @@ prompt needs. `estimates.zip` stores them uncompressed, each as `<name>.tflite`.
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 from shadowattn.models.spec import ModelSpec
 
@@ -48,3 +49,27 @@ class EstimateKey:
         rows = self.heads // units * self.chunk
         d = model.head_dim
         return (units, rows, d), (units, self.seq_len, d), (units, rows, self.seq_len)
+
+
+def keys_of_bundle(
+    model: ModelSpec, ladder: Sequence[int], seq_lens: Sequence[int], buckets: int
+) -> tuple[EstimateKey, ...]:
+    """The graphs of a bundle with prefill chunks `ladder`, ascending, and `buckets` in its grid (0: no grid).
+
+    The longest chunk has groups of 1 head and of 1, 2, 4, ... and all KV heads, for a scheduler to choose from; the
+    others, 1 of decoding among them, have 1 head, one KV head and all.
+    """
+    longest = ladder[-1]
+    return tuple(
+        EstimateKey(chunk, seq_len, heads, bucket)
+        for chunk in sorted({1, *ladder})
+        for seq_len in seq_lens
+        for heads in _group_sizes(model, every=chunk == longest)
+        for bucket in (RANK_INVARIANT, *range(1, 1 + buckets))
+    )
+
+
+def _group_sizes(model: ModelSpec, every: bool) -> list[int]:
+    doubled = [1 << i for i in range(model.num_kv_heads.bit_length())]
+    units = {*(doubled if every else [1]), model.num_kv_heads}
+    return sorted({1, *(unit * model.group_size for unit in units)})

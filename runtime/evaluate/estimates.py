@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from shadowattn.models.grid_fit import fit_grid
 from shadowattn.models.plan import Plan
+from shadowattn.models.reference_grid import Projections
 from shadowattn.runtime.evaluate import schemes
-from shadowattn.runtime.evaluate.schemes import BucketGrid, Projections
 from shadowattn.runtime.evaluate.sessions import Advance
 from shadowattn.runtime.evaluate.texts import EvalText
 from shadowattn.runtime.session import Session
@@ -51,18 +52,17 @@ def record(session: Session, tokens: Sequence[int]) -> list[Projections]:
         session.prefill(tokens)
     found = []
     for layer, q in sorted(queries.items()):
-        rows = np.unique(np.linspace(0, len(q) - 1, ROWS).astype(int))
-        found.append(Projections(q[rows], len(tokens) - len(q) + rows, np.concatenate(keys[layer])))
+        found.append(Projections.sampled(q, np.concatenate(keys[layer]), ROWS))
     return found
 
 
 def _schemes(plan: Plan, fitted: Sequence[Projections]) -> dict[str, _Scores]:
-    nine, one = BucketGrid(fitted), BucketGrid(fitted, (1.0,))
+    nine, one = fit_grid(fitted), fit_grid(fitted, (1.0,))
     return {
         "dynamic (fused)": lambda layer, index: schemes.dynamic(layer, plan, index),
         "rank-invariant, one graph": lambda layer, index: schemes.rank_invariant(layer, plan, index),
-        "nine scale buckets": nine.scores,
-        "one scale bucket": one.scores,
+        "nine scale buckets": lambda layer, _: schemes.bucketed(layer, nine),
+        "one scale bucket": lambda layer, _: schemes.bucketed(layer, one),
     }
 
 

@@ -4,9 +4,6 @@ Layout: q [R,H,d] rows of queries, k [S,N_kv,d] keys, of one layer; scores [H,R,
 positions of a row, so its scores have no unit.
 """
 
-import dataclasses
-from collections.abc import Sequence
-
 import numpy as np
 
 from shadowattn.models.plan import Plan
@@ -17,17 +14,8 @@ from shadowattn.models.reference import (
     quantize_queries,
     quantize_queries_coarse,
 )
-
-PAPER_MULTIPLIERS = (0.5, 1.0, 2.0)  # arXiv 2508.16703: the grid around the mean scale
-
-
-@dataclasses.dataclass(frozen=True)
-class Projections:
-    """One layer: q [R,H,d] of the rows at `positions` [R], k [S,N_kv,d] of all positions; float32, RoPE applied."""
-
-    q: np.ndarray
-    positions: np.ndarray
-    k: np.ndarray
+from shadowattn.models.reference_grid import Projections, bucket_multipliers, grid_scores, quantize_heads
+from shadowattn.models.scale_grid import ScaleGrid
 
 
 def by_head(scores: np.ndarray, heads: int) -> np.ndarray:
@@ -56,63 +44,11 @@ def rank_invariant(layer: Projections, plan: Plan, index: int) -> np.ndarray:
     return by_head(scores, layer.q.shape[1])
 
 
-class BucketGrid:
-    """The paper's buckets: static scales of Q and K at multiples of their means over heads and layers, and for each
-    pair a static output scale; a head takes those nearest by mean squared error, Q's for every chunk anew (here: for
-    the rows of a Projections).
-
-    Fitted on `layers` of a calibration text. With one multiplier there is one bucket.
-    """
-
-    def __init__(self, layers: Sequence[Projections], multipliers: Sequence[float] = PAPER_MULTIPLIERS) -> None:
-        self._q_scales = _grid([layer.q for layer in layers], multipliers)
-        self._k_scales = _grid([layer.k for layer in layers], multipliers)
-        # A head's keys stay in their bucket, or old and new ones could not be compared.
-        self._k_buckets = [_nearest(layer.k, self._k_scales) for layer in layers]
-        self._largest = np.zeros((len(self._q_scales), len(self._k_scales)))
-        for index, layer in enumerate(layers):
-            q_bucket, k_bucket, accumulators = self._accumulate(layer, index)
-            largest = np.abs(accumulators).max(axis=(1, 2))
-            np.maximum.at(self._largest, (q_bucket, k_bucket), largest)
-
-    def scores(self, layer: Projections, index: int) -> np.ndarray:
-        """int8 [H,R,S]; saturates where this text's scores are larger than the calibration text's."""
-        q_bucket, k_bucket, accumulators = self._accumulate(layer, index)
-        largest = self._largest[q_bucket, k_bucket]
-        multiplier = 127 / np.where(largest > 0, largest, 127.0)
-        scaled = np.rint(accumulators * multiplier[:, None, None])
-        return np.clip(scaled, -128, 127).astype(np.int8)
-
-    def _accumulate(self, layer: Projections, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Buckets of Q and of K by query head, and int32 accumulators [H,R,S]."""
-        heads = layer.q.shape[1]
-        group = heads // layer.k.shape[1]
-        q_bucket = _nearest(layer.q, self._q_scales)
-        k_bucket = self._k_buckets[index]
-        q_i8 = _quantise(layer.q, self._q_scales[q_bucket])
-        k_i8 = _quantise(layer.k, self._k_scales[k_bucket])
-        accumulators = estimate(q_i8, k_i8).transpose(1, 0, 2)
-        return q_bucket, np.repeat(k_bucket, group), accumulators
-
-
-def _grid(tensors: Sequence[np.ndarray], multipliers: Sequence[float]) -> np.ndarray:
-    mean = np.mean([np.abs(tensor).max(axis=(0, 2)) / 127 for tensor in tensors])
-    return np.maximum(np.array(multipliers) * mean, np.finfo(np.float32).tiny)
-
-
-def _quantise(tensor: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """tensor [n,heads,d], scale [heads] -> int8."""
-    return np.clip(np.rint(tensor / scale[None, :, None]), -127, 127).astype(np.int8)
-
-
-def _nearest(tensor: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """[heads]: the scale whose quantisation error of a head is least."""
-    heads = tensor.shape[1]
-    errors = []
-    for scale in scales:
-        steps = np.full(heads, scale)
-        errors.append(((_quantise(tensor, steps) * scale - tensor) ** 2).mean(axis=(0, 2)))
-    return np.argmin(errors, axis=0)
+def bucketed(layer: Projections, grid: ScaleGrid) -> np.ndarray:
+    """The paper's buckets: each head by the static scales nearest to those of the chunk; int8 [H,R,S], saturated where
+    this text's scores are larger than the calibration text's."""
+    buckets = layer.buckets(grid)
+    return grid_scores(*quantize_heads(layer, grid, buckets), bucket_multipliers(grid, buckets))
 
 
 def recall(scores: np.ndarray, truth: np.ndarray, positions: np.ndarray, keep_ratio: float) -> np.ndarray:

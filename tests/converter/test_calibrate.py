@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from shadowattn.converter import balance
-from shadowattn.converter.calibrate import CalibrationText, _measure, _Statistics, calibrate
+from shadowattn.converter.calibrate import _measure, _Statistics, calibrate
+from shadowattn.converter.calibration_text import CalibrationText
 from shadowattn.converter.checkpoint import open_checkpoint
 from shadowattn.models import bundle
 from shadowattn.models.families import read_config
@@ -62,7 +63,7 @@ def test_keys_far_behind_the_calibration_text_are_not_clamped(tiny):
         return np.concatenate([pairs.real, pairs.imag], axis=-1).astype(np.float32)
 
     q = rng.standard_normal((96, spec.num_heads, spec.head_dim)).astype(np.float32)
-    measured = _Statistics([], [], [], [], [])
+    measured = _Statistics([], [], [], [], [], [])
     _measure(spec, q, at(0), measured)
     for first in (0, spec.max_length // 2, spec.max_length - 96):
         _, saturated = quantize_keys(at(first), measured.centre[0], measured.scale[0])

@@ -24,12 +24,15 @@ def parsed(*arguments: str) -> tuple[list[str], flags.FlagValues]:
 def test_a_model_becomes_a_bundle(tiny, tmp_path, capsys):
     output = tmp_path / "tiny.bundle"
     arguments = (str(tiny("mistral").path), "-o", str(output), "--prefill_chunks=3", "--max_length=64", "--json")
+    arguments += ("--grid_multipliers=1",)
     assert COMMAND.run(*parsed(*arguments)) == 0
     captured = capsys.readouterr()
     facts = json.loads(captured.out)
     assert facts["bundle"] == str(output)
     assert facts["prefill_chunks"] == [3]
     assert facts["max_length"] == 64
+    assert facts["estimates"] == 2 * 3 * 2  # chunks, group sizes, buckets
+    assert facts["calibration"]["grid"]["multipliers"] == [1.0]
     assert facts["licence"] == "apache-2.0"
     assert "calibrating on 192 tokens" in captured.err
     assert "min, " in captured.err
@@ -45,6 +48,8 @@ def test_a_model_becomes_a_bundle(tiny, tmp_path, capsys):
         (("a", "b", "-o", "c"), "wanted one MODEL .*, got 2"),
         (("a",), "wanted -o BUNDLE"),
         (("a", "-o", "b", "--prefill_chunks=32,big"), "wanted --prefill_chunks as numbers like 32,256, got '32,big'"),
+        (("a", "-o", "b", "--grid_multipliers=1,big"), "wanted --grid_multipliers as numbers like .*, got '1,big'"),
+        (("a", "-o", "b", "--grid_multipliers="), "wanted --grid_multipliers as numbers like .*, got ''"),
     ],
 )
 def test_wrong_usage(arguments, message):

@@ -11,7 +11,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from shadowattn.converter import calibrate, resources
+from shadowattn.converter import resources
+from shadowattn.converter.calibration_text import calibration_text
 from shadowattn.converter.flatbuffer import ModelFile
 from shadowattn.converter.pipeline import convert
 from shadowattn.converter.progress import Silent
@@ -218,10 +219,40 @@ def test_model_that_computes_nan(model, tmp_path, monkeypatch):
     refuse(model, tmp_path, "layer 1 computes NaN or infinity")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read .No such file"),
+        (b"caf\xe9", "must be UTF-8 .* at byte 3"),
+        (b"", "needs 16 different tokens .* got 0"),
+        (b"w4 w5 w6 w4 w5", "needs 16 different tokens .* got 3"),
+    ],
+    ids=str,
+)
+def test_a_calibration_text_that_says_nothing(tiny, tmp_path, content, message):
+    own = tmp_path / "own.txt"
+    if content is not None:
+        own.write_bytes(content)
+    with pytest.raises(ValueError, match=f"own.txt.*{message}"):
+        convert(tiny("llama").path, tmp_path / "b", calibration_text=own, progress=Silent())
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_calibration_text_needs_a_tokenizer(tmp_path):
+    with pytest.raises(ValueError, match="no tokenizer"):
+        calibration_text(ModelSpec("llama", 8, 64, 96, 1, 4, 2, 16, 1e-5, RopeSpec(1e4), 64, True), None, tmp_path)
+
+
+def test_impossible_grids_are_refused_before_work_begins(tiny, tmp_path):
+    for multipliers in ((1.0, 0.5), (0.0,), (float("nan"),)):
+        with pytest.raises(ValueError, match="grid multipliers must be 1 to 16 ascending"):
+            convert(tiny("llama").path, tmp_path / "b", grid_multipliers=multipliers, progress=Silent())
+
+
 def test_calibration_needs_no_english_tokens(tiny):
     spec = ModelSpec("llama", 8, 64, 96, 1, 4, 2, 16, 1e-5, RopeSpec(10000.0), 64, True)
-    text = calibrate.calibration_text(spec, (tiny("llama").path / "tokenizer.json").read_text())
+    text = calibration_text(spec, (tiny("llama").path / "tokenizer.json").read_text())
     assert text.description == "random token ids (seed 0)"  # a word-level tokenizer knows no word of it: all <unk>
     assert text.ids.max() < 8
-    assert calibrate.calibration_text(spec, None).description == "random token ids (seed 0)"
-    assert np.array_equal(calibrate.calibration_text(spec, None).ids, calibrate.calibration_text(spec, None).ids)
+    assert calibration_text(spec, None).description == "random token ids (seed 0)"
+    assert np.array_equal(calibration_text(spec, None).ids, calibration_text(spec, None).ids)

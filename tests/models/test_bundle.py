@@ -7,6 +7,7 @@ import pytest
 
 from shadowattn.models import bundle
 from shadowattn.models.bundle import FileInfo, Graph, Manifest, TensorInfo, Tokenizer
+from shadowattn.models.estimate_graphs import EstimateKey
 from shadowattn.models.spec import ModelSpec, RopeSpec
 
 SPEC = ModelSpec("llama", 10, 8, 8, 2, 4, 2, 8, 1e-5, RopeSpec(1e4), 100, True)
@@ -23,7 +24,7 @@ def split_graphs(chunk: int) -> list[Graph]:
 
 def write_bundle(folder: Path) -> Manifest:
     """A bundle whose files are a few bytes: enough for everything that the manifest says."""
-    files = {"model.tflite": b"model", "plan.bin": b"plan!"}
+    files = {"model.tflite": b"model", "plan.bin": b"plan!", "estimates.zip": b"zip"}
     for name, data in files.items():
         (folder / name).write_bytes(data)
     tensors = {"tokens": TensorInfo("int32", (1, 16))}
@@ -46,6 +47,7 @@ def write_bundle(folder: Path) -> Manifest:
         score_rows=64,
         seq_lens=(128,),
         graphs=graphs,
+        estimates=("estimate_16_128_1_0", "estimate_1_128_4_9"),
         tokenizer=Tokenizer(None, None, None, (1,), {}),
         calibration={"tokens": 3},
         files={name: bundle.file_info(folder / name) for name in files},
@@ -57,6 +59,7 @@ def write_bundle(folder: Path) -> Manifest:
 def test_round_trip(tmp_path: Path) -> None:
     manifest = write_bundle(tmp_path)
     assert bundle.read_manifest(tmp_path) == manifest
+    assert manifest.estimate_keys() == (EstimateKey(16, 128, 1, 0), EstimateKey(1, 128, 4, 9))
     assert manifest.graph("estimate_16_128").inputs["q_i8"].scale == 0.5
     with pytest.raises(ValueError, match="no graph 'prefill_17'"):
         manifest.graph("prefill_17")
@@ -66,7 +69,7 @@ def test_round_trip(tmp_path: Path) -> None:
     ("path", "value", "message"),
     [
         (["format"], "x", "not the manifest of a bundle"),
-        (["version"], 2, "version 2 is not 1"),
+        (["version"], 1, "version 1 is not 2; update shadowattn or convert anew"),
         (["weights"], "int3", "weights must be int8 or float32"),
         (["weights"], None, "weights: expected str, got None"),
         (["keep_ratio"], 0, r"keep_ratio must be null \(auto\) or in \(0, 1\], got 0"),
@@ -98,6 +101,13 @@ def test_round_trip(tmp_path: Path) -> None:
         (["tokenizer", "file"], "tok.json", "not in files"),
         (["files", "plan.bin", "bytes"], 4, "expected 4 bytes, got 5"),
         (["files", "../x"], {"bytes": 1, "sha256": ""}, "leaves the bundle"),
+        (["estimates"], [], "estimates and the file estimates.zip go together"),
+        (["estimates"], ["estimate_1_128_4_0"] * 2, "names a graph twice"),
+        (["estimates"], ["estimate_1_128_4"], "wanted estimate_<T>"),
+        (["estimates"], ["estimate_2_128_4_0"], "'estimate_2_128_4_0' is of a chunk or a bucket length"),
+        (["estimates"], ["estimate_1_64_4_0"], "'estimate_1_64_4_0' is of a chunk or a bucket length"),
+        (["estimates"], ["estimate_1_128_3_0"], "3 heads are neither"),
+        (["estimates"], [1], "expected str, got 1"),
         (["files", "more.bin"], {"bytes": 1, "sha256": ""}, "more.bin is missing"),
     ],
 )

@@ -1,8 +1,10 @@
 """Names and shapes of estimate graphs."""
 
+import dataclasses
+
 import pytest
 
-from shadowattn.models.estimate_graphs import EstimateKey
+from shadowattn.models.estimate_graphs import EstimateKey, keys_of_bundle
 from shadowattn.models.spec import ModelSpec, RopeSpec
 
 SPEC = ModelSpec("llama", 49152, 576, 1536, 30, 9, 3, 64, 1e-5, RopeSpec(1e4), 8192, True)
@@ -30,3 +32,27 @@ def test_shapes(heads: int, units: int, rows: int) -> None:
 def test_heads_that_form_no_group_are_refused(heads: int) -> None:
     with pytest.raises(ValueError, match="neither at most a KV head's 3 nor a multiple"):
         EstimateKey(256, 1024, heads).shapes(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "longest", "shorter"),
+    [
+        (9, 3, [1, 3, 6, 9], [1, 3, 9]),
+        (32, 8, [1, 4, 8, 16, 32], [1, 4, 32]),
+        (4, 4, [1, 2, 4], [1, 4]),
+        (8, 1, [1, 8], [1, 8]),
+        (1, 1, [1], [1]),
+    ],
+)
+def test_a_bundle_has_groups_of_few_sizes(heads: int, kv_heads: int, longest: list[int], shorter: list[int]) -> None:
+    spec = dataclasses.replace(SPEC, num_heads=heads, num_kv_heads=kv_heads)
+    keys = keys_of_bundle(spec, (32, 256), (1024, 2048), 2)
+    for chunk, sizes in ((256, longest), (32, shorter), (1, shorter)):
+        for seq_len in (1024, 2048):
+            for bucket in (0, 1, 2):
+                there = [key.heads for key in keys if (key.chunk, key.seq_len, key.bucket) == (chunk, seq_len, bucket)]
+                assert there == sizes
+    assert len(set(keys)) == len(keys) == 6 * (len(longest) + 2 * len(shorter))
+    for key in keys:
+        key.shapes(spec)
+    assert {key.bucket for key in keys_of_bundle(spec, (1,), (64,), 0)} == {0}

@@ -157,6 +157,8 @@ def test_calibrate_a_bundle(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_
     assert (plan.static_ranges > 0).all()
     assert plan.paper_budgets.mean() == pytest.approx(1, abs=0.01)
     np.testing.assert_array_equal(plan.centre, old.centre)
+    for name in ("q_scales", "k_scales", "score_scales"):  # the graphs are baked with them
+        np.testing.assert_array_equal(getattr(plan.grid, name), getattr(old.grid, name))
     np.testing.assert_array_equal(plan.threshold_factors, Plan.from_bytes(output.read_bytes()).threshold_factors)
     manifest = read_manifest(bundle)
     assert verify(bundle, manifest) == []

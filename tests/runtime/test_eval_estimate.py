@@ -1,4 +1,4 @@
-"""`eval --tasks=estimate`: recall on hand-made scores, the bucket grid on numbers made by hand, and a whole run."""
+"""`eval --tasks=estimate`: recall on hand-made scores, bucketed scores head by head, and a whole run."""
 
 from pathlib import Path
 
@@ -7,11 +7,12 @@ import pytest
 from cli_runner import needs_delegate
 
 from shadowattn.models.bundle import read_manifest
+from shadowattn.models.grid_fit import fit_grid
+from shadowattn.models.reference_grid import Projections, grid_scores, quantize_static
 from shadowattn.runtime import Session
 from shadowattn.runtime.evaluate import schemes
 from shadowattn.runtime.evaluate.evaluation import evaluate
 from shadowattn.runtime.evaluate.options import EvalOptions
-from shadowattn.runtime.evaluate.schemes import BucketGrid, Projections
 
 
 def test_recall_counts_what_is_found() -> None:
@@ -29,35 +30,19 @@ def test_recall_fills_equal_scores_newest_first_and_sees_no_future() -> None:
     assert schemes.recall(equal, truth, np.array([3]), 0.5) == pytest.approx([1.0])  # of 0..3 the newest two: 2 and 3
 
 
-def test_a_head_takes_the_nearest_bucket() -> None:
-    rng = np.random.default_rng(3)
-    shape = (40, 3, 8)
-    # Three heads at a quarter, one and eight times the same numbers: clamping costs more than a coarse step.
-    sizes = np.array([0.25, 1.0, 8.0])[None, :, None]
-    q, k = (rng.uniform(-1, 1, shape) * sizes for _ in range(2))
-    layer = Projections(q.astype(np.float32), np.arange(40), k.astype(np.float32))
-    for multipliers, fewest in (((0.5, 1.0, 2.0), 2), ((1.0,), 1)):
-        grid = BucketGrid([layer], multipliers)
-        buckets = schemes._nearest(layer.q, grid._q_scales)
-        assert len(set(buckets.tolist())) == fewest
-        for head, bucket in enumerate(buckets):
-            errors = [
-                float(((np.clip(np.rint(q[:, head] / s), -127, 127) * s - q[:, head]) ** 2).mean())
-                for s in grid._q_scales
-            ]
-            assert bucket == int(np.argmin(errors))
-
-
-def test_the_grid_scores_what_it_was_fitted_on_without_saturation() -> None:
+def test_bucketed_scores_are_those_of_each_heads_graph() -> None:
     rng = np.random.default_rng(4)
-    layer = Projections(
-        rng.normal(size=(6, 4, 16)).astype(np.float32),
-        np.arange(20, 26),
-        rng.normal(size=(26, 2, 16)).astype(np.float32),
-    )
-    scores = BucketGrid([layer]).scores(layer, 0)
-    assert scores.dtype == np.int8
-    assert np.abs(scores.astype(int)).max() == 127  # the largest of a bucket is its range
+    q, k = rng.normal(size=(6, 4, 16)), rng.normal(size=(26, 2, 16))
+    q[:, 1] *= 9  # another bucket than its neighbours'
+    layer = Projections.sampled(q.astype(np.float32), k.astype(np.float32), rows=6)
+    grid = fit_grid([layer])
+    scores = schemes.bucketed(layer, grid)
+    for head, bucket in enumerate(layer.buckets(grid).tolist()):
+        i, j = grid.pair(bucket)
+        q_i8 = quantize_static(layer.q[:, head, None], grid.q_scales[i])[:, 0]
+        k_i8 = quantize_static(layer.k[:, head // 2, None], grid.k_scales[j])[:, 0]
+        np.testing.assert_array_equal(scores[head], grid_scores(q_i8, k_i8, grid.multiplier(bucket)))
+    assert len(set(layer.buckets(grid).tolist())) > 1
     found = schemes.recall(scores, schemes.float_scores(layer), layer.positions, 0.3)
     assert found.min() > 0.8
 

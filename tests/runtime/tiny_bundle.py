@@ -6,6 +6,8 @@ oracle = tiny_decoder(manifest)                          # the same decoder in N
 """
 
 import dataclasses
+import io
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flat_graph import FlatModel
 from tiny_decoder import TinyDecoder, calibrate, random_weights
-from tiny_graphs import TinyGraphs
+from tiny_graphs import SCALE_K, SCALE_Q, TinyGraphs
 
 from shadowattn.models.bundle import (
     MANIFEST,
@@ -26,6 +28,8 @@ from shadowattn.models.bundle import (
     file_info,
     parse_signature,
 )
+from shadowattn.models.estimate_graphs import FILE_NAME as ESTIMATES
+from shadowattn.models.estimate_graphs import EstimateKey, keys_of_bundle
 from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.models.plan import Plan
 from shadowattn.models.spec import ModelSpec, RopeSpec
@@ -86,11 +90,12 @@ def write_tiny_bundle(
     plan = calibrate(decoder, chosen.seed)
     model = _model(chosen, decoder, plan)
     path.mkdir(parents=True, exist_ok=True)
-    contents = {MODEL: model, PLAN: plan.to_bytes()} | dict(extra_files or {})
+    keys = keys_of_bundle(spec, chosen.chunks, chosen.seq_lens, plan.grid.count)
+    contents = {MODEL: model, PLAN: plan.to_bytes(), ESTIMATES: _estimates(spec, plan, keys)} | dict(extra_files or {})
     for name, data in contents.items():
         (path / name).write_bytes(data)
     files = {name: file_info(path / name) for name in contents}
-    manifest = _manifest(chosen, tuple(_read_graphs(model)), tokenizer, files)
+    manifest = _manifest(chosen, tuple(_read_graphs(model)), keys, tokenizer, files)
     (path / MANIFEST).write_text(manifest.to_json(), "utf-8")
     return manifest
 
@@ -117,6 +122,27 @@ def _model(sizes: TinySizes, decoder: TinyDecoder, plan: Plan) -> bytes:
     return model.to_bytes()
 
 
+def _estimates(spec: ModelSpec, plan: Plan, keys: tuple[EstimateKey, ...]) -> bytes:
+    """estimates.zip: bucket 0 with the scales of model.tflite, the others with the plan's grid."""
+    grid, data = plan.grid, io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for key in keys:
+            scales = (SCALE_Q, SCALE_K, SCALE_Q * SCALE_K / plan.estimate_multiplier)
+            if key.bucket:
+                i, j = grid.pair(key.bucket)
+                scales = (grid.q_scales[i], grid.k_scales[j], grid.score_scales[i, j])
+            q_shape, k_shape, score_shape = key.shapes(spec)
+            model = FlatModel()
+            graph = model.graph(key.name)
+            q = graph.input("q_i8", q_shape, "int8", scales[0])
+            k = graph.input("k_i8", k_shape, "int8", scales[1])
+            scores = graph.op("BATCH_MATMUL", [q, k], score_shape, "int8", adjY=True, scale=scales[2])
+            graph.finish({"scores_i8": scores})
+            entry = zipfile.ZipInfo(f"{key.name}.tflite")  # without the time: the same bundle, the same bytes
+            archive.writestr(entry, model.to_bytes())
+    return data.getvalue()
+
+
 def _read_graphs(model: bytes) -> Iterator[Graph]:
     """The manifest's graphs, read back from the flatbuffer."""
     flat = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
@@ -138,7 +164,11 @@ def _tensor_info(tensor: schema.TensorT) -> TensorInfo:
 
 
 def _manifest(
-    sizes: TinySizes, graphs: tuple[Graph, ...], tokenizer: Tokenizer, files: Mapping[str, FileInfo]
+    sizes: TinySizes,
+    graphs: tuple[Graph, ...],
+    keys: tuple[EstimateKey, ...],
+    tokenizer: Tokenizer,
+    files: Mapping[str, FileInfo],
 ) -> Manifest:
     return Manifest(
         created_by="tests/runtime/tiny_bundle.py",
@@ -153,6 +183,7 @@ def _manifest(
         score_rows=sizes.score_rows,
         seq_lens=sizes.seq_lens,
         graphs=graphs,
+        estimates=tuple(key.name for key in keys),
         tokenizer=tokenizer,
         calibration={"seed": sizes.seed},
         files=files,

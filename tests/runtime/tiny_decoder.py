@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 
 from shadowattn.models import reference
+from shadowattn.models.grid_fit import fit_grid
 from shadowattn.models.plan import Plan
 from shadowattn.models.reference import SelectRule
+from shadowattn.models.reference_grid import Projections
 from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
 from shadowattn.models.spec import ModelSpec
 
@@ -112,9 +114,10 @@ def calibrate(decoder: TinyDecoder, seed: int, length: int = 96) -> Plan:
     spec = decoder.spec
     tokens = np.random.default_rng(seed).integers(0, spec.vocab_size, length).tolist()
     x = decoder.weights["embed"][tokens].astype(np.float64)
-    centres, scales, variances, multipliers = [], [], [], []
+    centres, scales, variances, multipliers, chunks = [], [], [], [], []
     for layer in range(spec.num_layers):
         q, k, v = decoder.project(x, layer)
+        chunks.append(Projections.sampled(q.astype(np.float32), k.astype(np.float32), length))
         centre = k.mean(0).astype(np.float32)
         scale = (1.2 * np.abs(k - centre).max((0, 2)) / 127).astype(np.float32)
         k_i8, _ = reference.quantize_keys(k.astype(np.float32), centre, scale)
@@ -128,4 +131,5 @@ def calibrate(decoder: TinyDecoder, seed: int, length: int = 96) -> Plan:
         o = reference.sparse_attention(q, k, v, None, SelectRule(1.0), spec.softmax_scale)
         x = decoder.finish_layer(x, o, layer)
     multiplier = float(np.float32(np.mean(multipliers)))
-    return Plan.uniform(spec.num_heads, np.stack(centres), np.stack(scales), np.stack(variances), multiplier)
+    plan = Plan.uniform(spec.num_heads, np.stack(centres), np.stack(scales), np.stack(variances), multiplier)
+    return dataclasses.replace(plan, grid=fit_grid(chunks))
