@@ -10,6 +10,7 @@ the delegate as text once `%XX` is decoded: write %26 for &, %3D for =, %25 for 
 """
 
 import dataclasses
+import os
 import re
 import urllib.parse
 from pathlib import Path
@@ -74,7 +75,7 @@ def _check_blobs(text: str, file: str) -> None:
         raise ValueError(f"--npu={text}: the file is missing; {_WANTED}")
     if "\0" in file:
         raise ValueError(f"--npu={text!a}: a NUL byte in the file's path; {_WANTED}")
-    if "?" in file and not Path(file).exists():
+    if "?" in file and not os.path.exists(file):
         raise ValueError(f"--npu={text}: options belong to a delegate: write blobs:FILE+delegate:PATH?key=value")
 
 

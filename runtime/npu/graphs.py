@@ -6,6 +6,7 @@ runner.q_i8[...], runner.k_i8[...] = q, k
 runner.invoke()  # runner.scores_i8
 """
 
+import os
 import threading
 import time
 import weakref
@@ -124,7 +125,7 @@ class Estimator:
         """A row per graph and finding, for table.format_table(EstimateRow._fields, ...)."""
         with self._lock:
             found: dict[Delegation, list[EstimateRunner]] = {}
-            for (_, _), runner in sorted(self._runners.items(), key=lambda item: item[0]):
+            for _, runner in sorted(self._runners.items(), key=lambda item: item[0]):
                 found.setdefault(runner.delegation, []).append(runner)
         return [self._row(delegation, runners) for delegation, runners in found.items()]
 
@@ -174,7 +175,7 @@ class Estimator:
 def _load(delegate: ExternalDelegate) -> Any:
     """Raises ValueError."""
     path = Path(delegate.library)
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists(), False for a name that is too long
         return litert.load_delegate(path.resolve(), dict(delegate.options))
     if "/" in delegate.library:
         raise ValueError(f"{path}: there is no such file; give --npu=delegate:PATH the path of the delegate's library")

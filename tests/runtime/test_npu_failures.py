@@ -39,6 +39,8 @@ def estimator(bundle: Path, npu: str) -> Estimator:
 def test_a_library_that_is_missing(bundle: Path) -> None:
     with pytest.raises(ValueError, match=r"/gone/lib\.so: there is no such file; give --npu=delegate:PATH"):
         estimator(bundle, "delegate:/gone/lib.so")
+    with pytest.raises(ValueError, match="there is no such file"):
+        estimator(bundle, "delegate:/" + "x" * 5000)
     with pytest.raises(ValueError, match=r"libnowhere_at_all\.so: cannot be loaded \(.*\); wanted a library"):
         estimator(bundle, "delegate:libnowhere_at_all.so")
 
