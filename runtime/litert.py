@@ -38,6 +38,18 @@ def open_interpreter(model: Path, num_threads: int, use_xnnpack: bool) -> Interp
     return Interpreter(model_path=str(model), num_threads=num_threads, experimental_op_resolver_type=resolver)
 
 
+def open_graph(content: bytes, signature: str, num_threads: int) -> "GraphRunner":
+    """The signature of a model file's bytes, prepared for this CPU. Raises ValueError or RuntimeError."""
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=num_threads)
+        native = interpreter._interpreter
+        definition = native.GetSignatureDefs()[signature]
+        subgraph = native.GetSubgraphIndexFromSignature(signature)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{signature}: LiteRT cannot open it ({short(error)}); convert the model again") from None
+    return GraphRunner(interpreter, ErrorLog(), signature, subgraph, definition)
+
+
 def delegate_pointer(delegate: Delegate) -> int:
     """The TfLiteDelegate*."""
     return int(delegate._get_native_delegate_pointer())
