@@ -62,6 +62,18 @@ def outlive(interpreter: Interpreter, *things: object) -> None:
     weakref.finalize(interpreter._interpreter, _let_go, *things).atexit = False
 
 
+def open_graph(content: bytes, signature: str, num_threads: int) -> "GraphRunner":
+    """The signature of a model file's bytes, prepared for this CPU. Raises ValueError or RuntimeError."""
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=num_threads)
+        native = interpreter._interpreter
+        definition = native.GetSignatureDefs()[signature]
+        subgraph = native.GetSubgraphIndexFromSignature(signature)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{signature}: LiteRT cannot open it ({short(error)}); convert the model again") from None
+    return GraphRunner(interpreter, ErrorLog(), signature, subgraph, definition)
+
+
 def delegate_pointer(delegate: Delegate) -> int:
     """The TfLiteDelegate*."""
     return int(delegate._get_native_delegate_pointer())

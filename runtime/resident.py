@@ -5,6 +5,7 @@ interpreter. The kernel keeps them as page cache as long as it likes, and they c
 """
 
 import ctypes
+import os
 from pathlib import Path
 
 _DONTNEED = 4  # MADV_DONTNEED of Linux: for a read-only file mapping it only drops this process's pages
@@ -27,6 +28,15 @@ def drop_pages(file: Path) -> int:
             if libc.madvise(start, end - start, _DONTNEED) == 0:
                 dropped += end - start
     return dropped
+
+
+def resident_bytes() -> int | None:
+    """Of this process, now; None where not Linux."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def trim_heap() -> None:

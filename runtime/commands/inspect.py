@@ -24,6 +24,7 @@ class Inspect:
     example = (
         "shadowattn inspect smollm2.bundle\n"
         "shadowattn inspect smollm2.bundle --verify\n"
+        "shadowattn inspect smollm2.bundle --estimates --nowho_runs\n"
         "shadowattn inspect smollm2.bundle --json --nowho_runs"
     )
 
@@ -33,6 +34,12 @@ class Inspect:
             "who_runs",
             True,
             "open the bundle and ask LiteRT who runs each node (loads the model)",
+            flag_values=flag_values,
+        )
+        flags.DEFINE_bool(
+            "estimates",
+            False,
+            "prepare the estimate graphs of the longest chunk one after the other: time and memory of each size",
             flag_values=flag_values,
         )
         flags.DEFINE_bool("nodes", False, "list every node, not only counts per op", flag_values=flag_values)
@@ -49,6 +56,8 @@ class Inspect:
             with waiting(f"hashing {bundle}"):
                 problems = verify(bundle, manifest)
         report = describe(bundle, manifest)
+        if flag_values.estimates and not problems:
+            report["estimates"]["prepared"] = _prepare(bundle, manifest, flag_values.num_threads)
         if flag_values.verify:
             report["verified"] = not problems
         if flag_values.who_runs and not problems:
@@ -65,6 +74,7 @@ class Inspect:
 def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
     """Everything that the files say, without loading the model."""
     from shadowattn.models.plan import FILE_NAME, Plan
+    from shadowattn.runtime import estimate_cost
 
     plan = Plan.from_bytes((bundle / FILE_NAME).read_bytes(), str(bundle / FILE_NAME))
     facts = dataclasses.asdict(manifest)
@@ -81,7 +91,18 @@ def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
             "key_scale_max": float(plan.scale.max()),
             "key_centre_abs_max": float(abs(plan.centre).max()),
         },
+        "estimates": estimate_cost.describe(manifest, plan),
     }
+
+
+def _prepare(bundle: Path, manifest: "Manifest", num_threads: int | None) -> list[dict[str, Any]]:
+    from shadowattn.runtime.estimate_cost import prepare
+    from shadowattn.runtime.threads import default_num_threads
+
+    if not manifest.estimates:
+        return []
+    with waiting(f"preparing the estimate graphs of {bundle}"):
+        return [dataclasses.asdict(row) for row in prepare(bundle, manifest, num_threads or default_num_threads())]
 
 
 def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any]]:
@@ -105,7 +126,10 @@ def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any
 
 
 def _text(report: dict[str, Any], manifest: "Manifest", every_node: bool) -> str:
+    from shadowattn.runtime import estimate_cost
+
     parts = [_facts(report, manifest), _files(manifest), _graphs(manifest), _plan(report["plan"])]
+    parts.append(estimate_cost.text(report["estimates"]))
     if "nodes" in report:
         parts.append(_every_node(report["nodes"]) if every_node else _op_counts(report["nodes"]))
     if "verified" in report:

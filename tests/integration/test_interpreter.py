@@ -77,7 +77,7 @@ def test_the_plan_of_another_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:4] + b"\3" + b[5:], lambda b: b + b"x"]
+    "damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:4] + b"\x63" + b[5:], lambda b: b + b"x"]
 )
 def test_a_damaged_plan(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     plan = plan_for(np.ones((4, 2, 16), np.float32), 4).to_bytes()

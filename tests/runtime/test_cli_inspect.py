@@ -9,6 +9,7 @@ from cli_runner import needs_delegate, run, write_speaking_bundle
 from tiny_bundle import write_tiny_bundle
 
 from shadowattn.models.bundle import MANIFEST, MODEL
+from shadowattn.models.plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,41 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(capsys, "inspect", "a", "b")
     assert outcome.code == 2
     assert "too many arguments: 'b'" in outcome.error
+
+
+def test_the_estimate_graphs_and_the_grid(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    report = json.loads(run(capsys, "inspect", shared_bundle, "--nowho_runs", "--json").out)["estimates"]
+    # Chunks 16, 4 and 1, two lengths, groups of 1, 2 (a KV head's) and 4 heads, 9 buckets and the rank-invariant one.
+    assert report["graphs"] == 3 * 2 * 3 * 10
+    assert report["bytes"] == (shared_bundle / "estimates.zip").stat().st_size
+    grid = Plan.from_bytes((shared_bundle / "plan.bin").read_bytes()).grid
+    assert report["grid"]["score_scales"] == grid.score_scales.tolist()
+    text = run(capsys, "inspect", shared_bundle, "--nowho_runs").out
+    assert "estimate graphs of head groups: 180 in" in text
+    assert f"K {grid.k_scales[2]:.3g}" in text
+    assert "prepared on this CPU" not in text
+
+
+def test_estimates_are_really_prepared(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
+    outcome = run(capsys, "inspect", shared_bundle, "--nowho_runs", "--json", "--estimates", "--num_threads=1")
+    assert outcome.code == 0, outcome.err
+    rows = json.loads(outcome.out)["estimates"]["prepared"]
+    assert [(row["chunk"], row["heads"], row["seq_len"]) for row in rows] == [
+        (16, heads, seq_len) for heads in (1, 2, 4) for seq_len in (64, 256)
+    ]
+    assert all(row["graphs"] == 10 and row["prepare_ms"] > 0 for row in rows)
+    assert "memory of one" in run(capsys, "inspect", shared_bundle, "--nowho_runs", "--estimates").out
+
+
+def test_a_damaged_estimate_graph(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle = write_speaking_bundle(tmp_path / "tiny.bundle")
+    data = bytearray((bundle / "estimates.zip").read_bytes())
+    middle = len(data) * 7 // 10  # among those of the longest chunk
+    data[middle : middle + 300] = bytes(300)
+    (bundle / "estimates.zip").write_bytes(data)
+    outcome = run(capsys, "inspect", bundle, "--nowho_runs", "--estimates")
+    assert outcome.code == 1
+    assert "convert the model again" in outcome.error
 
 
 @needs_delegate

@@ -188,7 +188,7 @@ def _replace_model(bundle: Path, data: bytes) -> None:
         (_cut_model, "expected .* bytes, got .*; the file was changed or truncated"),
         (_not_a_model, "LiteRT cannot open it .*; convert the model again"),
         (_no_manifest, "not a bundle, manifest.json is missing"),
-        (_future_manifest, "version 99 is not 1"),
+        (_future_manifest, "version 99 is not 2"),
         (_unknown_field, "unknown field 'colour'"),
         (_other_shape, "inputs of 'prefill_4' are .*, the manifest says"),
         (_other_input, "inputs of 'prefill_4' are"),
