@@ -67,7 +67,7 @@ def record(bundle: Path, tokens: Sequence[int], layers: Sequence[int], num_threa
     settings = {"num_threads": num_threads, "isa": isa, "cache_type": "f32"}
     with Session.open(bundle, executor="pipelined", mode="dense", **settings) as session:  # type: ignore[arg-type]
         scale = session.manifest.model.softmax_scale
-        with session.watch_projections(note):
+        with session.pipelined.watch(note):
             session.prefill(tokens)
     found = []
     for layer, chunks in parts.items():

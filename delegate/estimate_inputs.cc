@@ -34,16 +34,17 @@ void QuantizeQueries(const OpInputs& in, const OpOptions& op, const Plan& plan, 
 // A page's INT8 keys, four channels of a position together and biased by 128, back into rows.
 void UnpackKeys(const KvPage& page, int d, int64_t rows, int8_t* k_i8) {
   constexpr uint32_t kBias = 0x80808080;  // flipping the top bit takes 128 off
-  for (int channel = 0; channel < d; channel += 4) {
+  const auto unpack = [&](int channel, size_t bytes) {
     const uint8_t* source = page.k_u8 + size_t(channel) * kPageRows;
-    const size_t bytes = size_t(std::min(4, d - channel));
     for (int64_t row = 0; row < rows; ++row) {
       uint32_t quad;
       std::memcpy(&quad, source + row * 4, sizeof(quad));
       quad ^= kBias;
       std::memcpy(k_i8 + row * d + channel, &quad, bytes);
     }
-  }
+  };
+  for (int channel = 0; channel + 4 <= d; channel += 4) unpack(channel, 4);
+  if (d % 4 != 0) unpack(d / 4 * 4, size_t(d % 4));
 }
 
 void CopyKeys(const KvCache& cache, const OpOptions& op, int layer, int kv_head, int64_t seq_len, int8_t* k_i8) {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "int8_scores.h"
+#include "magnitude.h"
 
 namespace shadow {
 namespace {
@@ -72,7 +73,7 @@ class Weigher {
   void SetReferences() {
     for (int64_t r = 0; r < count_; ++r) {
       const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
-      scratch_->reference.data()[r] = *std::max_element(scores, scores + Seen(r, 0));
+      scratch_->reference.data()[r] = Largest(scores, Seen(r, 0));
     }
   }
 
@@ -95,7 +96,7 @@ class Weigher {
     for (int64_t page = 0; page < pages; ++page) {
       Score(page, r, r + 1);
       const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
-      best = std::max(best, *std::max_element(scores, scores + Seen(r, page)));
+      best = std::max(best, Largest(scores, Seen(r, page)));
     }
     scratch_->reference.data()[r] = best;
     w_.mass[r] = 0;
@@ -118,10 +119,9 @@ RowWeights WeighInt8(const TileRows& rows, int64_t begin, int64_t end, int sinks
   return Weigher(rows, begin, end, sinks, scratch).Run();
 }
 
-RowWeights WeighGraphScores(const KernelTable& kernels, const int8_t* scores, int n, int sinks, float step,
-                            Scratch* scratch) {
+RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow& row, int sinks, Scratch* scratch) {
+  const auto [scores, n, best, step] = row;
   const RowWeights w = Reserve(1, n, scratch);
-  const int8_t best = *std::max_element(scores, scores + n);
   const float factor = WeightFactor(step);
   int8_t last[kPageRows];
   for (int64_t page = 0; page < w.pages; ++page) {

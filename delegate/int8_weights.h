@@ -22,9 +22,17 @@ struct RowWeights {
 // Rows [begin, end), in scratch->scores, sums and mass.
 RowWeights WeighInt8(const TileRows& rows, int64_t begin, int64_t end, int sinks, Scratch* scratch);
 
-// One row of scores that an estimate graph made, each worth `step` logits; as row 0 of what is returned.
-RowWeights WeighGraphScores(const KernelTable& kernels, const int8_t* scores, int n, int sinks, float step,
-                            Scratch* scratch);
+// Positions 0 .. n - 1 of one row, as an estimate graph scored them: the best score, and the logits that a step is
+// worth.
+struct GraphRow {
+  const int8_t* scores;
+  int n;
+  int8_t best;
+  float step;
+};
+
+// As row 0 of what is returned.
+RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow& row, int sinks, Scratch* scratch);
 
 }  // namespace shadow
 

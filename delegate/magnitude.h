@@ -26,6 +26,14 @@ inline float LargestMagnitude(const float* values, int64_t count) {
   return largest;
 }
 
+// Of one or more. A plain loop, which compilers turn into vector instructions as they do not std::max_element.
+template <typename Int>
+Int Largest(const Int* values, int64_t count) {
+  Int largest = values[0];
+  for (int64_t i = 1; i < count; ++i) largest = std::max(largest, values[i]);
+  return largest;
+}
+
 }  // namespace shadow
 
 #endif  // SHADOWATTN_DELEGATE_MAGNITUDE_H_

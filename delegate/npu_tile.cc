@@ -7,6 +7,7 @@
 #include "int8_scores.h"
 #include "int8_weights.h"
 #include "kernels/quantize/quantize.h"
+#include "magnitude.h"
 
 namespace shadow {
 namespace {
@@ -160,7 +161,7 @@ void NpuTile::Weigh(int64_t r) {
   const auto multiplier = float(double(ranges_.q) * double(ranges_.k) / (double(kLargest) * double(ranges_.score)));
   for (int j = 0; j < n; ++j) logits[j] = int8_t(Saturate(float(scores[j]) * multiplier, -128.0f, 127.0f));
   const float step = job().op.softmax_scale * (ranges_.score / kLargest);
-  const RowWeights weighed = WeighGraphScores(job().kernels, logits, n, 0, step, scratch_);
+  const RowWeights weighed = WeighGraphScores(job().kernels, {logits, n, Largest(logits, n), step}, 0, scratch_);
   const float factor = kProbabilities / weighed.mass[0];
   for (int64_t page = 0; page < Pages(r); ++page) {
     const int64_t i = page * count() + r - begin_;

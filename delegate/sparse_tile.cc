@@ -8,6 +8,7 @@
 
 #include "int8_scores.h"
 #include "kernels/quantize/quantize.h"
+#include "magnitude.h"
 #include "top_k.h"
 
 namespace shadow {
@@ -140,9 +141,11 @@ void SparseTile::ChooseByGraph(int64_t r, Statistics* statistics) {
   const auto n = int(rows_.Causal(r));
   const int8_t* scores = CoarseScores(r);
   const float step = CoarseScale(r);
-  const RowWeights w = WeighGraphScores(job().kernels, scores, n, std::min(settings().sinks, n), step, scratch_);
+  const int8_t best = Largest(scores, n);
+  const RowWeights w =
+      WeighGraphScores(job().kernels, {scores, n, best, step}, std::min(settings().sinks, n), scratch_);
   bool tail = settings().tail;
-  if (tail && (step > kCoarsestStep || *std::max_element(scores, scores + n) == 127)) {
+  if (tail && (step > kCoarsestStep || best == 127)) {
     tail = false;
     ++statistics->rows_without_tail;
   }

@@ -82,6 +82,8 @@ _DELEGATE_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {  # name -> (result, ar
     "shadow_observed_reset": (ctypes.c_int32, [ctypes.c_int32]),
     "shadow_cache_length": (ctypes.c_int64, [ctypes.c_int32]),
     "shadow_cache_rewind": (ctypes.c_int32, [ctypes.c_int32, ctypes.c_int64]),
+    "shadow_append": (ctypes.c_int32, [ctypes.c_void_p, ctypes.c_void_p]),
+    "shadow_attend": (ctypes.c_int32, [ctypes.c_void_p, ctypes.c_void_p]),
     "shadow_set_signatures": (ctypes.c_int32, [ctypes.c_char_p]),
     "shadow_stats": (ctypes.c_int32, [ctypes.c_int32, ctypes.POINTER(_Stats)]),
     "shadow_stats_reset": (ctypes.c_int32, [ctypes.c_int32]),
@@ -149,56 +151,60 @@ class ShadowDelegate:
         """The ISA level it runs with."""
         return self._library.isa(self.pointer)
 
+    def call(self, name: str, *arguments: object) -> int:
+        """A function of the C ABI, with this delegate. Raises ValueError with its message."""
+        return self._library.call(name, self.pointer, *arguments)
+
     @property
     def num_caches(self) -> int:
-        return self._library.call("shadow_num_caches", self.pointer)
+        return self.call("shadow_num_caches")
 
     def set_signatures(self, signatures: list[str]) -> None:
         """The signatures that interpreters made from now on can run."""
-        self._library.call("shadow_set_signatures", self.pointer, ",".join(signatures).encode())
+        self.call("shadow_set_signatures", ",".join(signatures).encode())
 
     def create_cache(self, options: str) -> int:
         """A handle. Raises ValueError."""
-        return self._library.call("shadow_cache_create", self.pointer, options.encode())
+        return self.call("shadow_cache_create", options.encode())
 
     def destroy_cache(self, cache: int) -> None:
-        self._library.call("shadow_cache_destroy", self.pointer, cache)
+        self.call("shadow_cache_destroy", cache)
 
     def configure_cache(self, cache: int, options: str) -> None:
-        self._library.call("shadow_cache_configure", self.pointer, cache, options.encode())
+        self.call("shadow_cache_configure", cache, options.encode())
 
     def set_factors(self, cache: int, factors: np.ndarray | None) -> None:
         """Factors [L,H] of the heads' thresholds instead of the plan's (0: a head reads all, inf: nothing); None: the
         plan's again. Raises ValueError."""
         values = np.ascontiguousarray([] if factors is None else factors, np.float32)
         pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        self._library.call("shadow_cache_set_factors", self.pointer, cache, pointer, values.size)
+        self.call("shadow_cache_set_factors", cache, pointer, values.size)
 
     def observe(self, cache: int, what: int) -> None:
         """Starts observing with empty tables; what: a sum of the flags of shadow_observe, 0 to end it."""
-        self._library.call("shadow_observe", self.pointer, cache, what)
+        self.call("shadow_observe", cache, what)
 
     def observed(self, cache: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """A table of docs/op_spec.md (observers), float64. Raises ValueError."""
         values = np.zeros(shape, np.float64)
         pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
-        self._library.call("shadow_observed", self.pointer, cache, name.encode(), pointer, values.size)
+        self.call("shadow_observed", cache, name.encode(), pointer, values.size)
         return values
 
     def reset_observed(self, cache: int) -> None:
-        self._library.call("shadow_observed_reset", self.pointer, cache)
+        self.call("shadow_observed_reset", cache)
 
     def cache_length(self, cache: int) -> int:
         """Committed rows."""
-        return self._library.call("shadow_cache_length", self.pointer, cache)
+        return self.call("shadow_cache_length", cache)
 
     def rewind_cache(self, cache: int, length: int) -> None:
         """Drops every row from `length` on, and whatever was not committed."""
-        self._library.call("shadow_cache_rewind", self.pointer, cache, length)
+        self.call("shadow_cache_rewind", cache, length)
 
     def cache_stats(self, cache: int) -> CacheStats:
         raw = _Stats(struct_size=ctypes.sizeof(_Stats))
-        self._library.call("shadow_stats", self.pointer, cache, ctypes.byref(raw))
+        self.call("shadow_stats", cache, ctypes.byref(raw))
         seconds = {name: getattr(raw, f"seconds_{name}") for name in ("append", "estimate", "select", "attend")}
         counts = {
             field.name: int(getattr(raw, field.name))
@@ -208,4 +214,4 @@ class ShadowDelegate:
         return CacheStats(**counts, seconds=seconds)
 
     def reset_cache_stats(self, cache: int) -> None:
-        self._library.call("shadow_stats_reset", self.pointer, cache)
+        self.call("shadow_stats_reset", cache)

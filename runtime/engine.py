@@ -8,15 +8,22 @@ import atexit
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from shadowattn.models import plan as plan_file
 from shadowattn.models.bundle import MANIFEST, MODEL, Graph, Manifest, read_manifest
+from shadowattn.models.estimate_graphs import RANK_INVARIANT
+from shadowattn.models.plan import Plan
 from shadowattn.runtime import litert
 from shadowattn.runtime.delegate import ShadowDelegate, ShadowLibrary, library_path
+from shadowattn.runtime.nodes import Node
+from shadowattn.runtime.npu.choice import NpuChoice
+from shadowattn.runtime.npu.graphs import Estimator
 from shadowattn.runtime.resident import trim_heap
 
 
@@ -54,6 +61,7 @@ class Engine:
         self.key = key
         self.forked = False  # made by the parent process: unusable here
         self._sets: dict[str, litert.GraphSet] = {}
+        self._estimators: dict[NpuChoice, Estimator] = {}
         library = ShadowLibrary(key.library)
         options = {
             "num_threads": key.num_threads,
@@ -79,18 +87,38 @@ class Engine:
         """Whether the interpreter that packs the signature's weights is there already. Hold the lock."""
         return graph_group(self.manifest.graph(signature)) in self._sets
 
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The bundle's plan. Raises ValueError if it is damaged."""
+        path = self.key.bundle / plan_file.FILE_NAME
+        return Plan.from_bytes(path.read_bytes(), str(path))
+
+    def estimator(self, choice: NpuChoice) -> Estimator:
+        """The estimate graphs as that choice runs them, one for all sessions. Hold the lock. Raises ValueError."""
+        if choice not in self._estimators:
+            grid = self.plan.grid
+            multipliers = {RANK_INVARIANT: self.plan.estimate_multiplier}
+            multipliers |= {bucket: grid.multiplier(bucket) for bucket in range(1, 1 + grid.count)} if grid else {}
+            self._estimators[choice] = Estimator(choice, self.key.bundle, self.manifest.model, multipliers)
+        return self._estimators[choice]
+
     def who_runs(self) -> list[NodeRow]:
-        """Every node of every prepared signature."""
+        """Every node of every prepared signature, and of every estimate graph."""
         with self.lock:
-            return [
-                NodeRow(signature, node.index, litert.op_name(node), node.runner)
-                for graphs in self._sets.values()
-                for signature, nodes in graphs.nodes().items()
-                for node in nodes
-            ]
+            found: list[Mapping[str, Sequence[Node]]] = [graphs.nodes() for graphs in self._sets.values()]
+            found += [estimator.nodes() for estimator in self._estimators.values()]
+        return [
+            NodeRow(signature, node.index, litert.op_name(node), node.runner)
+            for part in found
+            for signature, nodes in part.items()
+            for node in nodes
+        ]
 
     def close(self) -> None:
         """Interpreters first, then the delegate they use."""
+        for estimator in self._estimators.values():
+            estimator.close()
+        self._estimators.clear()
         for graphs in self._sets.values():
             graphs.close()
         self._sets.clear()
@@ -104,6 +132,8 @@ class Engine:
         litert.keep_for_ever(self._plugin)
         for graphs in self._sets.values():
             graphs.keep_for_ever()
+        for estimator in self._estimators.values():
+            estimator.abandon()
 
     def _graph_set(self, graph: Graph) -> litert.GraphSet:
         """The interpreter that the graph's group shares; opened now if it is the first of them."""

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -46,13 +47,18 @@ class Executor(Protocol):
     seconds: wall time by stage; copied_bytes: bytes copied between graphs.
     """
 
-    seconds: defaultdict[str, float]
     copied_bytes: int
+
+    @property
+    def seconds(self) -> Mapping[str, float]: ...
 
     def run(self, step: Step) -> StepResult:
         """Hold the engine's lock. Raises RuntimeError with the delegate's message; the cache then needs a rewind."""
 
-    def prepare(self, length: int, end: int) -> None:
+    def reset_stats(self) -> None:
+        """Counts and seconds begin anew."""
+
+    def prepare(self, length: int, end: int, settings: CacheSettings) -> None:
         """Opens what a chunk of `length` rows that ends at position `end` needs. Hold the engine's lock."""
 
     def is_open(self, length: int) -> bool:
@@ -67,7 +73,10 @@ class FusedExecutor:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.copied_bytes = 0
 
-    def prepare(self, length: int, end: int) -> None:
+    def reset_stats(self) -> None:
+        self.seconds.clear()
+
+    def prepare(self, length: int, end: int, settings: CacheSettings) -> None:
         self._engine.runner(_signature(length))
 
     def is_open(self, length: int) -> bool:

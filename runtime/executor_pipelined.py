@@ -1,117 +1,213 @@
-"""The split form: linear graphs, ShadowKvAppend, INT8 estimate graphs and ShadowSparseAttention, one after the other.
+"""The split form: linear graphs in LiteRT, and between them append, estimate, select and attend by head group.
 
-They do not overlap yet; their order, their data and the copies between them are what a schedule will move.
+The estimates of the next groups run on a worker of their own (an NPU, or a core with LiteRT's INT8 kernels) while this
+thread selects and attends. Decoding launches no graph: for one row a launch costs more than the estimate inside the op.
 """
 
 import contextlib
-import dataclasses
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from shadowattn.runtime.engine import Engine
 from shadowattn.runtime.executor import Step, StepResult, fill_tokens, read_result
 from shadowattn.runtime.litert import GraphRunner
+from shadowattn.runtime.pipeline.clock import Clock
+from shadowattn.runtime.pipeline.groups import GroupPlanner
+from shadowattn.runtime.pipeline.launches import Launches
+from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
+from shadowattn.runtime.pipeline.overlap import Overlapped, Runs, in_turn
+from shadowattn.runtime.pipeline.record import ChunkRecord, PipelineRecord
+from shadowattn.runtime.scheduling.profiled import Shape
+from shadowattn.runtime.scheduling.schedule import Schedule
+from shadowattn.runtime.settings import CacheSettings
+from shadowattn.runtime.stages import EstimateInputs, HeadScores, Rows, Scales, Stages
 
 # Is shown layer, q [n_valid,H,d], k and v [n_valid,N_kv,d] of every chunk: views, to be copied if they are to last.
 Watcher = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Bucket:
-    """The graphs of one chunk length and one bucket."""
-
-    append: GraphRunner
-    estimate: GraphRunner
-    attend: GraphRunner
-
-
 class PipelinedExecutor:
-    """Per layer: linear -> append -> estimate -> attend, and linear again. Copies q, k, v, o, residual, q_i8, k_i8 and
-    scores_i8 once each from output to input; the estimate runs only where its scores decide something."""
+    """Per layer: linear -> append -> estimate, select and attend of every head group, and linear again. Copies residual
+    from graph to graph and q_i8, k_i8 into the estimate graphs; the estimate runs only where its scores decide."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Raises ValueError if the bundle has no split graphs."""
-        self._engine = engine
-        self._num_layers = engine.manifest.model.num_layers
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.copied_bytes = 0
-        self.watcher: Watcher | None = None
+    def __init__(self, engine: Engine, options: PipelineOptions) -> None:
+        """Raises ValueError if the bundle has no split graphs, or lacks what the options ask for."""
+        model = engine.manifest.model
         if not any(graph.role == "linear" for graph in engine.manifest.graphs):
             raise ValueError("the bundle has no split graphs for the pipelined executor; use executor='fused'")
+        self._engine = engine
+        self._options = options
+        self._has_grid = engine.plan.grid is not None
+        options.scales_for("shadow", self._has_grid)
+        self._stages = Stages(engine.shadow, model)
+        self._estimator = engine.estimator(options.npu)
+        self._groups = GroupPlanner(model, self._estimator.keys, options)
+        self._inputs: EstimateInputs | None = None
+        self._launched: list[Schedule] = []  # of this chunk
+        # Host INT8 has a core of its own, so with two threads the other is all that is left to attend with.
+        on_host = options.npu.on_host
+        self._may_share = not on_host or engine.num_threads > 2
+        overlaps = options.planner != OFF and not (on_host and engine.num_threads == 1)
+        self._runs: Runs = Overlapped(options.depth, options.npu.name) if overlaps else in_turn
+        self._slots = options.depth if overlaps else 1
+        self.clock = Clock()
+        self.copied_bytes = 0
+        self.watcher: Watcher | None = None
+        self.record = PipelineRecord(model, 1 + (engine.plan.grid.count if engine.plan.grid else 0))
 
-    def prepare(self, length: int, end: int) -> None:
-        for layer in range(self._num_layers + 1):
-            self._engine.runner(f"linear_{layer}_{length}")
-        self._bucket(length, end)
+    @contextlib.contextmanager
+    def watch(self, watcher: Watcher) -> Iterator[None]:
+        """Within it, watcher(layer, q, k, v) is shown every chunk's q [n,H,d], k and v [n,N_kv,d], float32 views."""
+        self.watcher = watcher
+        try:
+            yield
+        finally:
+            self.watcher = None
+
+    def reset_stats(self) -> None:
+        self.seconds.clear()
+        self.copied_bytes = 0
+        self.record.clear()
+
+    @property
+    def seconds(self) -> defaultdict[str, float]:
+        return self.clock.seconds
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether estimates run beside select and attend: not if they are off, or on the host with a single thread."""
+        return self._runs is not in_turn
+
+    def launch_sizes(self, chunk: int, seq_len: int) -> tuple[int, ...]:
+        """Numbers of heads that its launches may have, ascending."""
+        return self._groups.counts(chunk, seq_len)
+
+    def prepare(self, length: int, end: int, settings: CacheSettings) -> None:
+        """Of the grid's graphs none: which will be needed is known when a chunk's scales are."""
+        self._open_linear(length)
+        scales = self._options.scales_for(settings.mode, self._has_grid)
+        if self._launches(length, end, settings) and scales == Scales.RANK:
+            seq_len = choose_bucket(self._engine.manifest.seq_lens, end)
+            inputs = EstimateInputs(self._engine.manifest.model, length, seq_len)
+            schedule = self._groups.schedule(Shape(length, seq_len, end), inputs.buckets)
+            self._launches_of(inputs, schedule, end).prepare(self._slots)
 
     def is_open(self, length: int) -> bool:
         return self._engine.is_open(f"linear_0_{length}")
 
     def run(self, step: Step) -> StepResult:
-        start = time.perf_counter()
-        bucket = self._bucket(step.length, step.end)
-        linear = self._linear(0, step)
-        fill_tokens(linear.inputs["tokens"], step.tokens)
-        for layer in range(self._num_layers):
-            linear.inputs["position"][0] = step.position
-            with self._timed("linear"):
-                linear.invoke()
-            self._attention(layer, linear, bucket, step)
-            following = self._linear(layer + 1, step)
-            self._copy(following.inputs["o"], bucket.attend.outputs["o"])
-            self._copy(following.inputs["residual"], linear.outputs["residual"])
-            linear = following
-        linear.inputs["n_valid"][0] = step.n_valid
-        with self._timed("linear"):
-            linear.invoke()
-        result = read_result(linear.outputs, step)
-        self.seconds["total"] += time.perf_counter() - start
+        self._open_linear(step.length)
+        before = dict(self.seconds)
+        with self.clock.span("total", "graph", chunk=step.length, position=step.position):
+            result = self._run(step)
+        self._note(step, before)
         return result
 
-    def _attention(self, layer: int, linear: GraphRunner, bucket: _Bucket, step: Step) -> None:
-        """q, k, v of a linear graph -> o of the bucket's attend graph."""
-        numbers = {"position": step.position, "n_valid": step.n_valid, "cache": step.cache, "layer": layer}
+    def _run(self, step: Step) -> StepResult:
+        linear = self._linear(0, step)
+        fill_tokens(linear.inputs["tokens"], step.tokens)
+        for layer in range(self._engine.manifest.model.num_layers):
+            linear.inputs["position"][0] = step.position
+            self._invoke(linear)
+            following = self._linear(layer + 1, step)
+            self._attention(layer, linear, following.inputs["o"], step)
+            with self.clock.span("copy"):
+                np.copyto(following.inputs["residual"], linear.outputs["residual"])
+            self.copied_bytes += following.inputs["residual"].nbytes
+            linear = following
+        linear.inputs["n_valid"][0] = step.n_valid
+        self._invoke(linear)
+        return read_result(linear.outputs, step)
+
+    def _invoke(self, linear: GraphRunner) -> None:
+        with self.clock.span("linear", "graph", graph=linear.signature):
+            linear.invoke()
+
+    def _attention(self, layer: int, linear: GraphRunner, out: np.ndarray, step: Step) -> None:
+        """q, k, v of a linear graph -> out [1,T,H*d], the next one's input."""
+        q, k, v = (linear.outputs[name] for name in ("q", "k", "v"))
         if self.watcher is not None:
-            self.watcher(layer, *(linear.outputs[name][0, : step.n_valid] for name in ("q", "k", "v")))
-        for name in ("q", "k", "v"):
-            self._copy(bucket.append.inputs[name], linear.outputs[name])
-        _set_numbers(bucket.append, numbers)
-        with self._timed("append"):
-            bucket.append.invoke()
-        if step.settings.reads_scores(step.end):
-            for name in ("q_i8", "k_i8"):
-                self._copy(bucket.estimate.inputs[name], bucket.append.outputs[name])
-            with self._timed("estimate"):
-                bucket.estimate.invoke()
-            self._copy(bucket.attend.inputs["scores_i8"], bucket.estimate.outputs["scores_i8"])
-        self._copy(bucket.attend.inputs["q"], linear.outputs["q"])
-        _set_numbers(bucket.attend, numbers | {"kv_len": int(bucket.append.outputs["kv_len"][0])})
-        with self._timed("attend"):
-            bucket.attend.invoke()
+            self.watcher(layer, *(tensor[0, : step.n_valid] for tensor in (q, k, v)))
+        rows = Rows(step.cache, layer, step.position, step.n_valid, q, k, v)
+        inputs = self._inputs_of(step) if self._launches(step.length, step.end, step.settings) else None
+        scales = self._options.scales_for(step.settings.mode, self._has_grid)
+        with self.clock.span("append", layer=layer):
+            self._stages.append(rows, inputs, scales)
+        if inputs is None:
+            every = HeadScores(0, self._engine.manifest.model.num_heads)
+            with self.clock.span("attend", layer=layer):
+                self._stages.attend(rows, every, out)
+            return
+        self.record.took(layer, inputs)
+        self._run_groups(rows, inputs, out, step)
+
+    def _run_groups(self, rows: Rows, inputs: EstimateInputs, out: np.ndarray, step: Step) -> None:
+        schedule = self._groups.schedule(Shape(step.length, inputs.seq_len, step.end), inputs.buckets)
+        launches = self._launches_of(inputs, schedule, step.end)
+        launches.prepare(self._slots)
+        self._launched.append(schedule)
+
+        def about(group: int) -> dict[str, Any]:
+            return {"layer": rows.layer, "group": group, "heads": list(schedule.groups[group].heads)}
+
+        def estimate(group: int, slot: int) -> None:
+            graph = launches.key(group).name
+            with self.clock.span("estimate", "graph", worker=self._options.npu.name, graph=graph, **about(group)):
+                launches.run(group, slot, self._options.launch_ms / 1000)
+
+        def attend(group: int, slot: int) -> None:
+            with self.clock.span("attend", **about(group)):
+                for heads in launches.scores(group, slot, self._may_share):
+                    self._stages.attend(rows, heads, out)
+
+        with self.clock.span("groups", layer=rows.layer):
+            self._runs(len(schedule.groups), estimate, attend, self.clock)
+        self.copied_bytes += launches.copied_bytes
+
+    def _note(self, step: Step, before: Mapping[str, float]) -> None:
+        """A chunk is done: what its groups took."""
+        schedules, self._launched = self._launched, []
+        if not schedules:
+            return
+        took = {stage: self.seconds[stage] - before.get(stage, 0.0) for stage in ("groups", "estimate", "attend")}
+        predicted = sum(schedule.makespan for schedule in schedules) if self._groups.predicts else None
+        self.record.chunks.append(
+            ChunkRecord(
+                chunk=step.length,
+                seq_len=choose_bucket(self._engine.manifest.seq_lens, step.end),
+                kv_len=step.end,
+                launches=sum(len(schedule.groups) for schedule in schedules),
+                predicted=predicted,
+                measured=took["groups"],
+                estimate=took["estimate"],
+                attend=took["attend"],
+            )
+        )
+
+    def _inputs_of(self, step: Step) -> EstimateInputs:
+        """The buffers of that chunk length and bucket, which the next layer uses again."""
+        seq_len = choose_bucket(self._engine.manifest.seq_lens, step.end)
+        if self._inputs is None or (self._inputs.q_i8.shape[1], self._inputs.seq_len) != (step.length, seq_len):
+            self._inputs = EstimateInputs(self._engine.manifest.model, step.length, seq_len)
+        return self._inputs
+
+    @staticmethod
+    def _launches(length: int, end: int, settings: CacheSettings) -> bool:
+        """Whether estimate graphs are run: for one row a launch costs more than the estimate inside the op."""
+        return length > 1 and settings.reads_scores(end)
+
+    def _launches_of(self, inputs: EstimateInputs, schedule: Schedule, kv_len: int) -> Launches:
+        return Launches(self._estimator, self._engine.manifest.model, inputs, schedule.groups, kv_len)
+
+    def _open_linear(self, length: int) -> None:
+        for layer in range(self._engine.manifest.model.num_layers + 1):
+            self._engine.runner(f"linear_{layer}_{length}")
 
     def _linear(self, layer: int, step: Step) -> GraphRunner:
         return self._engine.runner(f"linear_{layer}_{step.length}")
-
-    def _bucket(self, length: int, end: int) -> _Bucket:
-        seq_len = choose_bucket(self._engine.manifest.seq_lens, end)
-        names = (f"{role}_{length}_{seq_len}" for role in ("kv_append", "estimate", "attend"))
-        return _Bucket(*(self._engine.runner(name) for name in names))
-
-    def _copy(self, target: np.ndarray, source: np.ndarray) -> None:
-        with self._timed("copy"):
-            np.copyto(target, source)
-        self.copied_bytes += source.nbytes
-
-    @contextlib.contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - start
 
 
 def choose_bucket(seq_lens: tuple[int, ...], kv_len: int) -> int:
@@ -120,8 +216,3 @@ def choose_bucket(seq_lens: tuple[int, ...], kv_len: int) -> int:
         if seq_len >= kv_len:
             return seq_len
     raise ValueError(f"no bucket holds {kv_len} positions, the bundle's are {seq_lens}; convert with a larger length")
-
-
-def _set_numbers(runner: GraphRunner, numbers: dict[str, int]) -> None:
-    for name, value in numbers.items():
-        runner.inputs[name][0] = value

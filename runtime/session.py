@@ -1,6 +1,5 @@
 """Session: one conversation with a bundle. Open, prefill, decode, rewind, generate, score."""
 
-import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,8 +13,9 @@ from shadowattn.runtime import engine as engines
 from shadowattn.runtime.chunking import Chunk, plan_chunks, worth_running
 from shadowattn.runtime.engine import Engine, NodeRow
 from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResult
-from shadowattn.runtime.executor_pipelined import PipelinedExecutor, Watcher
+from shadowattn.runtime.executor_pipelined import PipelinedExecutor
 from shadowattn.runtime.observing import HEADS, HeadStats, SessionObserver
+from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.sampler import Sampler
 from shadowattn.runtime.scoring import ScoreSlice, score_slices
 from shadowattn.runtime.settings import LIVING, CacheSettings, settings_for
@@ -23,7 +23,7 @@ from shadowattn.runtime.stats import SessionStats, session_stats
 from shadowattn.runtime.threads import MOST_THREADS, default_num_threads
 from shadowattn.runtime.token_ids import check_ids, check_room, common_prefix
 
-EXECUTORS: dict[str, Callable[[Engine], Executor]] = {"fused": FusedExecutor, "pipelined": PipelinedExecutor}
+EXECUTORS = ("fused", "pipelined")
 ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 Progress = Callable[[int, int], None]
 
@@ -59,6 +59,7 @@ class Session:
         mode: str | None = None,
         keep_ratio: float | str | None = None,
         executor: str = "fused",
+        pipeline: PipelineOptions | None = None,
         cache_type: str | None = None,
         min_k: int | None = None,
         sinks: int | None = None,
@@ -72,18 +73,24 @@ class Session:
         """Opens a bundle folder. None means the default: of the bundle, of docs/op_spec.md, or of this machine.
 
         num_threads: 1 to 64. mode: one of modes.MODES. keep_ratio: a share in (0, 1], or "auto". threshold and tail:
-        of mode shadow (docs/op_spec.md). executor: fused or pipelined. cache_type: f16 or f32. max_length: positions
-        the session may hold, at most the bundle's. Raises ValueError that names what is wrong with an argument, the
-        bundle or the delegate library.
+        of mode shadow (docs/op_spec.md). executor: fused or pipelined; pipeline: how the latter runs. cache_type: f16
+        or f32. max_length: positions the session may hold, at most the bundle's. Raises ValueError that names what is
+        wrong with an argument, the bundle or the delegate library.
         """
         threads = default_num_threads() if num_threads is None else num_threads
-        _check_open(threads, executor, isa or "auto")
+        _check_open(threads, executor, isa or "auto", pipeline)
         engine = engines.acquire(Path(bundle), threads, isa or "auto", verbosity)
         try:
             choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
             rule = {"min_k": min_k, "sinks": sinks, "latest": latest, "threshold": threshold, "tail": tail}
             settings = settings_for(engine.manifest, max_length, **choices, **rule)
-            return cls(engine, EXECUTORS[executor](engine), settings)
+            with engine.lock:
+                how = (
+                    FusedExecutor(engine)
+                    if executor == "fused"
+                    else PipelinedExecutor(engine, pipeline or PipelineOptions())
+                )
+            return cls(engine, how, settings)
         except BaseException:
             engines.release(engine)
             raise
@@ -138,7 +145,7 @@ class Session:
         for chunk in [*self._plan(num_tokens), Chunk(1, 1)]:
             end = min(end + chunk.n_valid, self.max_length)
             with self._engine.lock:
-                self._executor.prepare(chunk.length, end)
+                self._executor.prepare(chunk.length, end, self._settings)
 
     def prefill(self, token_ids: Iterable[int], *, on_progress: Progress | None = None) -> np.ndarray:
         """Appends tokens to the cache -> float32 [vocab], logits after the last. May be called again to continue.
@@ -238,19 +245,23 @@ class Session:
             self._engine.shadow.configure_cache(self._cache, changed.living_text())
         self._settings = changed
 
-    @contextlib.contextmanager
-    def watch_projections(self, watcher: Watcher) -> Iterator[None]:
-        """Within it, watcher(layer, q, k, v) is shown every chunk's q [n,H,d], k and v [n,N_kv,d], float32 views.
-
-        Raises ValueError for an executor that does not hand them on: executor="pipelined" does.
-        """
+    @property
+    def pipelined(self) -> PipelinedExecutor:
+        """The executor that runs head groups: its options, record and trace. Raises ValueError if it is another."""
         if not isinstance(self._executor, PipelinedExecutor):
-            raise ValueError("only the pipelined executor hands on q, k and v; open the session with it")
-        self._executor.watcher = watcher
-        try:
-            yield
-        finally:
-            self._executor.watcher = None
+            raise ValueError("the session runs fused graphs; open it with executor='pipelined'")
+        return self._executor
+
+    def make_pipeline(self, options: PipelineOptions) -> PipelinedExecutor:
+        """Another way to run head groups, for use_pipeline(). Raises ValueError."""
+        self._check_open()
+        with self._engine.lock:
+            return PipelinedExecutor(self._engine, options)
+
+    def use_pipeline(self, executor: PipelinedExecutor) -> None:
+        """The next chunks run so; what is in the cache stays. executor: of make_pipeline(). Raises ValueError for a
+        session of fused graphs."""
+        self._executor = self.pipelined and executor
 
     def set_factors(self, factors: np.ndarray | None) -> None:
         """Factors [layers, heads] of the heads' thresholds in mode shadow instead of the plan's (0: a head reads all,
@@ -274,8 +285,7 @@ class Session:
         with self._engine.lock:
             self._engine.shadow.reset_cache_stats(self._cache)
             self._engine.shadow.reset_observed(self._cache)
-        self._executor.seconds.clear()
-        self._executor.copied_bytes = 0
+        self._executor.reset_stats()
 
     @property
     def observer(self) -> SessionObserver:
@@ -394,11 +404,13 @@ class Session:
             )
 
 
-def _check_open(num_threads: Any, executor: str, isa: str) -> None:
+def _check_open(num_threads: Any, executor: str, isa: str, pipeline: PipelineOptions | None) -> None:
     """The arguments that need no bundle. Raises ValueError."""
     if not isinstance(num_threads, int) or isinstance(num_threads, bool) or not 1 <= num_threads <= MOST_THREADS:
         raise ValueError(f"num_threads must be an integer from 1 to {MOST_THREADS}, got {num_threads!r}")
     if executor not in EXECUTORS:
         raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, got {executor!r}")
+    if pipeline is not None and executor != "pipelined":
+        raise ValueError(f"pipeline is of executor='pipelined', the executor is {executor!r}; leave one of them out")
     if isa not in ISAS:
         raise ValueError(f"isa must be one of {', '.join(ISAS)}, got {isa!r}")

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,8 @@ def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any
             session.decode(0)
         else:  # a bundle of single rows: the prefill was a decode, or there is room for nothing else
             session.prepare(1)
+        if flag_values.executor == "pipelined" and session.length < session.max_length:
+            session.prepare(session.max_length - session.length)  # estimate graphs of every bucket
         if session.manifest.score_rows:
             session.score([0, 0])
         rows = session.who_runs()
@@ -194,13 +197,11 @@ def _plan(plan: dict[str, Any]) -> str:
 
 def _op_counts(nodes: list[dict[str, Any]]) -> str:
     """A row per signature and runner. The linear graphs of the layers share theirs."""
-    from shadowattn.models.bundle import parse_signature
     from shadowattn.runtime.table import format_table
 
     counts: dict[tuple[str, str], collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for node in nodes:
-        facts = parse_signature(node["signature"])
-        group = node["signature"] if facts["layer"] is None else f"linear_<layer>_{facts['chunk']}"
+        group = re.sub(r"^linear_\d+_", "linear_<layer>_", node["signature"])
         counts[group, node["runner"]][node["op"]] += 1
     rows = []
     for (group, runner), ops in sorted(counts.items()):

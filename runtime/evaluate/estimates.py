@@ -48,7 +48,7 @@ def record(session: Session, tokens: Sequence[int]) -> list[Projections]:
         keys.setdefault(layer, []).append(k.copy())
 
     session.reset()
-    with session.watch_projections(note):
+    with session.pipelined.watch(note):
         session.prefill(tokens)
     found = []
     for layer, q in sorted(queries.items()):

@@ -10,13 +10,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey
 from shadowattn.models.spec import ModelSpec
 from shadowattn.runtime import litert
+from shadowattn.runtime.nodes import Node
 from shadowattn.runtime.npu.archive import EstimateArchive
 from shadowattn.runtime.npu.choice import ExternalDelegate, NpuChoice
 from shadowattn.runtime.npu.delegation import Delegation, judge
@@ -120,6 +121,11 @@ class Estimator:
             if (key, slot) not in self._runners:
                 self._runners[key, slot] = self._prepare(key)
             return self._runners[key, slot]
+
+    def nodes(self) -> dict[str, Sequence[Node]]:
+        """Nodes of every graph that was prepared, with who runs them."""
+        with self._lock:
+            return {runner.key.name: runner.delegation.nodes for runner in self._runners.values()}
 
     def report(self) -> list[EstimateRow]:
         """A row per graph and finding, for table.format_table(EstimateRow._fields, ...)."""

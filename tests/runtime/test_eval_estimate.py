@@ -60,7 +60,7 @@ def test_the_whole_task(tiny: Path) -> None:
 @needs_delegate
 def test_watching_needs_the_split_form(tiny: Path) -> None:
     with Session.open(tiny, num_threads=1) as session, pytest.raises(ValueError, match="pipelined"):
-        session.watch_projections(lambda *_: None).__enter__()
+        session.pipelined.watch(lambda *_: None).__enter__()
 
 
 @needs_delegate
@@ -72,7 +72,7 @@ def test_every_position_is_shown_once(tiny: Path) -> None:
         seen[layer] = seen.get(layer, 0) + len(k)
 
     with Session.open(tiny, num_threads=1, executor="pipelined") as session:
-        with session.watch_projections(watch):
+        with session.pipelined.watch(watch):
             session.prefill(list(range(37)))
         session.decode(1)
     assert seen == dict.fromkeys(range(read_manifest(tiny).model.num_layers), 37)

@@ -11,8 +11,12 @@ import pytest
 from shadowattn.runtime import Session
 from shadowattn.runtime.executor import Step, StepResult
 from shadowattn.runtime.litert import GraphRunner
+from shadowattn.runtime.npu.runner import EstimateRunner
+from shadowattn.runtime.pipeline.options import PipelineOptions
+from shadowattn.runtime.stages import Stages
 
 EXECUTORS = ("fused", "pipelined")
+_INTERRUPTED = 5  # in the second chunk, or late in the first
 
 
 def _uninterrupted(tiny: Path, executor: str, tokens: list[int]) -> np.ndarray:
@@ -57,32 +61,37 @@ def test_around_a_chunk(tiny: Path, text: list[int], executor: str, after: bool)
         assert np.array_equal(session.prefill(text[32:100]), wanted)
 
 
+@pytest.mark.parametrize("planner", ["off", "best"])
 @pytest.mark.parametrize(
-    "graph", ["linear_0_16", "kv_append_16_64", "estimate_16_64", "attend_16_64", "linear_1_16", "linear_2_16"]
+    ("owner", "method"),
+    [(GraphRunner, "invoke"), (EstimateRunner, "invoke"), (Stages, "append"), (Stages, "attend")],
+    ids=lambda part: getattr(part, "__name__", part),
 )
 @pytest.mark.parametrize("after", [False, True], ids=("before", "after"))
 def test_inside_a_pipelined_chunk(
-    tiny: Path, text: list[int], monkeypatch: pytest.MonkeyPatch, graph: str, after: bool
+    tiny: Path, text: list[int], monkeypatch: pytest.MonkeyPatch, owner: type, method: str, after: bool, planner: str
 ) -> None:
     wanted = _uninterrupted(tiny, "pipelined", text[:80])
-    invoke = GraphRunner.invoke
+    original = getattr(owner, method)
     calls = 0
 
-    def interrupted(runner: GraphRunner) -> None:
+    def interrupted(*arguments: object) -> object:
         nonlocal calls
-        calls += runner.signature == graph
-        if runner.signature == graph and calls == 2 and not after:
+        calls += 1
+        if calls == _INTERRUPTED and not after:
             raise KeyboardInterrupt
-        invoke(runner)
-        if runner.signature == graph and calls == 2:
+        result = original(*arguments)
+        if calls == _INTERRUPTED:
             raise KeyboardInterrupt
+        return result
 
-    with Session.open(tiny, executor="pipelined", min_k=4) as session:
-        monkeypatch.setattr(GraphRunner, "invoke", interrupted)
+    pipeline = PipelineOptions(planner=planner)
+    with Session.open(tiny, executor="pipelined", pipeline=pipeline, num_threads=2, min_k=4) as session:
+        monkeypatch.setattr(owner, method, interrupted)
         with pytest.raises(KeyboardInterrupt):
             session.prefill(text[:80])
-        monkeypatch.setattr(GraphRunner, "invoke", invoke)
-        assert session.length in (0, 16)
+        monkeypatch.setattr(owner, method, original)
+        assert session.length % 16 == 0
         assert session._engine.shadow.cache_length(session._cache) == session.length
         assert np.array_equal(session.prefill(text[session.length : 80]), wanted)
 
@@ -138,6 +147,9 @@ SIGINTS = """
 import random, signal, sys
 import numpy as np
 from shadowattn.runtime import Session
+from shadowattn.runtime.npu.runner import EstimateRunner
+from shadowattn.runtime.pipeline.options import PipelineOptions
+from shadowattn.runtime.stages import Stages
 path, executor = sys.argv[1:]
 tokens = [i * 7 % 97 for i in range(250)]
 with Session.open(path, executor=executor, min_k=4, num_threads=1) as session:

@@ -1,0 +1,76 @@
+"""Which head groups a layer is divided into, and their order: a plan per shape and scale buckets, kept."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from shadowattn.models.estimate_graphs import EstimateKey
+from shadowattn.models.spec import ModelSpec
+from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
+from shadowattn.runtime.scheduling.plan_cache import PlanCache
+from shadowattn.runtime.scheduling.problem import Problem
+from shadowattn.runtime.scheduling.profiled import Shape, problem
+from shadowattn.runtime.scheduling.schedule import Schedule
+
+# Without a profile: a head's select and attend take as long as its estimate, and a launch costs a fifth of that more.
+_HEAD_SECONDS = 1e-3
+_LAUNCH_SECONDS = 2e-4
+
+
+class GroupPlanner:
+    """Schedules of one session. keys: the estimate graphs that there are."""
+
+    def __init__(self, model: ModelSpec, keys: Iterable[EstimateKey], options: PipelineOptions) -> None:
+        self._model = model
+        self._options = options
+        self._counts: dict[tuple[int, int], set[int]] = {}
+        for key in keys:
+            if options.heads is None or key.heads in options.heads:
+                self._counts.setdefault((key.chunk, key.seq_len), set()).add(key.heads)
+        self.plans = PlanCache(planner="fifo" if options.planner == OFF else options.planner)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the schedules' seconds mean anything."""
+        return self._options.profile is not None
+
+    def counts(self, chunk: int, seq_len: int) -> tuple[int, ...]:
+        """Numbers of heads that a launch may have, ascending."""
+        return tuple(sorted(self._counts.get((chunk, seq_len), ())))
+
+    def schedule(self, shape: Shape, buckets: np.ndarray) -> Schedule:
+        """buckets int32 [H]. Raises ValueError where the bundle has no graphs for the shape, the profile no figures."""
+        key = (shape if self.predicts else dataclasses.replace(shape, kv_len=shape.seq_len), buckets.tobytes())
+        return self.plans.get(key, lambda: self.problem(shape, tuple(map(int, buckets))))
+
+    def problem(self, shape: Shape, buckets: tuple[int, ...]) -> Problem:
+        """What schedule() plans. Raises ValueError."""
+        counts = self.counts(shape.chunk, shape.seq_len)
+        if not counts:
+            wanted = "" if self._options.heads is None else f" of {', '.join(map(str, self._options.heads))} heads"
+            there = ", ".join(f"{chunk} x {seq_len}" for chunk, seq_len in sorted(self._counts)) or "none"
+            raise ValueError(
+                f"no estimate graph{wanted} for chunks of {shape.chunk} rows and bucket {shape.seq_len}; there are "
+                f"such for {there}; convert the model again"
+            )
+        if self._options.profile is None:
+            return self._unprofiled(counts, buckets)
+        profiled = problem(self._options.profile, self._model, shape, buckets, self._options.depth)
+        known = {count: seconds for count, seconds in profiled.launch_seconds.items() if count in counts}
+        if not known:
+            raise ValueError(
+                f"the profile has launches of {', '.join(map(str, profiled.launch_seconds))} heads, the session "
+                f"may use {', '.join(map(str, counts))}; measure the profile again"
+            )
+        return dataclasses.replace(profiled, launch_seconds=known)
+
+    def _unprofiled(self, counts: tuple[int, ...], buckets: tuple[int, ...]) -> Problem:
+        return Problem(
+            group_size=self._model.group_size,
+            buckets=buckets,
+            launch_seconds={count: _LAUNCH_SECONDS + count * _HEAD_SECONDS for count in counts},
+            select_seconds=(0.0,) * len(buckets),
+            attend_seconds=(_HEAD_SECONDS,) * len(buckets),
+            depth=self._options.depth,
+        )

@@ -1,0 +1,100 @@
+"""Runs the head groups of a layer on two workers: a thread launches estimates, the caller selects and attends.
+
+Groups go in the same order on both. A *slot* is an estimate buffer: a launch waits until one is free, so the estimates
+are never more than `depth` groups ahead. What is computed does not depend on timing, only when.
+"""
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from shadowattn.runtime.pipeline.clock import Clock
+
+Step = Callable[[int, int], None]  # (number of the group, slot)
+
+
+class Runs(Protocol):
+    """How groups 0 .. count - 1 are estimated and attended. Raises what either step raises, and then the other has
+    ended."""
+
+    def __call__(self, count: int, estimate: Step, attend: Step, clock: Clock) -> None: ...
+
+
+def in_turn(count: int, estimate: Step, attend: Step, clock: Clock) -> None:
+    """One after the other, on this thread."""
+    for group in range(count):
+        estimate(group, 0)
+        attend(group, 0)
+
+
+class Overlapped:
+    """Estimates on a thread of their own."""
+
+    def __init__(self, depth: int, worker: str) -> None:
+        """worker: the thread's name in a trace."""
+        self._depth = depth
+        self._worker = worker
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        weakref.finalize(self, self._tasks.put, None)  # ends the thread
+
+    def __call__(self, count: int, estimate: Step, attend: Step, clock: Clock) -> None:
+        """As Runs. The clock's stages `wait_scores` and `wait_slot` are of this thread and of the other."""
+        free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[int, int] | BaseException] = queue.SimpleQueue()
+        ended = threading.Event()
+        for slot in range(self._depth):
+            free.put(slot)
+
+        def launch() -> None:
+            try:
+                for group in range(count):
+                    with clock.span("wait_slot", "wait", self._worker):
+                        slot = free.get()
+                    if slot is None:
+                        return
+                    estimate(group, slot)
+                    done.put((group, slot))
+            except BaseException as error:  # the caller's to raise
+                done.put(error)
+            finally:
+                ended.set()
+
+        self._submit(launch)
+        try:
+            for _ in range(count):
+                with clock.span("wait_scores", "wait"):
+                    result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                attend(*result)
+                free.put(result[1])
+        finally:
+            free.put(None)  # a launch that waits for a slot gives up
+            _wait(ended)  # until then it uses the buffers
+
+    def _submit(self, task: Callable[[], None]) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=_work, args=(self._tasks,), name="shadowattn-estimate", daemon=True)
+            self._thread.start()
+        self._tasks.put(task)
+
+
+def _work(tasks: "queue.SimpleQueue[Callable[[], None] | None]") -> None:
+    while (task := tasks.get()) is not None:
+        task()
+        del task  # or its closures would keep buffers alive until the next
+
+
+def _wait(ended: threading.Event) -> None:
+    """Ctrl-C meanwhile is raised afterwards: the buffers are in use."""
+    interrupt: KeyboardInterrupt | None = None
+    while not ended.is_set():
+        try:
+            ended.wait()
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt

@@ -1,0 +1,36 @@
+"""Where the latency profile of a bundle is, and whether it is this bundle's."""
+
+import warnings
+from pathlib import Path
+
+from shadowattn.models.bundle import MODEL, Manifest
+from shadowattn.runtime.scheduling.profile import BundleIdentity, LatencyProfile, read_profile
+
+
+def default_path(bundle: Path) -> Path:
+    """Beside the bundle, since it belongs to this machine and not to the bundle."""
+    folder = bundle.absolute()
+    return folder.parent / f"{folder.name}.profile.json"
+
+
+def identity(manifest: Manifest) -> BundleIdentity:
+    """What tells a bundle from others."""
+    return BundleIdentity(manifest.name, manifest.files[MODEL].sha256)
+
+
+def find_profile(bundle: Path, manifest: Manifest, asked: Path | None) -> LatencyProfile | None:
+    """The profile asked for, or else the one beside the bundle; None if there is none. Raises ValueError for one asked
+    for that is another bundle's or cannot be read; one that merely lies there is left aside, with a warning."""
+    own = identity(manifest)
+    path = asked or default_path(bundle)
+    if asked is None and not path.exists():
+        return None
+    try:
+        profile = read_profile(path)
+        profile.check_bundle(own.name, own.model_sha256)
+    except ValueError as error:
+        if asked is not None:
+            raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+        warnings.warn(f"{path} is not used: {error}", RuntimeWarning, stacklevel=2)
+        return None
+    return profile

@@ -1,0 +1,108 @@
+"""Measures a latency profile: every launch size in turn, on a real text, at a few lengths of the cache."""
+
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from shadowattn.runtime.executor_pipelined import PipelinedExecutor, choose_bucket
+from shadowattn.runtime.pipeline.options import PipelineOptions
+from shadowattn.runtime.pipeline.profiles import identity
+from shadowattn.runtime.pipeline.turns import Advance, take_turns
+from shadowattn.runtime.scheduling.profile import (
+    AppendTime,
+    CpuTime,
+    LatencyProfile,
+    LaunchTime,
+    LinearTime,
+)
+from shadowattn.runtime.session import Session
+from shadowattn.runtime.tracing.trace import Span, Trace
+
+
+def measure_profile(
+    session: Session,
+    tokens: Sequence[int],
+    kv_lens: Sequence[int],
+    options: PipelineOptions,
+    runs: int,
+    advance: Advance = lambda name: None,
+) -> LatencyProfile:
+    """Of the longest prefill chunk. session: of the pipelined executor; tokens: at least max(kv_lens) of a text.
+
+    kv_lens ascend; each is the cache's length after the measured chunk. Raises ValueError.
+    """
+    manifest = session.manifest
+    chunk = manifest.prefill_chunks[-1]
+    figures = _Figures(chunk)
+    session.reset()
+    for kv_len in kv_lens:
+        session.prefill(tokens[session.length : kv_len - chunk])
+        seq_len = choose_bucket(manifest.seq_lens, kv_len)
+        ways = {
+            f"{heads} heads": session.make_pipeline(PipelineOptions(options.npu, planner="fifo", heads=(heads,)))
+            for heads in session.pipelined.launch_sizes(chunk, seq_len)
+        }
+        for way in ways.values():
+            way.clock.trace = Trace()
+        session.reset_stats()
+        take_turns(session, tokens[kv_len - chunk : kv_len], ways, runs, advance)
+        figures.add(kv_len, ways.values(), session)
+    about = f"{runs} runs of each launch size in turn, medians, {session.num_threads} threads, ISA {session.isa}"
+    return LatencyProfile(
+        machine=f"{platform.node()} ({platform.machine()})",
+        npu=options.npu.name,
+        simulated=False,
+        source=about,
+        bundle=identity(manifest),
+        **figures.entries(),
+    )
+
+
+class _Figures:
+    """Spans of traces, sorted into what a profile lists."""
+
+    def __init__(self, chunk: int) -> None:
+        self._chunk = chunk
+        self._launch: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # (S, heads)
+        self._per_head: defaultdict[int, list[float]] = defaultdict(list)  # kv_len
+        self._append: defaultdict[int, list[float]] = defaultdict(list)
+        self._linear: list[float] = []
+        self._select_share: dict[int, float] = {}
+
+    def add(self, kv_len: int, ways: Iterable[PipelinedExecutor], session: Session) -> None:
+        for way in ways:
+            assert way.clock.trace is not None
+            for span in way.clock.trace.spans():
+                self._add(span, kv_len, choose_bucket(session.manifest.seq_lens, kv_len))
+        seconds = session.stats().seconds
+        self._select_share[kv_len] = seconds["select"] / (seconds["select"] + seconds["attend"])
+
+    def _add(self, span: Span, kv_len: int, seq_len: int) -> None:
+        seconds = span.end - span.start
+        if span.name == "linear":
+            self._linear.append(seconds)
+        elif span.name == "append":
+            self._append[kv_len].append(seconds)
+        elif span.name == "estimate":
+            self._launch[seq_len, len(span.args["heads"])].append(seconds)
+        elif span.name == "attend" and "heads" in span.args:
+            self._per_head[kv_len].append(seconds / len(span.args["heads"]))
+
+    def entries(self) -> dict[str, tuple]:
+        cpu = []
+        for kv_len, times in self._per_head.items():
+            # Heads differ by what they keep: of their times it is the mean that adds up to a layer's.
+            mean, share = statistics.fmean(times), self._select_share[kv_len]
+            cpu.append(CpuTime(self._chunk, kv_len, mean * share, mean * (1 - share)))
+        return {
+            "launch": tuple(
+                LaunchTime(self._chunk, seq_len, heads, statistics.median(times))
+                for (seq_len, heads), times in sorted(self._launch.items())
+            ),
+            "cpu": tuple(cpu),
+            "linear": (LinearTime(self._chunk, statistics.median(self._linear)),),
+            "append": tuple(
+                AppendTime(self._chunk, kv_len, statistics.median(times)) for kv_len, times in self._append.items()
+            ),
+        }

@@ -1,0 +1,61 @@
+"""What the pipelined executor did: per chunk, and in all."""
+
+import collections
+import dataclasses
+
+import numpy as np
+
+from shadowattn.models.spec import ModelSpec
+from shadowattn.runtime.stages import EstimateInputs
+
+_MOST_CHUNKS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkRecord:
+    """One chunk's attention, all layers together, in seconds.
+
+    predicted: by the plan (None: planned without a profile); measured: from a layer's first launch to its last attended
+    group; estimate, attend: the two workers' sums, which overlap. launches: how many.
+    """
+
+    chunk: int
+    seq_len: int
+    kv_len: int
+    launches: int
+    predicted: float | None
+    measured: float
+    estimate: float
+    attend: float
+
+    @property
+    def bound(self) -> float:
+        """(sum of all stages) / (the busier worker's): what overlap can gain at most."""
+        return (self.estimate + self.attend) / max(self.estimate, self.attend)
+
+    @property
+    def gained(self) -> float:
+        """The stages one after the other / as they ran."""
+        return (self.estimate + self.attend) / self.measured
+
+
+class PipelineRecord:
+    """chunks: the latest; buckets [L,H,B]: how often a head took a scale bucket; clamped: elements of q and k; outside:
+    heads whose scales lay outside the grid."""
+
+    def __init__(self, model: ModelSpec, num_buckets: int) -> None:
+        self.chunks: collections.deque[ChunkRecord] = collections.deque(maxlen=_MOST_CHUNKS)
+        self.buckets = np.zeros((model.num_layers, model.num_heads, num_buckets), np.int64)
+        self.clamped = 0
+        self.outside = 0
+
+    def took(self, layer: int, inputs: EstimateInputs) -> None:
+        """What append found of a layer's chunk."""
+        self.buckets[layer, np.arange(len(inputs.buckets)), inputs.buckets] += 1
+        self.clamped += inputs.clamped
+        self.outside += inputs.outside
+
+    def clear(self) -> None:
+        self.chunks.clear()
+        self.buckets[:] = 0
+        self.clamped = self.outside = 0
