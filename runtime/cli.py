@@ -36,6 +36,8 @@ BUILT_IN = {
     "convert": "shadowattn.converter.cli:COMMAND",
     "generate": "shadowattn.runtime.commands.generate:COMMAND",
     "inspect": "shadowattn.runtime.commands.inspect:COMMAND",
+    "profile": "shadowattn.runtime.commands.profile:COMMAND",
+    "schedule": "shadowattn.runtime.commands.schedule:COMMAND",
     "bench": "shadowattn.runtime.commands.bench:COMMAND",
     "benchmark_model": "shadowattn.runtime.commands.benchmark_model:COMMAND",
     "eval": "shadowattn.runtime.commands.eval:COMMAND",

@@ -4,7 +4,9 @@ import warnings
 from pathlib import Path
 
 from shadowattn.models.bundle import MODEL, Manifest
-from shadowattn.runtime.scheduling.profile import BundleIdentity, LatencyProfile, read_profile
+from shadowattn.runtime.scheduling.profile import SNAPDRAGON_8_GEN_3, BundleIdentity, LatencyProfile, read_profile
+
+PUBLISHED = {"snapdragon_8_gen_3": SNAPDRAGON_8_GEN_3}
 
 
 def default_path(bundle: Path) -> Path:
@@ -34,3 +36,14 @@ def find_profile(bundle: Path, manifest: Manifest, asked: Path | None) -> Latenc
         warnings.warn(f"{path} is not used: {error}", RuntimeWarning, stacklevel=2)
         return None
     return profile
+
+
+def soc_profile(soc: str, own: LatencyProfile) -> LatencyProfile:
+    """A phone's launches with this machine's CPU figures, in proportion to the rows of its chunks: SIMULATED.
+
+    soc: a latency file, or a name of PUBLISHED. Raises ValueError.
+    """
+    phone = read_profile(PUBLISHED.get(soc, Path(soc)))
+    if not phone.launch:
+        raise ValueError(f"{soc}: lists no launches; wanted a latency file of a phone's NPU")
+    return phone.with_cpu_of(own.for_chunk(phone.launch[0].chunk))

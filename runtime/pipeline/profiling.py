@@ -5,6 +5,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from shadowattn.models.spec import ModelSpec
 from shadowattn.runtime.executor_pipelined import PipelinedExecutor, choose_bucket
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.pipeline.profiles import identity
@@ -35,19 +36,22 @@ def measure_profile(
     manifest = session.manifest
     chunk = manifest.prefill_chunks[-1]
     figures = _Figures(chunk)
+    own = session.pipelined
     session.reset()
     for kv_len in kv_lens:
         session.prefill(tokens[session.length : kv_len - chunk])
         seq_len = choose_bucket(manifest.seq_lens, kv_len)
         ways = {
             f"{heads} heads": session.make_pipeline(PipelineOptions(options.npu, planner="fifo", heads=(heads,)))
-            for heads in session.pipelined.launch_sizes(chunk, seq_len)
+            for heads in own.launch_sizes(chunk, seq_len)
+            if _covers(manifest.model, heads)
         }
         for way in ways.values():
             way.clock.trace = Trace()
         session.reset_stats()
         take_turns(session, tokens[kv_len - chunk : kv_len], ways, runs, advance)
         figures.add(kv_len, ways.values(), session)
+        session.use_pipeline(own)
     about = f"{runs} runs of each launch size in turn, medians, {session.num_threads} threads, ISA {session.isa}"
     return LatencyProfile(
         machine=f"{platform.node()} ({platform.machine()})",
@@ -57,6 +61,13 @@ def measure_profile(
         bundle=identity(manifest),
         **figures.entries(),
     )
+
+
+def _covers(model: ModelSpec, heads: int) -> bool:
+    """Whether launches of so many heads alone reach every head. Only then its time is measured by itself; plans do
+    without the others."""
+    whole = model.group_size if heads <= model.group_size else model.num_heads
+    return whole % heads == 0
 
 
 class _Figures:

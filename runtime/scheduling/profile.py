@@ -118,6 +118,28 @@ class LatencyProfile:
         _need_chunk("append figures", chunk, own, self.append)
         return interpolate({time.kv_len: time.seconds for time in own}, kv_len)
 
+    def for_chunk(self, chunk: int) -> "LatencyProfile":
+        """The same where it has CPU figures for chunks of that many rows; else those of its longest chunk in proportion
+        to the rows, which the source then says."""
+        known = {time.chunk for time in self.cpu}
+        if chunk in known or not known:
+            return self
+        longest = max(known)
+        share = chunk / longest
+        cpu = (
+            dataclasses.replace(
+                time,
+                chunk=chunk,
+                select_seconds=time.select_seconds * share,
+                attend_seconds=time.attend_seconds * share,
+            )
+            for time in self.cpu
+            if time.chunk == longest
+        )
+        return dataclasses.replace(
+            self, source=f"{self.source}, in proportion from {longest} rows to {chunk}", cpu=tuple(cpu)
+        )
+
     def with_cpu_of(self, other: "LatencyProfile") -> "LatencyProfile":
         """These launches with everything that `other` measured outside the NPU: simulated, for other's bundle."""
         if not other.cpu:

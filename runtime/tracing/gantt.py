@@ -20,7 +20,7 @@ _TITLE = 0.8  # inches of the picture's title and legend
 _CHARACTER = 0.065  # inches, at _FONT points
 _FONT = 7.5
 _BAR = 0.8  # of a row
-_EXTENTS = {"wait": (-_BAR / 2, _BAR), "graph": (-_BAR / 2, _BAR), "op": (0.0, _BAR / 2)}  # in the order of drawing
+_KINDS = ("wait", "graph", "op")  # in the order of drawing
 _COLOURS = {
     "estimate": "#4c78a8",
     "select": "#eeca3b",
@@ -79,8 +79,11 @@ def _figure(rows: Sequence[int]) -> tuple[Any, list[Any]]:
 
 def _draw_panel(axis: Any, name: str, spans: Sequence[Span], rows: Rows, colours: Colours) -> None:
     first, length = _extent(spans)
-    for kind, (above, height) in _EXTENTS.items():
+    shared = _shared(spans)
+    for kind in _KINDS:
         for (worker, stage), own in _by_bar(span for span in spans if span.kind == kind).items():
+            half = kind == "op" and worker in shared
+            above, height = (0.0, _BAR / 2) if half else (-_BAR / 2, _BAR)
             bars = [(1e3 * (span.start - first), 1e3 * (span.end - span.start)) for span in own]
             place = (rows[worker] + above, height)
             axis.broken_barh(bars, place, facecolors=colours[stage], edgecolors="black", linewidth=0.4)
@@ -95,7 +98,7 @@ def _label_bars(axis: Any, spans: Sequence[Span], rows: Rows, inches_per_second:
     """The head group on each bar that is wide enough for it: with its heads, with its index alone, or not.
     Where there are ops, they lie on the lower half of their graphs' bars, whose labels make room."""
     first, _ = _extent(spans)
-    shared = {span.worker for span in spans if span.kind == "op"}
+    shared = _shared(spans)
     for span in spans:
         room = (span.end - span.start) * inches_per_second / _CHARACTER
         label = next((text for text in _labels(span) if len(text) <= room), None)
@@ -105,6 +108,12 @@ def _label_bars(axis: Any, spans: Sequence[Span], rows: Rows, inches_per_second:
             offset = (_BAR / 4 if span.kind == "op" else -_BAR / 4) if span.worker in shared else 0.0
             style = {"ha": "center", "va": "center", "fontsize": _FONT, "color": colour, "clip_on": True}
             axis.text(middle, rows[span.worker] + offset, label, **style)
+
+
+def _shared(spans: Sequence[Span]) -> set[str]:
+    """Workers whose graphs have ops inside: these get the lower half of the row."""
+    graphs, ops = ({span.worker for span in spans if span.kind == kind} for kind in ("graph", "op"))
+    return graphs & ops
 
 
 def _labels(span: Span) -> list[str]:
@@ -143,8 +152,8 @@ def _colours(spans: Sequence[Span]) -> dict[str, str]:
 
 
 def _rows(spans: Sequence[Span]) -> Rows:
-    """By worker, from the top: the NPU, the CPU, then others by name."""
-    workers = sorted({span.worker for span in spans}, key=lambda name: (name != "npu", name != "cpu", name))
+    """By worker, from the top: those of estimates by name, then the CPU."""
+    workers = sorted({span.worker for span in spans}, key=lambda name: (name == "cpu", name))
     return {worker: row for row, worker in enumerate(workers)}
 
 

@@ -4,10 +4,12 @@ from shadowattn.runtime.scheduling.schedule import Schedule
 from shadowattn.runtime.tracing.trace import Span
 
 
-def predicted_spans(schedule: Schedule, start: float = 0.0) -> list[Span]:
-    """Workers are `npu` and `cpu`; start: seconds of the schedule's first launch."""
+def predicted_spans(schedule: Schedule, npu: str = "npu", start: float = 0.0) -> list[Span]:
+    """npu: what to call the worker of the estimates, which need not be an NPU; the other is `cpu`. start: seconds of the
+    schedule's first launch."""
+    workers = {"npu": npu, "cpu": "cpu"}
     found = []
     for slot in schedule.slots:
         args = {"group": slot.group, "heads": list(schedule.groups[slot.group].heads)}
-        found.append(Span("graph", slot.stage, slot.resource, start + slot.start, start + slot.end, args))
+        found.append(Span("graph", slot.stage, workers[slot.resource], start + slot.start, start + slot.end, args))
     return found

@@ -1,0 +1,48 @@
+"""One chunk as it really ran: its layers' times, and the spans of all of them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from shadowattn.runtime.pipeline.record import ChunkRecord
+from shadowattn.runtime.session import Session
+from shadowattn.runtime.tracing.trace import Span, Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredChunk:
+    """layers: seconds of the head groups, layer by layer, of all runs; records: one a run; spans: of the last run."""
+
+    layers: tuple[float, ...]
+    records: tuple[ChunkRecord, ...]
+    spans: tuple[Span, ...]
+    overlaps: bool
+
+    def middle_layer(self) -> list[Span]:
+        """Estimates, attends and waits of the last run's layer that took the median time."""
+        groups = sorted((span for span in self.spans if span.name == "groups"), key=lambda span: span.end - span.start)
+        outer = groups[len(groups) // 2]
+        inside = [span for span in self.spans if outer.start <= span.start and span.end <= outer.end]
+        return [span for span in inside if span.name != "groups"]
+
+
+def measure_chunk(session: Session, tokens: Sequence[int], chunk: int, runs: int) -> MeasuredChunk:
+    """Prefills the tokens, and the last `chunk` of them again, `runs` times. session: of the pipelined executor. Raises
+    ValueError if the chunk launches no estimate."""
+    executor = session.pipelined
+    session.reset()
+    session.prefill(tokens)
+    layers: list[float] = []
+    session.reset_stats()
+    for _ in range(runs):
+        session.rewind(len(tokens) - chunk)
+        executor.clock.trace = Trace()
+        session.prefill(tokens[-chunk:])
+        spans = executor.clock.trace.spans()
+        layers += [span.end - span.start for span in spans if span.name == "groups"]
+    executor.clock.trace = None
+    if not layers:
+        raise ValueError(
+            f"no estimate was launched in mode {session.settings.mode}: wanted a sparse mode that reads scores, and a "
+            "chunk beyond min_k positions"
+        )
+    return MeasuredChunk(tuple(layers), tuple(executor.record.chunks), tuple(spans), executor.overlaps)
