@@ -40,8 +40,8 @@ class PipelinedExecutor:
             raise ValueError("the bundle has no split graphs for the pipelined executor; use executor='fused'")
         self._engine = engine
         self._options = options
-        self._has_grid = engine.plan.grid is not None
-        options.scales_for("shadow", self._has_grid)
+        self.has_grid = engine.plan.grid is not None
+        options.scales_for("shadow", self.has_grid)
         self._stages = Stages(engine.shadow, model)
         self._estimator = engine.estimator(options.npu)
         self._groups = GroupPlanner(model, self._estimator.keys, options)
@@ -88,7 +88,7 @@ class PipelinedExecutor:
     def prepare(self, length: int, end: int, settings: CacheSettings) -> None:
         """Of the grid's graphs none: which will be needed is known when a chunk's scales are."""
         self._open_linear(length)
-        scales = self._options.scales_for(settings.mode, self._has_grid)
+        scales = self._options.scales_for(settings.mode, self.has_grid)
         if self._launches(length, end, settings) and scales == Scales.RANK:
             seq_len = choose_bucket(self._engine.manifest.seq_lens, end)
             inputs = EstimateInputs(self._engine.manifest.model, length, seq_len)
@@ -133,7 +133,7 @@ class PipelinedExecutor:
             self.watcher(layer, *(tensor[0, : step.n_valid] for tensor in (q, k, v)))
         rows = Rows(step.cache, layer, step.position, step.n_valid, q, k, v)
         inputs = self._inputs_of(step) if self._launches(step.length, step.end, step.settings) else None
-        scales = self._options.scales_for(step.settings.mode, self._has_grid)
+        scales = self._options.scales_for(step.settings.mode, self.has_grid)
         with self.clock.span("append", layer=layer):
             self._stages.append(rows, inputs, scales)
         if inputs is None:

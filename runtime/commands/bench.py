@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shadowattn.runtime.commands.ablation import run_ablation
+from shadowattn.runtime.commands.pipeline_flags import define_pipeline_flags
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, session_options
 from shadowattn.runtime.progress import Progress, waiting
 
@@ -41,7 +43,8 @@ class Bench:
         "shadowattn bench smollm2.bundle\n"
         "shadowattn bench smollm2.bundle --prompt_lengths=1024,4096 --runs=9 --keep_ratio=0.1\n"
         "shadowattn bench smollm2.bundle --chat --prompt_file=question.txt\n"
-        "shadowattn bench smollm2.bundle --text=report.txt --json > bench.json"
+        "shadowattn bench smollm2.bundle --text=report.txt --json > bench.json\n"
+        "shadowattn bench smollm2.bundle --ablation --launch_ms=1"
     )
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
@@ -53,13 +56,18 @@ class Bench:
         flags.DEFINE_integer("runs", 5, "runs per length and setting", lower_bound=1, flag_values=flag_values)
         flags.DEFINE_integer("decode_tokens", 32, "decode steps per run", lower_bound=1, flag_values=flag_values)
         flags.DEFINE_bool("json", False, "print one JSON object", flag_values=flag_values)
+        ablation = "what each part of the NPU-CPU pipeline is worth, instead; --launch_ms adds EMULATED launches"
+        flags.DEFINE_bool("ablation", False, ablation, flag_values=flag_values)
         define_session_flags(flag_values)
+        define_pipeline_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.models.bundle import read_manifest
 
         bundle = bundle_argument(positional, f"shadowattn bench {self.usage}")
         lengths = _check_usage(flag_values)
+        if flag_values.ablation:
+            return run_ablation(bundle, flag_values, lengths)
         manifest = read_manifest(bundle)
         workload = _workload(bundle, manifest, flag_values, lengths)
         with contextlib.ExitStack() as stack:

@@ -63,7 +63,8 @@ class GroupPlanner:
                 f"the profile has launches of {', '.join(map(str, profiled.launch_seconds))} heads, the session "
                 f"may use {', '.join(map(str, counts))}; measure the profile again"
             )
-        return dataclasses.replace(profiled, launch_seconds=known)
+        emulated = self._options.launch_ms / 1000
+        return dataclasses.replace(profiled, launch_seconds={count: s + emulated for count, s in known.items()})
 
     def _unprofiled(self, counts: tuple[int, ...], buckets: tuple[int, ...]) -> Problem:
         return Problem(

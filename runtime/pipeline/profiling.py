@@ -3,7 +3,9 @@
 import platform
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from shadowattn.models.spec import ModelSpec
 from shadowattn.runtime.executor_pipelined import PipelinedExecutor, choose_bucket
@@ -70,13 +72,28 @@ def _covers(model: ModelSpec, heads: int) -> bool:
     return whole % heads == 0
 
 
+def _line(seconds: Mapping[int, float]) -> tuple[float, float]:
+    """Heads of a group -> its seconds, as (seconds of any group, seconds of each head), by least squares of the
+    relative error; neither is negative."""
+    heads, times = (np.array(list(values), float) for values in (seconds.keys(), seconds.values()))
+    if len(heads) > 1:
+        (group, head), *_ = np.linalg.lstsq(
+            np.stack([1 / times, heads / times], axis=1), np.ones(len(heads)), rcond=None
+        )
+        if group > 0 and head > 0:
+            return float(group), float(head)
+    return 0.0, float((times / heads).mean())
+
+
 class _Figures:
     """Spans of traces, sorted into what a profile lists."""
 
     def __init__(self, chunk: int) -> None:
         self._chunk = chunk
         self._launch: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # (S, heads)
-        self._per_head: defaultdict[int, list[float]] = defaultdict(list)  # kv_len
+        self._groups: defaultdict[int, defaultdict[int, list[float]]] = defaultdict(
+            lambda: defaultdict(list)
+        )  # by heads
         self._append: defaultdict[int, list[float]] = defaultdict(list)
         self._linear: list[float] = []
         self._select_share: dict[int, float] = {}
@@ -98,14 +115,15 @@ class _Figures:
         elif span.name == "estimate":
             self._launch[seq_len, len(span.args["heads"])].append(seconds)
         elif span.name == "attend" and "heads" in span.args:
-            self._per_head[kv_len].append(seconds / len(span.args["heads"]))
+            self._groups[kv_len][len(span.args["heads"])].append(seconds)
 
     def entries(self) -> dict[str, tuple]:
         cpu = []
-        for kv_len, times in self._per_head.items():
+        for kv_len, times in self._groups.items():
             # Heads differ by what they keep: of their times it is the mean that adds up to a layer's.
-            mean, share = statistics.fmean(times), self._select_share[kv_len]
-            cpu.append(CpuTime(self._chunk, kv_len, mean * share, mean * (1 - share)))
+            group, head = _line({heads: statistics.fmean(own) for heads, own in times.items()})
+            share = self._select_share[kv_len]
+            cpu.append(CpuTime(self._chunk, kv_len, head * share, head * (1 - share), group))
         return {
             "launch": tuple(
                 LaunchTime(self._chunk, seq_len, heads, statistics.median(times))

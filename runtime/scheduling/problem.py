@@ -22,7 +22,8 @@ class HeadGroup:
 class Problem:
     """group_size: G; buckets: of scales, by head; launch_seconds: estimate of a launch, by its number of heads (the
     allowed numbers); select_seconds, attend_seconds: by head; depth: estimate buffers, so that the i-th estimate may
-    begin when the CPU is done with group i - depth. Raises ValueError for numbers that mean nothing."""
+    begin when the CPU is done with group i - depth; group_seconds: of the CPU, for any group besides its heads. Raises
+    ValueError for numbers that mean nothing."""
 
     group_size: int
     buckets: tuple[int, ...]
@@ -30,6 +31,7 @@ class Problem:
     select_seconds: tuple[float, ...]
     attend_seconds: tuple[float, ...]
     depth: int = 2
+    group_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         heads = len(self.buckets)
@@ -41,6 +43,7 @@ class Problem:
             if len(seconds) != heads:
                 raise ValueError(f"{name}: wanted one for each of {heads} heads, got {len(seconds)}")
             _need_times(name, seconds)
+        _need_times("group_seconds", (self.group_seconds,))
         _need_times("launch_seconds", self.launch_seconds.values())
         if not self.launch_seconds:
             raise ValueError("launch_seconds is empty: wanted the seconds of at least one number of heads")
@@ -57,7 +60,7 @@ class Problem:
 
     def cpu_seconds(self, heads: Iterable[int]) -> float:
         """Select and attend of these heads."""
-        return sum(self.select_seconds[head] + self.attend_seconds[head] for head in heads)
+        return self.group_seconds + sum(self.select_seconds[head] + self.attend_seconds[head] for head in heads)
 
 
 def can_launch(count: int, group_size: int, num_heads: int) -> bool:

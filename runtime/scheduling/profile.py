@@ -39,12 +39,13 @@ class LaunchTime:
 
 @dataclasses.dataclass(frozen=True)
 class CpuTime:
-    """Mean per query head, for a chunk that ends at kv_len positions."""
+    """Mean per query head, for a chunk that ends at kv_len positions; group_seconds: of any head group besides."""
 
     chunk: int
     kv_len: int
     select_seconds: float
     attend_seconds: float
+    group_seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +100,13 @@ class LatencyProfile:
         known = {heads: {time.seq_len: time.seconds for time in own if time.heads == heads} for heads in counts}
         return {heads: interpolate(points, seq_len) for heads, points in known.items()}
 
-    def cpu_seconds(self, chunk: int, kv_len: int) -> tuple[float, float]:
-        """(select, attend) seconds of one head; otherwise as launch_seconds."""
+    def cpu_seconds(self, chunk: int, kv_len: int) -> CpuTime:
+        """At that length; otherwise as launch_seconds."""
         own = [time for time in self.cpu if time.chunk == chunk]
         _need_chunk("CPU figures", chunk, own, self.cpu)
-        select = interpolate({time.kv_len: time.select_seconds for time in own}, kv_len)
-        return select, interpolate({time.kv_len: time.attend_seconds for time in own}, kv_len)
+        fields = ("select_seconds", "attend_seconds", "group_seconds")
+        found = {name: interpolate({time.kv_len: getattr(time, name) for time in own}, kv_len) for name in fields}
+        return CpuTime(chunk, kv_len, **found)
 
     def linear_seconds(self, chunk: int) -> float:
         """Of one layer. Raises ValueError for a chunk that was not profiled."""
@@ -132,6 +134,7 @@ class LatencyProfile:
                 chunk=chunk,
                 select_seconds=time.select_seconds * share,
                 attend_seconds=time.attend_seconds * share,
+                group_seconds=time.group_seconds * share,
             )
             for time in self.cpu
             if time.chunk == longest
@@ -202,6 +205,8 @@ def write_profile(profile: LatencyProfile, path: Path) -> None:
 def _need_positive(name: str, entry: LaunchTime | CpuTime | LinearTime | AppendTime) -> None:
     for field, value in dataclasses.asdict(entry).items():
         most = MAX_LENGTH if isinstance(value, int) else math.inf
+        if field == "group_seconds" and value == 0:
+            continue
         if not 0 < value <= most or value == math.inf:
             raise ValueError(f"{name}: {field} must be positive and finite, got {value!r:.60}")
 

@@ -29,12 +29,13 @@ def problem(profile: LatencyProfile, model: ModelSpec, shape: Shape, buckets: Se
             f"the profile has launches of {', '.join(map(str, launches))} heads, none is a group of "
             f"{model.num_heads} heads in units of {model.group_size}"
         )
-    select, attend = profile.cpu_seconds(shape.chunk, shape.kv_len)
+    cpu = profile.cpu_seconds(shape.chunk, shape.kv_len)
     return Problem(
         group_size=model.group_size,
         buckets=tuple(buckets),
         launch_seconds=usable,
-        select_seconds=(select,) * model.num_heads,
-        attend_seconds=(attend,) * model.num_heads,
+        select_seconds=(cpu.select_seconds,) * model.num_heads,
+        attend_seconds=(cpu.attend_seconds,) * model.num_heads,
         depth=depth,
+        group_seconds=cpu.group_seconds,
     )

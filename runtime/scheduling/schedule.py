@@ -39,7 +39,7 @@ def schedule_of(problem: Problem, groups: Sequence[HeadGroup], planner: str) -> 
     slots = []
     work = work_of(problem, groups)
     for index, ((begin, cpu_begin), (estimate, cpu)) in enumerate(zip(starts(work, problem.depth), work, strict=True)):
-        selected = cpu_begin + sum(problem.select_seconds[head] for head in groups[index].heads)
+        selected = cpu_begin + problem.group_seconds + sum(problem.select_seconds[head] for head in groups[index].heads)
         end = cpu_begin + cpu
         slots.append(Slot("npu", index, "estimate", begin, begin + estimate))
         slots.append(Slot("cpu", index, "select", cpu_begin, min(selected, end)))

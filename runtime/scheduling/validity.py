@@ -53,7 +53,7 @@ def _by_stage(schedule: Schedule) -> dict[tuple[int, str], Slot]:
 def _check_durations(problem: Problem, group: HeadGroup, slots: list[Slot], slack: float) -> None:
     wanted = (
         problem.launch_seconds[len(group.heads)],
-        sum(problem.select_seconds[head] for head in group.heads),
+        problem.group_seconds + sum(problem.select_seconds[head] for head in group.heads),
         sum(problem.attend_seconds[head] for head in group.heads),
     )
     for slot, seconds in zip(slots, wanted, strict=True):

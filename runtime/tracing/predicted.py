@@ -5,8 +5,8 @@ from shadowattn.runtime.tracing.trace import Span
 
 
 def predicted_spans(schedule: Schedule, npu: str = "npu", start: float = 0.0) -> list[Span]:
-    """npu: what to call the worker of the estimates, which need not be an NPU; the other is `cpu`. start: seconds of the
-    schedule's first launch."""
+    """npu: what to call the worker of the estimates, which need not be an NPU; the other is `cpu`. start: seconds of
+    the schedule's first launch."""
     workers = {"npu": npu, "cpu": "cpu"}
     found = []
     for slot in schedule.slots:

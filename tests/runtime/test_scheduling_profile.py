@@ -38,7 +38,11 @@ def measured() -> LatencyProfile:
         simulated=False,
         source="shadowattn profile",
         launch=tuple(LaunchTime(*time) for time in (*launch, (128, 4096, 1, 0.005))),
-        cpu=(CpuTime(128, 1000, 0.0001, 0.001), CpuTime(128, 3000, 0.0003, 0.002), CpuTime(64, 1000, 0.1, 0.1)),
+        cpu=(
+            CpuTime(128, 1000, 0.0001, 0.001, 0.0),
+            CpuTime(128, 3000, 0.0003, 0.002, 0.0),
+            CpuTime(64, 1000, 0.1, 0.1, 0.1),
+        ),
         linear=(LinearTime(128, 0.004),),
         append=(AppendTime(128, 1000, 0.0005), AppendTime(128, 2000, 0.0007)),
         bundle=BundleIdentity("tiny", SHA),
@@ -61,8 +65,9 @@ def test_lookups() -> None:
     assert profile.launch_seconds(128, 2048) == {1: 0.003, 3: 0.004}
     assert profile.launch_seconds(128, 1536) == pytest.approx({1: 0.002, 3: 0.003})
     assert profile.launch_seconds(128, 3072) == pytest.approx({1: 0.004, 3: 0.006})
-    assert profile.cpu_seconds(128, 2500) == pytest.approx((0.00025, 0.00175))
-    assert profile.cpu_seconds(64, 1000) == (0.1, 0.1)
+    found = profile.cpu_seconds(128, 2500)
+    assert (found.select_seconds, found.attend_seconds) == pytest.approx((0.00025, 0.00175))
+    assert profile.cpu_seconds(64, 1000) == CpuTime(64, 1000, 0.1, 0.1, 0.1)
     assert profile.linear_seconds(128) == 0.004
     assert profile.append_seconds(128, 1500) == pytest.approx(0.0006)
 

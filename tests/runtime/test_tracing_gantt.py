@@ -49,7 +49,7 @@ def test_predicted_above_measured(tmp_path: Path, drawn: list[Any]) -> None:
     assert figure.get_suptitle() == "SIMULATED: one layer"
     assert (above.get_title("left"), below.get_title("left")) == ("predicted: 14 ms", "measured: 20 ms")
     assert [label.get_text() for label in above.get_yticklabels()] == ["npu", "cpu"]
-    assert [label.get_text() for label in below.get_yticklabels()] == ["npu", "cpu", "main"]
+    assert [label.get_text() for label in below.get_yticklabels()] == ["main", "npu", "cpu"]
     assert (bars(above), bars(below)) == (len(PREDICTED), len(MEASURED))
     assert [text.get_text() for text in below.texts] == ["0: h0-2,6", "0"]
     assert below.get_xlim() == above.get_xlim() == (0, pytest.approx(20.2))
