@@ -1,6 +1,7 @@
 #include "int8_weights.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "int8_scores.h"
@@ -119,20 +120,30 @@ RowWeights WeighInt8(const TileRows& rows, int64_t begin, int64_t end, int sinks
   return Weigher(rows, begin, end, sinks, scratch).Run();
 }
 
-RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow& row, int sinks, Scratch* scratch) {
-  const auto [scores, n, best, step] = row;
-  const RowWeights w = Reserve(1, n, scratch);
-  const float factor = WeightFactor(step);
-  int8_t last[kPageRows];
+RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow* rows, int count, int sinks, Scratch* scratch) {
+  const RowWeights w = Reserve(count, rows[count - 1].n, scratch);
+  int8_t* best = scratch->best.Reserve(count);
+  float* factor = scratch->weight_factor.Reserve(count);
+  int32_t* seen = scratch->seen.Reserve(count);
+  int8_t* scores = scratch->page_scores_i8.Reserve(int64_t{count} * kPageRows);
+  for (int r = 0; r < count; ++r) {
+    best[r] = rows[r].best;
+    factor[r] = WeightFactor(rows[r].step);
+  }
+  int first = 0;
   for (int64_t page = 0; page < w.pages; ++page) {
-    const int8_t* of_page = scores + page * kPageRows;
-    const auto seen = int32_t(std::min<int64_t>(kPageRows, n - page * kPageRows));
-    if (seen < kPageRows) {  // what lies behind the row is not read
-      std::fill(std::copy(of_page, of_page + seen, last), last + kPageRows, best);
-      of_page = last;
+    while (rows[first].n <= page * kPageRows) ++first;  // rows that end before this page
+    const bool all_seen = rows[first].n >= (page + 1) * kPageRows;
+    for (int r = first; r < count; ++r) {
+      int8_t* of_page = scores + r * kPageRows;
+      seen[r] = int32_t(std::min<int64_t>(kPageRows, rows[r].n - page * kPageRows));
+      std::memcpy(of_page, rows[r].scores + page * kPageRows, size_t(seen[r]));
+      std::memset(of_page + seen[r], rows[r].best, size_t(kPageRows - seen[r]));  // what lies behind is not read
     }
-    kernels.weigh_int8({of_page, 1, &best, &factor, seen < kPageRows ? &seen : nullptr, Skipped(sinks, page),
-                        w.weights + page * kPageRows, 0, w.sums + page, 0, w.mass});
+    kernels.weigh_int8({scores + first * kPageRows, count - first, best + first, factor + first,
+                        all_seen ? nullptr : seen + first, Skipped(sinks, page),
+                        w.weights + first * w.stride + page * kPageRows, w.stride, w.sums + first * w.pages + page,
+                        w.pages, w.mass + first});
   }
   return w;
 }

@@ -22,17 +22,8 @@ struct RowWeights {
 // Rows [begin, end), in scratch->scores, sums and mass.
 RowWeights WeighInt8(const TileRows& rows, int64_t begin, int64_t end, int sinks, Scratch* scratch);
 
-// Positions 0 .. n - 1 of one row, as an estimate graph scored them: the best score, and the logits that a step is
-// worth.
-struct GraphRow {
-  const int8_t* scores;
-  int n;
-  int8_t best;
-  float step;
-};
-
-// As row 0 of what is returned.
-RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow& row, int sinks, Scratch* scratch);
+// The same of rows that an estimate graph scored, whose n ascend: in scratch->scores, sums and mass.
+RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow* rows, int count, int sinks, Scratch* scratch);
 
 }  // namespace shadow
 

@@ -161,7 +161,8 @@ void NpuTile::Weigh(int64_t r) {
   const auto multiplier = float(double(ranges_.q) * double(ranges_.k) / (double(kLargest) * double(ranges_.score)));
   for (int j = 0; j < n; ++j) logits[j] = int8_t(Saturate(float(scores[j]) * multiplier, -128.0f, 127.0f));
   const float step = job().op.softmax_scale * (ranges_.score / kLargest);
-  const RowWeights weighed = WeighGraphScores(job().kernels, {logits, n, Largest(logits, n), step}, 0, scratch_);
+  const GraphRow row{logits, n, Largest(logits, n), step};
+  const RowWeights weighed = WeighGraphScores(job().kernels, &row, 1, 0, scratch_);
   const float factor = kProbabilities / weighed.mass[0];
   for (int64_t page = 0; page < Pages(r); ++page) {
     const int64_t i = page * count() + r - begin_;

@@ -43,13 +43,15 @@ void SparseTile::Run(Statistics* statistics) {
       w = WeighInt8(rows_, begin, end, settings().sinks, scratch_);
     } else if (!coarse()) {
       Score(begin, end);
+    } else if (by_threshold()) {
+      w = WeighGraph(begin, end);
     }
     statistics->seconds_estimate += clock.Lap();
     for (int64_t r = begin; r < end; ++r) {
       if (trusts_scores()) {
         ChooseByThreshold(r, w, r - begin, settings().tail);
       } else if (by_threshold()) {
-        ChooseByGraph(r, statistics);
+        ChooseByGraph(r, w, r - begin, statistics);
       } else {
         ChooseTopK(r, scratch_->scores.data() + (r - begin) * score_stride_);
       }
@@ -135,21 +137,24 @@ const int8_t* SparseTile::CoarseScores(int64_t r) const {
   return job().scores.values + row * job().scores.length;
 }
 
+RowWeights SparseTile::WeighGraph(int64_t begin, int64_t end) {
+  const int count = int(end - begin);
+  GraphRow* rows = scratch_->graph_rows.Reserve(count);
+  for (int i = 0; i < count; ++i) {
+    const int8_t* scores = CoarseScores(begin + i);
+    const auto n = int(rows_.Causal(begin + i));
+    rows[i] = {scores, n, Largest(scores, n), CoarseScale(begin + i)};
+  }
+  return WeighGraphScores(job().kernels, rows, count, settings().sinks, scratch_);
+}
+
 // From the scores of an estimate graph, which are too coarse to be trusted with more than the choice, and with the tail
 // only where they are not clipped.
-void SparseTile::ChooseByGraph(int64_t r, Statistics* statistics) {
-  const auto n = int(rows_.Causal(r));
-  const int8_t* scores = CoarseScores(r);
-  const float step = CoarseScale(r);
-  const int8_t best = Largest(scores, n);
-  const RowWeights w =
-      WeighGraphScores(job().kernels, {scores, n, best, step}, std::min(settings().sinks, n), scratch_);
-  bool tail = settings().tail;
-  if (tail && (step > kCoarsestStep || best == 127)) {
-    tail = false;
-    ++statistics->rows_without_tail;
-  }
-  ChooseByThreshold(r, w, 0, tail);
+void SparseTile::ChooseByGraph(int64_t r, const RowWeights& w, int64_t of_row, Statistics* statistics) {
+  const GraphRow& row = scratch_->graph_rows.data()[of_row];
+  const bool tail = settings().tail && row.step <= kCoarsestStep && row.best < 127;
+  statistics->rows_without_tail += settings().tail && !tail;
+  ChooseByThreshold(r, w, of_row, tail);
 }
 
 void SparseTile::ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool tail) {

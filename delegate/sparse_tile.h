@@ -43,7 +43,8 @@ class SparseTile {
   void Score(int64_t begin, int64_t end);
   void ScoreFloats(int64_t begin, int64_t end);
   void ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool tail);
-  void ChooseByGraph(int64_t r, Statistics* statistics);
+  RowWeights WeighGraph(int64_t begin, int64_t end);
+  void ChooseByGraph(int64_t r, const RowWeights& w, int64_t of_row, Statistics* statistics);
   void ChooseTopK(int64_t r, const int32_t* scores);
   RowTail Tail(int64_t i) const;  // of row first_ + i
   const int8_t* CoarseScores(int64_t r) const;

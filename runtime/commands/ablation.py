@@ -71,8 +71,8 @@ def _text(report: dict[str, Any], tables: "dict[int, list[AblationRow]]") -> str
     from shadowattn.runtime.table import format_table
 
     parts = [
-        f"{report['model']}, {report['machine']}, estimates: {report['estimates']}; medians of {report['runs']} runs of "
-        "every chunk, every way in turn; head groups only (launches, select, attend)"
+        f"{report['model']}, {report['machine']}, estimates: {report['estimates']}; medians of {report['runs']} runs "
+        "of every chunk, every way in turn; head groups only (launches, select, attend)"
     ]
     header = [
         *("way", "ms", "estimates ms", "select + attend ms", "launches a layer", "gain", "bound", "of it %"),
