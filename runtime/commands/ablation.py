@@ -46,6 +46,8 @@ def run_ablation(bundle: Path, flag_values: flags.FlagValues, asked: tuple[int, 
 
 def _rows(bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile", length: int) -> "list[AblationRow]":
     from shadowattn.runtime.pipeline.ablation import ablate, ways
+    from shadowattn.runtime.tracing.perfetto import write_perfetto
+    from shadowattn.runtime.tracing.trace import Trace
     from shadowattn.runtime.workload import from_text
 
     options = pipeline_options(bundle, flag_values, profile=profile, launch_ms=0.0)
@@ -57,6 +59,7 @@ def _rows(bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile"
         tokens = from_text(bundle, session.manifest, flag_values.text, (length,), 0).items[0].prompt
         model = session.manifest.model
         compared = ways(options, model.num_heads, session.pipelined.has_grid, flag_values.launch_ms)
+        trace = session.pipelined.clock.trace = Trace() if flag_values.trace else None
         total, done = length * len(compared) * (flag_values.runs + 1), 0
 
         def advance(tokens_done: int, name: str) -> None:
@@ -64,7 +67,11 @@ def _rows(bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile"
             done += tokens_done
             progress.update(done, total, f"{length:,} tokens: {name}")
 
-        return ablate(session, fused, tokens, compared, flag_values.runs, advance)
+        rows = ablate(session, fused, tokens, compared, flag_values.runs, advance)
+    if trace is not None:
+        about = {"model": session.manifest.name, "prompt": length}
+        write_perfetto(Path(flag_values.trace), trace.spans(), flag_values.launch_ms > 0, about)
+    return rows
 
 
 def _text(report: dict[str, Any], tables: "dict[int, list[AblationRow]]") -> str:

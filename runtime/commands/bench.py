@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from shadowattn.runtime.commands.ablation import run_ablation
-from shadowattn.runtime.commands.pipeline_flags import define_pipeline_flags
+from shadowattn.runtime.commands.pipeline_flags import check_trace, define_pipeline_flags, define_trace_flag
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, session_options
 from shadowattn.runtime.progress import Progress, waiting
 
@@ -58,6 +58,7 @@ class Bench:
         flags.DEFINE_bool("json", False, "print one JSON object", flag_values=flag_values)
         ablation = "what each part of the NPU-CPU pipeline is worth, instead; --launch_ms adds EMULATED launches"
         flags.DEFINE_bool("ablation", False, ablation, flag_values=flag_values)
+        define_trace_flag(flag_values)
         define_session_flags(flag_values)
         define_pipeline_flags(flag_values)
 
@@ -66,6 +67,9 @@ class Bench:
 
         bundle = bundle_argument(positional, f"shadowattn bench {self.usage}")
         lengths = _check_usage(flag_values)
+        check_trace(flag_values.trace)
+        if flag_values.trace and not flag_values.ablation:
+            raise flags.Error("--trace is of --ablation here; `shadowattn generate --trace` records a prompt")
         if flag_values.ablation:
             return run_ablation(bundle, flag_values, lengths)
         manifest = read_manifest(bundle)

@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shadowattn.runtime.commands.pipeline_flags import (
+    check_trace,
+    define_pipeline_flags,
+    define_trace_flag,
+    pipeline_overrides,
+)
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session, require_share
 from shadowattn.runtime.progress import Progress, waiting
 
@@ -31,6 +37,7 @@ class Generate:
     example = (
         "shadowattn generate smollm2.bundle --chat --prompt='What is a list comprehension?'\n"
         "shadowattn generate smollm2.bundle --chat --prompt_file=question.txt --keep_ratio=0.1 --max_new_tokens=64\n"
+        "shadowattn generate smollm2.bundle --prompt_file=question.txt --npu='delegate:libvendor.so' --trace=run.json\n"
         "cat report.txt | shadowattn generate smollm2.bundle - --json\n"
         "shadowattn generate smollm2.bundle --system='You answer in one sentence.'    # interactive"
     )
@@ -51,7 +58,9 @@ class Generate:
         require_share("top_p", flag_values)
         flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
         flags.DEFINE_bool("json", False, "one JSON object at the end instead of text", flag_values=flag_values)
+        define_trace_flag(flag_values)
         define_session_flags(flag_values)
+        define_pipeline_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         bundle = bundle_argument(positional, f"shadowattn generate {self.usage}", at_most=2)
@@ -60,6 +69,7 @@ class Generate:
             raise flags.Error("--json needs a prompt, it has no meaning in an interactive chat")
         if flag_values.system and prompt is not None and not flag_values.chat:
             raise flags.Error("--system needs --chat")
+        check_trace(flag_values.trace)
         with _open(bundle, flag_values, chat=flag_values.chat or prompt is None) as speaker:
             if prompt is None:
                 return speaker.converse()
@@ -170,9 +180,24 @@ def _open(bundle: Path, flag_values: flags.FlagValues, chat: bool) -> Iterator[_
         conversation = Conversation(ChatTemplate.open(bundle, manifest), tokenizer, flag_values.system)
     sampling = Sampling(flag_values.temperature, flag_values.top_k, flag_values.top_p, flag_values.seed)
     with waiting(f"opening {bundle}"):
-        session = open_session(bundle, flag_values)
-    with session:
+        session = open_session(bundle, flag_values, **pipeline_overrides(bundle, flag_values))
+    with session, _traced(session, flag_values.trace):
         yield _Speaker(session, tokenizer, conversation, sampling, flag_values.max_new_tokens, flag_values.json)
+
+
+@contextlib.contextmanager
+def _traced(session: "Session", file: str | None) -> Iterator[None]:
+    """Writes what the session did within to a trace file; None: none."""
+    if file is None:
+        yield
+        return
+    from shadowattn.runtime.tracing.perfetto import write_perfetto
+    from shadowattn.runtime.tracing.trace import Trace
+
+    clock = session.pipelined.clock
+    clock.trace = Trace()
+    yield
+    write_perfetto(Path(file), clock.trace.spans(), simulated=False, metadata={"model": session.manifest.name})
 
 
 def _read_prompt(extra: list[str], flag_values: flags.FlagValues) -> str | None:

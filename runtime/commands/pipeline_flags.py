@@ -40,9 +40,28 @@ def define_pipeline_flags(flag_values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
-def asks_for_pipeline(flag_values: flags.FlagValues) -> bool:
-    """Whether any of them was given."""
-    return any(flag_values[name].present for name in _NAMES)
+def define_trace_flag(flag_values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "trace", None, "record every graph, op and wait of the pipelined executor, for ui.perfetto.dev",
+        flag_values=flag_values,
+    )  # fmt: skip
+
+
+def check_trace(path: str | None) -> None:
+    """Before work begins. Raises flags.Error."""
+    if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+        raise flags.Error(f"--trace: wanted a file in a folder that exists, got {path!r}")
+
+
+def pipeline_overrides(bundle: Path, flag_values: flags.FlagValues) -> dict[str, Any]:
+    """What to open a session with besides its own flags: the pipelined executor where it is asked for, or any flag that
+    only it has. Raises flags.Error where another executor was asked for too; ValueError."""
+    given = [f"--{name}" for name in (*_NAMES, "trace") if flag_values[name].present]
+    if flag_values.executor != "pipelined" and not given:
+        return {}
+    if flag_values["executor"].present and flag_values.executor != "pipelined":
+        raise flags.Error(f"{given[0]} is of the pipelined executor; leave out --executor={flag_values.executor}")
+    return {"executor": "pipelined", "pipeline": pipeline_options(bundle, flag_values)}
 
 
 def pipeline_options(bundle: Path, flag_values: flags.FlagValues, **overrides: Any) -> "PipelineOptions":

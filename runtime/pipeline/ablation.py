@@ -68,12 +68,15 @@ def ablate(
     runs: int,
     advance: Callable[[int, str], None],
 ) -> list[AblationRow]:
-    """session: of the pipelined executor; fused: of the other, same settings. The first way is the base.
+    """session: of the pipelined executor; fused: of the other, same settings. The first way is the base. What all of
+    them do is added to the trace of the session's own executor, if it has one.
 
     tokens: whole chunks. advance(tokens, name) is called after each run. Chunks without a launch are passed over.
     """
     chunk = session.manifest.prefill_chunks[-1]
     made = {name: session.make_pipeline(options) for name, options in compared.items()}
+    for executor in made.values():
+        executor.clock.trace = session.pipelined.clock.trace
     taken: dict[str, list[list[Turn]]] = {name: [] for name in compared}
     reference = []
     session.reset()
