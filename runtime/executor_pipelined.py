@@ -101,6 +101,8 @@ class PipelinedExecutor:
     def run(self, step: Step) -> StepResult:
         self._open_linear(step.length)
         before = dict(self.seconds)
+        self._launched.clear()
+        self.record.begin()
         with self.clock.span("total", "graph", chunk=step.length, position=step.position):
             result = self._run(step)
         self._note(step, before)
@@ -169,12 +171,12 @@ class PipelinedExecutor:
 
     def _note(self, step: Step, before: Mapping[str, float]) -> None:
         """A chunk is done: what its groups took."""
-        schedules, self._launched = self._launched, []
+        schedules = self._launched
         if not schedules:
             return
         took = {stage: self.seconds[stage] - before.get(stage, 0.0) for stage in ("groups", "estimate", "attend")}
         predicted = sum(schedule.makespan for schedule in schedules) if self._groups.predicts else None
-        self.record.chunks.append(
+        self.record.finish(
             ChunkRecord(
                 chunk=step.length,
                 seq_len=choose_bucket(self._engine.manifest.seq_lens, step.end),
