@@ -175,7 +175,8 @@ class PipelinedExecutor:
         if not schedules:
             return
         took = {stage: self.seconds[stage] - before.get(stage, 0.0) for stage in ("groups", "estimate", "attend")}
-        predicted = sum(schedule.makespan for schedule in schedules) if self._groups.predicts else None
+        predicts = self._groups.predicts(step.length)
+        predicted = sum(schedule.makespan for schedule in schedules) if predicts else None
         self.record.finish(
             ChunkRecord(
                 chunk=step.length,
