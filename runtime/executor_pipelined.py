@@ -51,8 +51,8 @@ class PipelinedExecutor:
         on_host = options.npu.on_host
         self._may_share = not on_host or engine.num_threads > 2
         overlaps = options.planner != OFF and not (on_host and engine.num_threads == 1)
-        self._runs: Runs = Overlapped(options.depth, options.npu.name) if overlaps else in_turn
-        self._slots = options.depth if overlaps else 1
+        self._slots = min(options.depth, model.num_heads) if overlaps else 1  # a launch has a head at least
+        self._runs: Runs = Overlapped(self._slots, options.npu.name) if overlaps else in_turn
         self.clock = Clock()
         self.copied_bytes = 0
         self.watcher: Watcher | None = None
