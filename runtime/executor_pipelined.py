@@ -73,6 +73,11 @@ class PipelinedExecutor:
         self.record.clear()
 
     @property
+    def engine(self) -> Engine:
+        """Whose graphs it runs."""
+        return self._engine
+
+    @property
     def seconds(self) -> defaultdict[str, float]:
         return self.clock.seconds
 
