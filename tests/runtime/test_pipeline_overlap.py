@@ -174,7 +174,7 @@ def test_waits_belong_to_the_worker_that_waits() -> None:
     slow, fast = (lambda *_: time.sleep(5e-3)), (lambda *_: None)
     Overlapped(1, "npu")(4, slow, fast, clock)
     assert clock.seconds["wait_scores"] > 15e-3
-    assert clock.seconds["wait_slot"] < 10e-3
+    assert clock.seconds["wait_slot"] < clock.seconds["wait_scores"]
     clock = Clock()
     Overlapped(1, "npu")(4, fast, slow, clock)
     assert clock.seconds["wait_slot"] > 10e-3
