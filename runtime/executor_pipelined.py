@@ -51,8 +51,8 @@ class PipelinedExecutor:
         on_host = options.npu.on_host
         self._may_share = not on_host or engine.num_threads > 2
         overlaps = options.planner != OFF and not (on_host and engine.num_threads == 1)
-        self._runs: Runs = Overlapped(options.depth, options.npu.name) if overlaps else in_turn
-        self._slots = options.depth if overlaps else 1
+        self._slots = min(options.depth, model.num_heads) if overlaps else 1  # a launch has a head at least
+        self._runs: Runs = Overlapped(self._slots, options.npu.name) if overlaps else in_turn
         self.clock = Clock()
         self.copied_bytes = 0
         self.watcher: Watcher | None = None
@@ -71,6 +71,11 @@ class PipelinedExecutor:
         self.seconds.clear()
         self.copied_bytes = 0
         self.record.clear()
+
+    @property
+    def engine(self) -> Engine:
+        """Whose graphs it runs."""
+        return self._engine
 
     @property
     def seconds(self) -> defaultdict[str, float]:
@@ -101,6 +106,8 @@ class PipelinedExecutor:
     def run(self, step: Step) -> StepResult:
         self._open_linear(step.length)
         before = dict(self.seconds)
+        self._launched.clear()
+        self.record.begin()
         with self.clock.span("total", "graph", chunk=step.length, position=step.position):
             result = self._run(step)
         self._note(step, before)
@@ -169,12 +176,13 @@ class PipelinedExecutor:
 
     def _note(self, step: Step, before: Mapping[str, float]) -> None:
         """A chunk is done: what its groups took."""
-        schedules, self._launched = self._launched, []
+        schedules = self._launched
         if not schedules:
             return
         took = {stage: self.seconds[stage] - before.get(stage, 0.0) for stage in ("groups", "estimate", "attend")}
-        predicted = sum(schedule.makespan for schedule in schedules) if self._groups.predicts else None
-        self.record.chunks.append(
+        predicts = self._groups.predicts(step.length)
+        predicted = sum(schedule.makespan for schedule in schedules) if predicts else None
+        self.record.finish(
             ChunkRecord(
                 chunk=step.length,
                 seq_len=choose_bucket(self._engine.manifest.seq_lens, step.end),

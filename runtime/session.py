@@ -259,9 +259,14 @@ class Session:
             return PipelinedExecutor(self._engine, options)
 
     def use_pipeline(self, executor: PipelinedExecutor) -> None:
-        """The next chunks run so; what is in the cache stays. executor: of make_pipeline(). Raises ValueError for a
-        session of fused graphs."""
-        self._executor = self.pipelined and executor
+        """The next chunks run so; what is in the cache stays. executor: of make_pipeline(), of this session or another
+        on the same engine. Raises ValueError for others, and for a session of fused graphs."""
+        if self.pipelined.engine is not executor.engine:
+            raise ValueError(
+                "the executor runs another bundle's graphs, or with other threads or ISA; make it with this "
+                "session's make_pipeline()"
+            )
+        self._executor = executor
 
     def set_factors(self, factors: np.ndarray | None) -> None:
         """Factors [layers, heads] of the heads' thresholds in mode shadow instead of the plan's (0: a head reads all,

@@ -22,26 +22,35 @@ class GroupPlanner:
     """Schedules of one session. keys: the estimate graphs that there are."""
 
     def __init__(self, model: ModelSpec, keys: Iterable[EstimateKey], options: PipelineOptions) -> None:
+        """Raises ValueError for numbers of heads that no graph has, and for a profile of other chunks."""
         self._model = model
         self._options = options
         self._counts: dict[tuple[int, int], set[int]] = {}
         for key in keys:
             if options.heads is None or key.heads in options.heads:
                 self._counts.setdefault((key.chunk, key.seq_len), set()).add(key.heads)
+        if not self._counts:
+            raise ValueError(
+                f"no estimate graph is of {_list(options.heads or ())} heads, there are such of "
+                f"{_list({key.heads for key in keys})}"
+            )
+        self._profiled = self._profiled_chunks()
         self.plans = PlanCache(planner="fifo" if options.planner == OFF else options.planner)
 
-    @property
-    def predicts(self) -> bool:
-        """Whether the schedules' seconds mean anything."""
-        return self._options.profile is not None
+    def predicts(self, chunk: int) -> bool:
+        """Whether the seconds of that chunk length's schedules mean anything."""
+        return chunk in self._profiled
 
     def counts(self, chunk: int, seq_len: int) -> tuple[int, ...]:
         """Numbers of heads that a launch may have, ascending."""
         return tuple(sorted(self._counts.get((chunk, seq_len), ())))
 
     def schedule(self, shape: Shape, buckets: np.ndarray) -> Schedule:
-        """buckets int32 [H]. Raises ValueError where the bundle has no graphs for the shape, the profile no figures."""
-        key = (shape if self.predicts else dataclasses.replace(shape, kv_len=shape.seq_len), buckets.tobytes())
+        """buckets int32 [H]. Raises ValueError where there are no graphs for the shape, or none that is profiled."""
+        key = (
+            shape if self.predicts(shape.chunk) else dataclasses.replace(shape, kv_len=shape.seq_len),
+            buckets.tobytes(),
+        )
         return self.plans.get(key, lambda: self.problem(shape, tuple(map(int, buckets))))
 
     def problem(self, shape: Shape, buckets: tuple[int, ...]) -> Problem:
@@ -54,7 +63,7 @@ class GroupPlanner:
                 f"no estimate graph{wanted} for chunks of {shape.chunk} rows and bucket {shape.seq_len}; there are "
                 f"such for {there}; convert the model again"
             )
-        if self._options.profile is None:
+        if self._options.profile is None or not self.predicts(shape.chunk):
             return self._unprofiled(counts, buckets)
         profiled = problem(self._options.profile, self._model, shape, buckets, self._options.depth)
         known = {count: seconds for count, seconds in profiled.launch_seconds.items() if count in counts}
@@ -66,6 +75,20 @@ class GroupPlanner:
         emulated = self._options.launch_ms / 1000
         return dataclasses.replace(profiled, launch_seconds={count: s + emulated for count, s in known.items()})
 
+    def _profiled_chunks(self) -> set[int]:
+        """Lengths to plan by the profile: usually the longest alone, which most of a prompt's chunks are of."""
+        profile = self._options.profile
+        if profile is None:
+            return set()
+        known = {time.chunk for time in profile.launch} & {time.chunk for time in profile.cpu}
+        own = {chunk for chunk, _ in self._counts}
+        if not known & own:
+            raise ValueError(
+                f"the profile has launches and CPU figures for chunks of {_list(known) or 'no'} rows, the estimate "
+                f"graphs are of {_list(own)}; measure the profile again"
+            )
+        return known
+
     def _unprofiled(self, counts: tuple[int, ...], buckets: tuple[int, ...]) -> Problem:
         return Problem(
             group_size=self._model.group_size,
@@ -75,3 +98,7 @@ class GroupPlanner:
             attend_seconds=(_HEAD_SECONDS,) * len(buckets),
             depth=self._options.depth,
         )
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))

@@ -33,8 +33,8 @@ class Launches:
 
     def prepare(self, slots: int) -> None:
         """Opens the graphs that are not open yet: not a worker's time, and its warnings are raised here."""
-        for key in {self.key(group) for group in range(len(self._groups))}:
-            for slot in range(slots):
+        for key in dict.fromkeys(self.key(group) for group in range(len(self._groups))):
+            for slot in range(min(slots, len(self._groups))):  # slots are taken in turn
                 self._estimator.runner(key, slot)
 
     def run(self, group: int, slot: int, sleep_seconds: float) -> None:

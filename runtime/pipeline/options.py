@@ -32,10 +32,10 @@ class PipelineOptions:
     def __post_init__(self) -> None:
         _one_of("scales", self.scales, (AUTO, *SCALES))
         _one_of("planner", self.planner, (*PLANNERS, OFF))
-        if self.heads is not None and (not self.heads or min(self.heads) < 1):
-            raise ValueError(f"heads must be numbers of heads of a launch, at least 1, got {self.heads}")
-        if self.depth < 1:
-            raise ValueError(f"depth is the number of estimate buffers, at least 1, got {self.depth}")
+        if self.heads is not None and not (self.heads and all(map(_is_count, self.heads))):
+            raise ValueError(f"heads must be numbers of heads of a launch, at least 1, got {self.heads!r}")
+        if not _is_count(self.depth):
+            raise ValueError(f"depth is the number of estimate buffers, at least 1, got {self.depth!r}")
         if not 0 <= self.launch_ms < math.inf:
             raise ValueError(f"launch_ms must be at least 0, got {self.launch_ms}")
 
@@ -49,6 +49,10 @@ class PipelineOptions:
                 f"scales={self.scales}: the bundle has no scale grid; convert again with --grid_multipliers"
             )
         return chosen
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

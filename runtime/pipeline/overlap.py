@@ -4,6 +4,7 @@ Groups go in the same order on both. A *slot* is an estimate buffer: a launch wa
 are never more than `depth` groups ahead. What is computed does not depend on timing, only when.
 """
 
+import functools
 import queue
 import threading
 import weakref
@@ -37,14 +38,13 @@ class Overlapped:
         self._depth = depth
         self._worker = worker
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
         weakref.finalize(self, self._tasks.put, None)  # ends the thread
+        threading.Thread(target=_work, args=(self._tasks,), name="shadowattn-estimate", daemon=True).start()
 
     def __call__(self, count: int, estimate: Step, attend: Step, clock: Clock) -> None:
         """As Runs. The clock's stages `wait_scores` and `wait_slot` are of this thread and of the other."""
         free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         done: queue.SimpleQueue[tuple[int, int] | BaseException] = queue.SimpleQueue()
-        ended = threading.Event()
         for slot in range(self._depth):
             free.put(slot)
 
@@ -59,11 +59,9 @@ class Overlapped:
                     done.put((group, slot))
             except BaseException as error:  # the caller's to raise
                 done.put(error)
-            finally:
-                ended.set()
 
-        self._submit(launch)
         try:
+            self._tasks.put(launch)
             for _ in range(count):
                 with clock.span("wait_scores", "wait"):
                     result = done.get()
@@ -71,30 +69,28 @@ class Overlapped:
                     raise result
                 attend(*result)
                 free.put(result[1])
-        finally:
-            free.put(None)  # a launch that waits for a slot gives up
-            _wait(ended)  # until then it uses the buffers
+        except BaseException:
+            self._settle(free)
+            raise
 
-    def _submit(self, task: Callable[[], None]) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=_work, args=(self._tasks,), name="shadowattn-estimate", daemon=True)
-            self._thread.start()
-        self._tasks.put(task)
+    def _settle(self, free: "queue.SimpleQueue[int | None]") -> None:
+        """Returns when the other thread has ended its task, and so is done with the buffers. Ctrl-C meanwhile is raised
+        afterwards: queues stand it at any moment, unlike the locks of threading.Event."""
+        ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        interrupt: KeyboardInterrupt | None = None
+        while True:
+            try:
+                free.put(None)  # a launch that waits for a slot gives up
+                self._tasks.put(functools.partial(ended.put, None))  # after the task, if that was put at all
+                ended.get()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 def _work(tasks: "queue.SimpleQueue[Callable[[], None] | None]") -> None:
     while (task := tasks.get()) is not None:
         task()
         del task  # or its closures would keep buffers alive until the next
-
-
-def _wait(ended: threading.Event) -> None:
-    """Ctrl-C meanwhile is raised afterwards: the buffers are in use."""
-    interrupt: KeyboardInterrupt | None = None
-    while not ended.is_set():
-        try:
-            ended.wait()
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt

@@ -40,20 +40,32 @@ class ChunkRecord:
 
 
 class PipelineRecord:
-    """chunks: the latest; buckets [L,H,B]: how often a head took a scale bucket; clamped: elements of q and k; outside:
-    heads whose scales lay outside the grid."""
+    """Of finished chunks. chunks: the latest; buckets [L,H,B]: how often a head took a scale bucket; clamped: elements
+    of q and k; outside: query and KV heads whose scales lay outside the grid."""
 
     def __init__(self, model: ModelSpec, num_buckets: int) -> None:
         self.chunks: collections.deque[ChunkRecord] = collections.deque(maxlen=_MOST_CHUNKS)
         self.buckets = np.zeros((model.num_layers, model.num_heads, num_buckets), np.int64)
         self.clamped = 0
         self.outside = 0
+        self._taken: list[tuple[int, np.ndarray, int, int]] = []  # of the chunk under way
+
+    def begin(self) -> None:
+        """A chunk begins; what is known of one that failed is forgotten."""
+        self._taken.clear()
 
     def took(self, layer: int, inputs: EstimateInputs) -> None:
         """What append found of a layer's chunk."""
-        self.buckets[layer, np.arange(len(inputs.buckets)), inputs.buckets] += 1
-        self.clamped += inputs.clamped
-        self.outside += inputs.outside
+        self._taken.append((layer, inputs.buckets.copy(), inputs.clamped, inputs.outside))
+
+    def finish(self, chunk: ChunkRecord) -> None:
+        """The chunk is done."""
+        self.chunks.append(chunk)
+        for layer, buckets, clamped, outside in self._taken:
+            self.buckets[layer, np.arange(len(buckets)), buckets] += 1
+            self.clamped += clamped
+            self.outside += outside
+        self._taken.clear()
 
     def clear(self) -> None:
         self.chunks.clear()

@@ -31,6 +31,14 @@ def text(tiny: Path) -> list[int]:
 
 
 @pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6 query heads on 3 KV heads: launches of 1, 2, 4 and 6 heads."""
+    path = tmp_path_factory.mktemp("wide") / "bundle"
+    write_tiny_bundle(path, num_heads=6, num_kv_heads=3, head_dim=12, seed=3)
+    return path
+
+
+@pytest.fixture(scope="session")
 def claiming(tmp_path_factory: pytest.TempPathFactory) -> ClaimingLibrary:
     """The test delegate for estimate graphs, compiled once."""
     return build_claiming_library(tmp_path_factory.mktemp("claiming"))

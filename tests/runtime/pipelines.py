@@ -1,0 +1,55 @@
+"""Runs of the pipelined executor for its tests: a text's results to the bit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from shadowattn.runtime import Session
+from shadowattn.runtime.pipeline.options import PipelineOptions
+
+SETTINGS = {"keep_ratio": 0.3, "min_k": 4, "sinks": 1, "latest": 2}  # few enough that the estimate decides
+
+
+class Outcome(NamedTuple):
+    """Every row of a text: log-probabilities [n-1], and the logits of three tokens decoded after it [3,vocab]."""
+
+    logprobs: np.ndarray
+    decoded: np.ndarray
+
+    def same_bits(self, other: "Outcome") -> bool:
+        return np.array_equal(self.logprobs, other.logprobs) and np.array_equal(self.decoded, other.decoded)
+
+
+def open_pipelined(bundle: Path, options: PipelineOptions, num_threads: int = 2, **settings: object) -> Session:
+    changed = SETTINGS | settings
+    return Session.open(bundle, executor="pipelined", pipeline=options, num_threads=num_threads, **changed)  # type: ignore[arg-type]
+
+
+def outcome(session: Session, tokens: Sequence[int]) -> Outcome:
+    """Prefills all tokens but the last, whatever the session held, and decodes it and two more."""
+    logprobs = session.score(tokens)
+    return Outcome(logprobs, np.stack([session.decode(token) for token in (tokens[-1], 5, 11)]))
+
+
+def run(
+    bundle: Path, tokens: Sequence[int], options: PipelineOptions, num_threads: int = 2, **settings: object
+) -> Outcome:
+    with open_pipelined(bundle, options, num_threads, **settings) as session:
+        return outcome(session, tokens)
+
+
+def one_after_the_other(bundle: Path, tokens: Sequence[int], scales: str, mode: str = "shadow") -> Outcome:
+    """What every other way must equal: no overlap, one thread, a launch a head."""
+    return run(bundle, tokens, PipelineOptions(scales=scales, planner="off", heads=(1,)), 1, mode=mode)
+
+
+def goes_on(session: Session, bundle: Path, text: list[int]) -> None:
+    """From where it is to the 70th token, and anew, to the bit as one after the other."""
+    wanted = one_after_the_other(bundle, text[:70], "rank")
+    assert session.length % 16 == 0
+    assert session._engine.shadow.cache_length(session._cache) == session.length
+    session.prefill(text[session.length : 69])
+    assert np.array_equal(session.decode(text[69]), wanted.decoded[0])
+    assert outcome(session, text[:70]).same_bits(wanted)

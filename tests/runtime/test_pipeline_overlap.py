@@ -1,0 +1,206 @@
+"""Two workers and their buffers, with steps that write down what happened: order, back-pressure, errors, Ctrl-C."""
+
+import gc
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from shadowattn.runtime.pipeline.clock import Clock
+from shadowattn.runtime.pipeline.overlap import Overlapped
+
+_SECONDS = 20  # none of these tests should take one
+
+
+class _Log:
+    """Steps that sleep at random, write (what, group) when they begin and end, and fail where they are told to."""
+
+    def __init__(self, sleep: float = 1e-3) -> None:
+        seed = random.SystemRandom().randrange(2**31)
+        print("seed", seed)
+        self._dice = random.Random(seed)
+        self._sleep = sleep
+        self.failing: dict[tuple[str, int], BaseException] = {}
+        self.events: list[tuple[str, int]] = []
+        self.held: dict[int, int] = {}  # slot -> the group whose scores it holds
+        self.active = 0
+
+    def estimate(self, group: int, slot: int) -> None:
+        assert threading.current_thread().name == "shadowattn-estimate"
+        self._step("estimate", group)
+        assert slot not in self.held
+        self.held[slot] = group
+
+    def attend(self, group: int, slot: int) -> None:
+        self._step("attend", group)
+        assert self.held.pop(slot) == group
+
+    def _step(self, what: str, group: int) -> None:
+        self.active += 1
+        try:
+            self.events.append((f"{what} begins", group))
+            time.sleep(self._dice.uniform(0, self._sleep))
+            if error := self.failing.get((what, group)):
+                raise error
+            self.events.append((f"{what} ends", group))
+        finally:
+            self.active -= 1
+
+
+def within_seconds(work: Callable[[], None]) -> None:
+    """Runs it in another thread, so that what hangs fails."""
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
+    assert not thread.is_alive(), "hangs"
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 50])
+def test_order_and_back_pressure(depth: int) -> None:
+    run = Overlapped(depth, "npu")
+    for count in (0, 1, 2, 7, 30):
+        log = _Log()
+        within_seconds(lambda count=count, log=log: run(count, log.estimate, log.attend, Clock()))
+        for what in ("estimate begins", "estimate ends", "attend begins", "attend ends"):
+            assert [group for name, group in log.events if name == what] == list(range(count))
+        place = {event: index for index, event in enumerate(log.events)}
+        for group in range(count):
+            assert place["estimate ends", group] < place["attend begins", group]
+            if group >= depth:
+                assert place["attend ends", group - depth] < place["estimate begins", group]
+
+
+def test_both_work_at_once() -> None:
+    """A rendezvous: each estimate waits for the attend of the group before to begin."""
+    begun = [threading.Event() for _ in range(5)]
+
+    def estimate(group: int, slot: int) -> None:
+        assert group == 0 or begun[group - 1].wait(_SECONDS)
+        if group:
+            met[group - 1].set()
+
+    met = [threading.Event() for _ in range(5)]
+
+    def attend(group: int, slot: int) -> None:
+        begun[group].set()
+        assert group == 4 or met[group].wait(_SECONDS)
+
+    within_seconds(lambda: Overlapped(2, "npu")(5, estimate, attend, Clock()))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("where", [("estimate", 0), ("estimate", 6), ("attend", 0), ("attend", 3), ("attend", 6)])
+@pytest.mark.parametrize("depth", [1, 2, 9])
+def test_an_error_stops_both(where: tuple[str, int], error: type[BaseException], depth: int) -> None:
+    run = Overlapped(depth, "npu")
+    for _ in range(3):
+        log = _Log()
+        log.failing[where] = planned = error("planned")
+
+        def failing(log: _Log = log, planned: BaseException = planned) -> None:
+            with pytest.raises(error) as caught:
+                run(7, log.estimate, log.attend, Clock())
+            assert caught.value is planned
+            assert log.active == 0
+
+        within_seconds(failing)
+        before = list(log.events)
+        time.sleep(5e-3)
+        assert log.events == before
+        what, group = where
+        assert (f"{what} ends", group) not in before
+        assert all(other <= group for name, other in before if name == "attend ends")
+        again = _Log()
+        within_seconds(lambda again=again: run(7, again.estimate, again.attend, Clock()))
+        assert len(again.events) == 4 * 7
+
+
+class _InterruptedQueue:
+    """The queue of tasks, at whose n-th put Ctrl-C arrives just before or just after."""
+
+    def __init__(self, real: "queue.SimpleQueue[object]", put: int, after: bool) -> None:
+        self._real = real
+        self._left = put
+        self._after = after
+
+    def put(self, task: object) -> None:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            raise KeyboardInterrupt
+        self._real.put(task)
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [False, True], ids=("before", "after"))
+@pytest.mark.parametrize("put", [1, 2])
+def test_ctrl_c_while_a_task_is_handed_over(after: bool, put: int) -> None:
+    """put 1: the estimates' task; put 2: what the end of the estimates is noticed by, after an error in attend."""
+    run = Overlapped(1, "npu")
+    real = run._tasks  # which its thread takes tasks from
+    log = _Log()
+    log.failing["attend", 1] = RuntimeError("planned")
+
+    def interrupted() -> None:
+        run._tasks = _InterruptedQueue(real, put, after)  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            run(5, log.estimate, log.attend, Clock())
+        run._tasks = real
+        assert log.active == 0
+
+    within_seconds(interrupted)
+    before = list(log.events)
+    again = _Log()
+    within_seconds(lambda: run(5, again.estimate, again.attend, Clock()))
+    assert log.events == before
+    assert len(again.events) == 4 * 5
+
+
+def test_waits_belong_to_the_worker_that_waits() -> None:
+    clock = Clock()
+    slow, fast = (lambda *_: time.sleep(5e-3)), (lambda *_: None)
+    Overlapped(1, "npu")(4, slow, fast, clock)
+    assert clock.seconds["wait_scores"] > 15e-3
+    assert clock.seconds["wait_slot"] < clock.seconds["wait_scores"]
+    clock = Clock()
+    Overlapped(1, "npu")(4, fast, slow, clock)
+    assert clock.seconds["wait_slot"] > 10e-3
+
+
+def test_the_thread_ends_with_its_owner() -> None:
+    def own() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "shadowattn-estimate"} - before
+
+    before: set[threading.Thread] = set()
+    before = own()  # of other tests
+    owners = [Overlapped(2, "npu") for _ in range(4)]
+    assert len(own()) == 4
+    log = _Log()
+    log.failing["attend", 1] = RuntimeError("planned")
+    for owner in owners:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="planned"):
+                owner(3, log.estimate, log.attend, Clock())
+            log.held.clear()
+    assert len(own()) == 4
+    log.failing.clear()  # its error keeps frames alive
+    owners.clear()
+    del owner
+    gc.collect()
+    end = time.monotonic() + _SECONDS
+    while own() and time.monotonic() < end:
+        time.sleep(1e-3)
+    assert not own()
