@@ -44,7 +44,7 @@ struct AppendJob {
   const Chunk& chunk;
   const Plan* plan;
   const KernelTable& kernels;
-  const KvCache& cache;
+  KvCache& cache;
   CacheType type;
 };
 
@@ -71,6 +71,7 @@ int64_t AppendPage(const AppendJob& job, int kv_head, int64_t page_index, Scratc
   if (end == (page_index + 1) * kPageRows) {  // the page is full: its sum, always over all rows in the same order
     std::fill(page.v_sum, page.v_sum + PaddedFloats(d), 0.0f);
     job.kernels.of(job.type).sum_values(page.v, 0, kPageRows, d, page.v_sum);
+    if (job.plan != nullptr) job.cache.WritePageBounds(job.chunk.layer, kv_head, page_index);
   }
   return saturated;
 }

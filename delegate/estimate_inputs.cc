@@ -182,6 +182,9 @@ Status WriteEstimateInputs(const OpOptions& op, const OpInputs& in, const Estima
                            KvCache* cache) {
   const auto start = std::chrono::steady_clock::now();
   const Plan* plan = engine->plan();
+  if (out.buckets != nullptr) std::fill_n(out.buckets, op.num_heads, 0);  // of the rank-invariant scales
+  if (out.clamped != nullptr) *out.clamped = 0;
+  if (out.outside != nullptr) *out.outside = 0;
   if (plan == nullptr) {  // mode dense reads neither
     std::memset(out.q_i8, 0, op.num_heads * in.time * op.head_dim);
     std::memset(out.k_i8, 0, op.num_kv_heads * out.seq_len * op.head_dim);
@@ -201,7 +204,6 @@ Status WriteEstimateInputs(const OpOptions& op, const OpInputs& in, const Estima
     outside += my_outside;
   });
   if (!done) return Status::Error("out of memory while appending to cache %d", cache->handle());
-  if (out.buckets != nullptr && out.scales == Scales::kRankInvariant) std::fill_n(out.buckets, op.num_heads, 0);
   if (out.clamped != nullptr) *out.clamped = clamped;
   if (out.outside != nullptr) *out.outside = outside;
   Statistics more;

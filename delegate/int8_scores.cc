@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "magnitude.h"
+#include "page_bounds.h"
 
 namespace shadow {
 namespace {
@@ -18,7 +19,9 @@ int64_t ScoreStride(const TileRows& rows, int64_t end) {
 }
 
 int64_t RowsScored(const TileRows& rows) {
-  return std::max(kQueryRows, kScoreBudget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows);
+  const bool some = MayLeaveOut(rows, rows.count());  // of the weights then about half are made
+  const int64_t fit = (some ? 2 : 1) * kScoreBudget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
+  return std::clamp(fit, kQueryRows, some ? kMostRowsBounded : std::max(kQueryRows, rows.count()));
 }
 
 void QuantizeRows(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch) {
@@ -45,9 +48,9 @@ void ScoreInt8(const TileRows& rows, int64_t begin, int64_t end, int64_t stride,
   int64_t first = 0;
   for (int64_t page = 0; page * kPageRows < rows.Causal(end - 1); ++page) {
     while (rows.Causal(begin + first) <= page * kPageRows) ++first;  // rows that end before this page
-    job.kernels.estimate(scratch->q_i8.data() + first * d_padded, scratch->q_sum.data() + first,
-                         int(end - begin - first), view.pages[page].k_u8, d_padded,
-                         scratch->scores.data() + first * stride + page * kPageRows, stride);
+    job.kernels.estimate(
+        {scratch->q_i8.data() + first * d_padded, scratch->q_sum.data() + first, int(end - begin - first)},
+        view.pages[page].k_u8, d_padded, scratch->scores.data() + first * stride + page * kPageRows, stride);
   }
 }
 

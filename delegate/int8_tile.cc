@@ -83,8 +83,8 @@ void Int8Tile::AddPage(int64_t page, int64_t first) {
   int32_t* products = scratch_->products.data();
   for (int block = 0; block < BlendBlocks(d); ++block) {
     const int c = block * kBlendChannels;
-    job().kernels.estimate_positive(scratch_->weights_i8.data() + i * kPageRows, rows, values.v_u8 + c * kPageRows,
-                                    kPageRows, products, kBlendChannels);
+    job().kernels.estimate_positive({scratch_->weights_i8.data() + i * kPageRows, nullptr, rows},
+                                    values.v_u8 + c * kPageRows, kPageRows, products, kBlendChannels);
     job().kernels.add_products({products, rows, std::min(kBlendChannels, padded - c), scratch_->weight_steps.data() + i,
                                 values.steps + c, scratch_->start.data() + first * padded + c, padded});
   }

@@ -43,12 +43,11 @@ class Weigher {
     float* factor = scratch_->weight_factor.Reserve(count_);
     for (int64_t r = 0; r < count_; ++r) factor[r] = WeightFactor(scratch_->step.data()[begin_ + r]);
     scratch_->reference.Reserve(count_);
-    int64_t first = 0;
-    for (int64_t page = 0; page < w_.pages; ++page) {
-      while (rows_.Causal(begin_ + first) <= page * kPageRows) ++first;  // rows that end before this page
-      Score(page, first, count_);
-      if (page == 0) SetReferences();
-      WeighPage(page, first, count_);
+    if (MayLeaveOut(rows_, begin_ + count_)) {
+      w_.scored = ChoosePages(rows_, begin_, begin_ + count_, scratch_);
+      WeighSome();
+    } else {
+      WeighAll();
     }
     for (int64_t r = 0; r < count_; ++r) {
       const float* weights = w_.weights + r * w_.stride;
@@ -63,12 +62,64 @@ class Weigher {
     return std::min<int64_t>(kPageRows, rows_.Causal(begin_ + r) - page * kPageRows);
   }
 
-  // Of rows [first, last) into page_scores.
-  void Score(int64_t page, int64_t first, int64_t last) {
-    const int d_padded = PaddedBytes(rows_.job().op.head_dim);
-    rows_.job().kernels.estimate(scratch_->q_i8.data() + first * d_padded, scratch_->q_sum.data() + first,
-                                 int(last - first), rows_.view().pages[page].k_u8, d_padded,
+  void WeighAll() {
+    int64_t first = 0;
+    for (int64_t page = 0; page < w_.pages; ++page) {
+      while (rows_.Causal(begin_ + first) <= page * kPageRows) ++first;  // rows that end before this page
+      Score(page, first, count_);
+      if (page == 0) SetReferences();
+      WeighPage(page, first, count_);
+    }
+  }
+
+  // Every page for the rows that score it.
+  void WeighSome() {
+    uint64_t* scorers = scratch_->scorers.Reserve(w_.scored.words * 64);
+    for (int64_t word = 0; word < w_.scored.words; ++word) {
+      uint64_t* of_word = scorers + word * 64;
+      std::fill_n(of_word, 64, uint64_t{0});
+      for (int64_t r = 0; r < count_; ++r) of_word[r] = w_.scored.of(r)[word];
+      TransposeBits(of_word);
+    }
+    for (int64_t page = 0; page < w_.pages; ++page) {
+      const int some = List(scorers[page]);
+      if (some == 0) continue;
+      Score(page, {scratch_->q_i8.data(), scratch_->q_sum.data(), some, scratch_->at.data()}, 0);
+      if (page == 0) SetReferences();
+      WeighSomeOf(page, some);
+    }
+  }
+
+  // Lists the rows of a set in scratch->at; returns how many.
+  int List(uint64_t set) {
+    int32_t* at = scratch_->at.Reserve(count_);
+    int some = 0;
+    for (; set != 0; set &= set - 1) at[some++] = __builtin_ctzll(set);
+    return some;
+  }
+
+  void WeighSomeOf(int64_t page, int some) {
+    const int32_t* at = scratch_->at.data();
+    int32_t* seen = nullptr;
+    if (Seen(at[0], page) < kPageRows) {
+      seen = scratch_->seen.data();
+      for (int i = 0; i < some; ++i) seen[at[i]] = int32_t(Seen(at[i], page));
+    }
+    rows_.job().kernels.weigh_int32({scratch_->page_scores.data(), some, scratch_->reference.data(),
+                                     scratch_->weight_factor.data(), seen, Skipped(sinks_, page),
+                                     w_.weights + page * kPageRows, w_.stride, w_.sums + page, w_.pages, w_.mass, at});
+  }
+
+  // Into page_scores, from row `first` of them on.
+  void Score(int64_t page, const QueryRows& rows, int64_t first) {
+    rows_.job().kernels.estimate(rows, rows_.view().pages[page].k_u8, PaddedBytes(rows_.job().op.head_dim),
                                  scratch_->page_scores.data() + first * kPageRows, kPageRows);
+  }
+
+  // Of rows [first, last).
+  void Score(int64_t page, int64_t first, int64_t last) {
+    const int8_t* q = scratch_->q_i8.data() + first * PaddedBytes(rows_.job().op.head_dim);
+    Score(page, {q, scratch_->q_sum.data() + first, int(last - first)}, first);
   }
 
   void SetReferences() {
@@ -95,6 +146,7 @@ class Weigher {
     const int64_t pages = WholePages(rows_.Causal(begin_ + r));
     int32_t best = scratch_->reference.data()[r];
     for (int64_t page = 0; page < pages; ++page) {
+      if (!w_.scored.has(r, page)) continue;
       Score(page, r, r + 1);
       const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
       best = std::max(best, Largest(scores, Seen(r, page)));
@@ -102,6 +154,7 @@ class Weigher {
     scratch_->reference.data()[r] = best;
     w_.mass[r] = 0;
     for (int64_t page = 0; page < pages; ++page) {
+      if (!w_.scored.has(r, page)) continue;
       Score(page, r, r + 1);
       WeighPage(page, r, r + 1);
     }

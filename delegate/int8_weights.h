@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "page_bounds.h"
 #include "scratch.h"
 #include "tile_rows.h"
 
@@ -12,11 +13,12 @@ namespace shadow {
 
 // What is left in the scratch of some rows. Pages and sums as the kernels of kernels/weigh/ make them.
 struct RowWeights {
-  float* weights;  // [rows][stride], zeros behind a row's positions up to whole pages
+  float* weights;  // [rows][stride], of the scored pages; zeros behind a row's positions up to whole pages
   int64_t stride;
   float* sums;  // [rows][pages]
   int64_t pages;
   float* mass;  // [rows]: of the positions from `sinks` on
+  ScoredPages scored;
 };
 
 // Rows [begin, end), in scratch->scores, sums and mass.

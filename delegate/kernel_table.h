@@ -43,7 +43,7 @@ struct KernelTable {
   QuantizeKeyFn quantize_key;
   QuantizeQueryFn quantize_query;
   EstimateFn estimate;
-  EstimatePositiveFn estimate_positive;
+  EstimateFn estimate_positive;
   SelectInt32Fn select_int32;
   SelectInt8Fn select_int8;
   WeighInt32Fn weigh_int32;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "page_bounds.h"
+
 namespace shadow {
 namespace {
 
@@ -16,6 +18,8 @@ void Statistics::Add(const Statistics& other) {
   value_rows_read += other.value_rows_read;
   k_saturated += other.k_saturated;
   rows_without_tail += other.rows_without_tail;
+  pages += other.pages;
+  pages_scored += other.pages_scored;
   seconds_append += other.seconds_append;
   seconds_estimate += other.seconds_estimate;
   seconds_select += other.seconds_select;
@@ -132,7 +136,8 @@ void KvCache::Pretend(const Chunk& chunk, int64_t rows) {
 }
 
 KvView KvCache::view(int layer, int kv_head) const {
-  return {heads_[HeadIndex(layer, kv_head)].pages.data(), head_dim_, settings_.cache_type};
+  const Head& head = heads_[HeadIndex(layer, kv_head)];
+  return {head.pages.data(), head_dim_, settings_.cache_type, head.bound_blocks.data()};
 }
 
 void KvCache::Truncate(int64_t length) {
@@ -160,7 +165,24 @@ size_t KvCache::SumBytes() const { return AlignUp(size_t(PaddedFloats(head_dim_)
 
 size_t KvCache::PageBytes() const { return 2 * FloatBytes() + Int8Bytes() + SumBytes(); }
 
+void KvCache::AddBounds(Head* head) {
+  const size_t bytes = BoundBytes(head_dim_);
+  head->bounds.reserve(head->bounds.size() + 1);
+  head->bound_blocks.reserve(head->bounds.size() + 1);
+  AlignedMemory block = AllocateAligned(bytes);
+  std::memset(block.get(), 128, bytes);
+  head->bound_blocks.push_back(static_cast<uint8_t*>(block.get()));
+  head->bounds.push_back(std::move(block));
+  bytes_.fetch_add(int64_t(bytes), std::memory_order_relaxed);
+}
+
+void KvCache::WritePageBounds(int layer, int kv_head, int64_t index) {
+  const Head& head = heads_[HeadIndex(layer, kv_head)];
+  WriteBounds(head.pages[index].k_u8, head_dim_, int(index % kBoundPages), head.bound_blocks[index / kBoundPages]);
+}
+
 void KvCache::AddPage(Head* head) {
+  if (has_int8_ && head->bounds.size() * kBoundPages == head->pages.size()) AddBounds(head);
   const size_t float_bytes = FloatBytes();
   const size_t bytes = PageBytes();
   // Room first, so that nothing can throw between the two push_backs.
@@ -185,6 +207,11 @@ void KvCache::DropPages(int64_t rows) {
     bytes_.fetch_sub(int64_t((head.pages.size() - pages) * page_bytes), std::memory_order_relaxed);
     head.pages.resize(pages);
     head.memory.resize(pages);
+    if (!has_int8_) continue;
+    const size_t blocks = (pages + kBoundPages - 1) / kBoundPages;
+    bytes_.fetch_sub(int64_t((head.bounds.size() - blocks) * BoundBytes(head_dim_)), std::memory_order_relaxed);
+    head.bounds.resize(blocks);
+    head.bound_blocks.resize(blocks);
   }
 }
 

@@ -35,6 +35,8 @@ struct Statistics {
   int64_t value_rows_read = 0;
   int64_t k_saturated = 0;
   int64_t rows_without_tail = 0;  // scores too coarse or saturated for it
+  int64_t pages = 0;              // that rows which choose could see, summed
+  int64_t pages_scored = 0;       // those of them that were scored
   double seconds_append = 0;
   double seconds_estimate = 0;
   double seconds_select = 0;
@@ -90,6 +92,8 @@ class KvCache {
   const KvPage& page(int layer, int kv_head, int64_t index) const {
     return heads_[HeadIndex(layer, kv_head)].pages[index];
   }
+  // Of the INT8 keys of a page, once it is full.
+  void WritePageBounds(int layer, int kv_head, int64_t index);
   // Beside the full pages, for modes that need more of them.
   PageExtras& extras() { return extras_; }
   // Pages of every head of the layer so that it can hold `rows` rows. Throws std::bad_alloc.
@@ -107,6 +111,8 @@ class KvCache {
   struct Head {
     std::vector<KvPage> pages;
     std::vector<AlignedMemory> memory;  // one block per page
+    std::vector<AlignedMemory> bounds;  // one block per 64 pages
+    std::vector<uint8_t*> bound_blocks;
   };
 
   size_t HeadIndex(int layer, int kv_head) const { return size_t(layer) * num_kv_heads_ + kv_head; }
@@ -115,6 +121,7 @@ class KvCache {
   size_t SumBytes() const;
   size_t PageBytes() const;
   void AddPage(Head* head);
+  void AddBounds(Head* head);
   void DropPages(int64_t rows);
   void Truncate(int64_t length);
   Status CheckFirstLayer(const Chunk& chunk) const;

@@ -147,9 +147,9 @@ void NpuTile::Score() {
   int64_t first = 0;
   for (int64_t page = 0; page < Pages(end_ - 1); ++page) {
     while (Pages(begin_ + first) <= page) ++first;  // rows that end before this page
-    job().kernels.estimate(scratch_->q_i8.data() + first * d_padded, scratch_->q_sum.data() + first,
-                           int(count() - first), NpuPage<const uint8_t>(Page(page), d).k_u8, d_padded,
-                           Scores(begin_ + first) + page * kPageRows, stride_);
+    job().kernels.estimate(
+        {scratch_->q_i8.data() + first * d_padded, scratch_->q_sum.data() + first, int(count() - first)},
+        NpuPage<const uint8_t>(Page(page), d).k_u8, d_padded, Scores(begin_ + first) + page * kPageRows, stride_);
   }
 }
 
@@ -196,7 +196,7 @@ void NpuTile::AddPage(int64_t page, int64_t first) {
   const auto rows = int(count() - first);
   int32_t* products = scratch_->products.data();
   for (int64_t block = 0; block < wide_; block += kBlendChannels) {
-    job().kernels.estimate(scratch_->weights_i8.data() + i * kPageRows, scratch_->weight_sums.data() + i, rows,
+    job().kernels.estimate({scratch_->weights_i8.data() + i * kPageRows, scratch_->weight_sums.data() + i, rows},
                            values.v_u8 + block * kPageRows, kPageRows, products, kBlendChannels);
     for (int r = 0; r < rows; ++r) {
       int32_t* sums = scratch_->value_sums.data() + (first + r) * wide_ + block;

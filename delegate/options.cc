@@ -48,6 +48,15 @@ Status ParseThreshold(const std::string& value, double* threshold) {
   return Status::Ok();
 }
 
+Status ParseMargin(const std::string& value, double* margin) {
+  double number = 0;
+  if (!ParseNumber(value, &number) || !(number >= 0.0 && number <= 1e6)) {
+    return Status::Error("option margin must be logits of at least 0, 0 to score every page, got '%s'", value.c_str());
+  }
+  *margin = number;
+  return Status::Ok();
+}
+
 Status ParseTail(const std::string& value, bool* tail) {
   if (value != "on" && value != "off") return Status::Error("option tail must be on or off, got '%s'", value.c_str());
   *tail = value == "on";
@@ -84,7 +93,7 @@ Status ParseIsa(const std::string& value, ArchFlags* arch) {
   return Status::Ok();
 }
 
-#define SHADOW_LIVING_KEYS "mode, keep_ratio, threshold, tail, min_k, sinks, latest"
+#define SHADOW_LIVING_KEYS "mode, keep_ratio, threshold, tail, min_k, sinks, latest, margin"
 #define SHADOW_CREATION_KEYS SHADOW_LIVING_KEYS ", cache_type, max_length"
 constexpr char kLivingKeys[] = SHADOW_LIVING_KEYS;
 constexpr char kCreationKeys[] = SHADOW_CREATION_KEYS;
@@ -100,6 +109,7 @@ Status SetLiving(const std::string& key, const std::string& value, CacheSettings
   if (key == "tail") return ParseTail(value, &s->tail);
   if (key == "min_k") return ParseInteger(key, value, 1, kLongestCache, &s->min_k);
   if (key == "sinks") return ParseInteger(key, value, 0, kLongestCache, &s->sinks);
+  if (key == "margin") return ParseMargin(value, &s->margin);
   if (key == "latest") return ParseInteger(key, value, 0, kLongestCache, &s->latest);
   *known = false;
   return Status::Ok();

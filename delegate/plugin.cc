@@ -80,6 +80,8 @@ Status ReadStats(const KvCache& cache, ShadowStats* out) {
   out->seconds_select = s.seconds_select;
   out->seconds_attend = s.seconds_attend;
   out->rows_without_tail = s.rows_without_tail;
+  out->pages = s.pages;
+  out->pages_scored = s.pages_scored;
   return Status::Ok();
 }
 

@@ -12,6 +12,11 @@ namespace shadow {
 struct Scratch {
   AlignedBuffer<float> q;                // padded query rows of a tile
   AlignedBuffer<int8_t> q_i8;            // the same rows, quantised
+  AlignedBuffer<int8_t> q_split;         // the same rows: positive elements, then negative ones
+  AlignedBuffer<int32_t> at;             // those of them that score a page
+  AlignedBuffer<int32_t> bounds;         // [rows][pages]
+  AlignedBuffer<uint64_t> scored;        // [rows][words]: sets of pages
+  AlignedBuffer<uint64_t> scorers;       // [pages]: sets of rows
   AlignedBuffer<int32_t> q_sum;          // their sums
   AlignedBuffer<float> step;             // their scales: logit per unit of the score
   AlignedBuffer<int32_t> scores;         // [rows][stride]; in modes that weigh, the weights

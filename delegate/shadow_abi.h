@@ -26,6 +26,8 @@ typedef struct ShadowStats {
   double seconds_select;
   double seconds_attend;
   int64_t rows_without_tail;  // rows whose scores were too coarse or saturated for the tail
+  int64_t pages;              // pages that rows of mode shadow could see, summed, where the op estimates
+  int64_t pages_scored;       // those of them that were scored (option margin)
 } ShadowStats;
 
 // The rows of one layer that shadow_append and shadow_attend work on.
@@ -51,7 +53,7 @@ typedef struct ShadowEstimateInputs {
   int8_t* k_i8;          // [N_kv][S][d]
   int32_t* buckets;      // [H]: the bucket each head took
   int64_t clamped;       // elements of q_i8 and k_i8 that had to be clamped (grid only)
-  int64_t outside;       // heads whose measured scales lie outside every bucket (grid only)
+  int64_t outside;       // query heads and KV heads whose scale lies outside every bucket (grid only)
 } ShadowEstimateInputs;
 
 // Query heads to attend, and what an estimate graph said of them.

@@ -41,6 +41,7 @@ void SparseTile::Run(Statistics* statistics) {
     RowWeights w{};
     if (trusts_scores()) {
       w = WeighInt8(rows_, begin, end, settings().sinks, scratch_);
+      CountPages(begin, end, w.scored, statistics);
     } else if (!coarse()) {
       Score(begin, end);
     } else if (by_threshold()) {
@@ -63,6 +64,14 @@ void SparseTile::Run(Statistics* statistics) {
   Attend();
   statistics->seconds_attend += clock.Lap();
   for (int64_t r = 0; r < count(); ++r) statistics->value_rows_read += scratch_->counts.data()[r];
+}
+
+void SparseTile::CountPages(int64_t begin, int64_t end, const ScoredPages& scored, Statistics* statistics) const {
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t pages = RoundUp(rows_.Causal(r), kPageRows) / kPageRows;
+    statistics->pages += pages;
+    statistics->pages_scored += scored.bits == nullptr ? pages : scored.Count(r - begin);
+  }
 }
 
 void SparseTile::Reserve() {
@@ -171,8 +180,8 @@ void SparseTile::ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_ro
   // At least the smallest normal number: nothing that underflowed is kept, and no more than SelectedBound().
   const float threshold = std::max(Threshold(r) * mass, FLT_MIN);
   const ChooseRow row{
-      weights, sums,        n,        threshold, sinks, keep_from, scratch_->selected.data() + i * stride_,
-      kept,    left.shares, left.rest};
+      weights, sums,        n,         threshold,          sinks, keep_from, scratch_->selected.data() + i * stride_,
+      kept,    left.shares, left.rest, w.scored.of(of_row)};
   const int k = job().kernels.choose(row);
   scratch_->counts.data()[i] = k;
   const int64_t pages = RoundUp(n, kPageRows) / kPageRows;

@@ -36,6 +36,7 @@ class SparseTile {
   // The scores are the logits, so nothing is computed again.
   bool trusts_scores() const { return by_threshold() && !coarse(); }
 
+  void CountPages(int64_t begin, int64_t end, const ScoredPages& scored, Statistics* statistics) const;
   void Reserve();
   int64_t SelectedBound() const;
   float Threshold(int64_t r) const;

@@ -12,6 +12,7 @@ from shadowattn.models.plan import Plan
 from shadowattn.models.reference import PAGE, attend, coarse_step, estimate, quantize_keys, quantize_queries, weights32
 
 AUTO_LENGTH = 2048  # beyond it auto_threshold falls as 1 / length
+FEWEST_PAGES = 16  # full ones of a row, below which it scores them all
 KEPT_SHARE = 0.25  # of what a page leaves out, to the positions that are kept there
 SILENT = 1e30  # a head of a larger threshold factor puts out zeros
 _COARSEST_STEP = np.float32(0.3)
@@ -20,13 +21,15 @@ _LANES = 16
 
 @dataclasses.dataclass(frozen=True)
 class ShadowRule:
-    """Which positions a row keeps. threshold 0: the plan's for keep_ratio; keep_ratio None: its auto_threshold."""
+    """Which positions a row keeps. threshold 0: the plan's for keep_ratio; keep_ratio None: its auto_threshold. margin:
+    logits that a page's bound may lie below the best one and be scored; 0: every page is."""
 
     keep_ratio: float | None = None
     min_k: int = 64
     sinks: int = 1
     latest: int = 1
     threshold: float = 0.0
+    margin: float = 10.0
     tail: bool = True
 
     def threshold_at(self, plan: Plan, length: int) -> float:
@@ -68,24 +71,30 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class ShadowResult:
-    """out [T,H*d] float64; kept [T,H]: positions read; rows_without_tail as the op counts them."""
+    """out [T,H*d] float64; kept [T,H]: positions read; rows_without_tail and pages_scored as the op counts them."""
 
     out: np.ndarray
     kept: np.ndarray
     rows_without_tail: int
+    pages_scored: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """A row's scores [n], each worth `step` logits; coarse: of the estimate graph, so they only choose."""
+    """A row's scores [n], each worth `step` logits; coarse: of the estimate graph, so they only choose; scored: bool
+    [n], whole pages, the first among them; None: all. What is not scored has no weight."""
 
     values: np.ndarray
     step: np.float32
     coarse: bool
+    scored: np.ndarray | None = None
 
     def weights(self) -> np.ndarray:
         """float32 [n]."""
-        return weights32(self.values, self.step, exact_reference=self.coarse)
+        scored = np.ones(len(self.values), bool) if self.scored is None else self.scored
+        weights = np.zeros(len(self.values), np.float32)
+        weights[scored] = weights32(self.values[scored], self.step, exact_reference=self.coarse)
+        return weights
 
     @property
     def too_coarse(self) -> bool:
@@ -167,8 +176,38 @@ def fused_scores(chunk: Chunk) -> np.ndarray:
     return estimate(quantize_queries(chunk.q), k_i8)
 
 
+def page_bounds(chunk: Chunk) -> np.ndarray:
+    """int64 [T,H,full pages of S]: no score of a page is larger. With q_i8 and the largest and smallest INT8 key of
+    each channel in the page: the sum of max(q, 0) * largest + min(q, 0) * smallest."""
+    k_i8, _ = quantize_keys(chunk.keys, chunk.plan.centre[chunk.layer], chunk.plan.scale[chunk.layer])
+    q = quantize_queries(chunk.q).astype(np.int64)
+    full = len(k_i8) // PAGE
+    pages = k_i8[: full * PAGE].astype(np.int64).reshape(full, PAGE, *k_i8.shape[1:])
+    group = q.shape[1] // k_i8.shape[1]
+    largest, smallest = (np.repeat(bound, group, axis=1) for bound in (pages.max(axis=1), pages.min(axis=1)))
+    above = np.einsum("thd,phd->thp", np.maximum(q, 0), largest)
+    return above + np.einsum("thd,phd->thp", np.minimum(q, 0), smallest)
+
+
+def scored_positions(bounds: np.ndarray, length: int, step: np.float32, rule: ShadowRule) -> np.ndarray:
+    """bool [length]: the positions a row scores. bounds: those of its pages (see page_bounds), at least of its full
+    ones. step: logits of one unit of them."""
+    scored = np.ones(length, bool)
+    full = length // PAGE
+    if rule.margin == 0 or full < FEWEST_PAGES:
+        return scored
+    with np.errstate(divide="ignore"):
+        below = int(min(np.float32(rule.margin) / step, np.float32(2**30)))
+    cut = int(bounds[:full].max()) - below
+    first = -(-max(rule.sinks, 1) // PAGE)
+    last = max(0, length - max(rule.latest, PAGE)) // PAGE
+    for page in range(first, last):
+        scored[page * PAGE : (page + 1) * PAGE] = bounds[page] >= cut
+    return scored
+
+
 def row_scores(chunk: Chunk, t: int, head: int, all_scores: np.ndarray, coarse: bool) -> Scores:
-    """Of one row, from the scores [T,H,S] of all."""
+    """Of one row, from the scores [T,H,S] of all; every page."""
     worth = _coarse_worth if coarse else _fused_worth
     return Scores(all_scores[t, head, : chunk.length(t)].astype(np.int64), worth(chunk, t, head), coarse)
 
@@ -193,8 +232,10 @@ def shadow_attention(chunk: Chunk, rule: ShadowRule, scores_i8: np.ndarray | Non
     """The op in mode shadow on one chunk. scores_i8 [T,H,S]: the split form's; None: the fused form."""
     time, heads, head_dim = chunk.q.shape
     out, kept, without_tail = np.zeros((time, heads, head_dim)), np.zeros((time, heads), int), 0
+    pages_scored = 0
     coarse = scores_i8 is not None
     all_scores = fused_scores(chunk) if scores_i8 is None else scores_i8
+    bounds = None if coarse else page_bounds(chunk)
     for t in range(time):
         reads_all = chunk.length(t) <= rule.min_k
         for h in range(heads):
@@ -204,7 +245,11 @@ def shadow_attention(chunk: Chunk, rule: ShadowRule, scores_i8: np.ndarray | Non
                 kept[t, h] = chunk.length(t)
                 continue
             scores = row_scores(chunk, t, h, all_scores, coarse)
+            if bounds is not None:
+                scored = scored_positions(bounds[t, h], chunk.length(t), scores.step, rule)
+                scores = dataclasses.replace(scores, scored=scored)
+                pages_scored += int(scored[::PAGE].sum())
             out[t, h], kept[t, h] = shadow_row(chunk, rule, t, h, scores)
             without_tail += rule.tail and scores.too_coarse
     out[:, [chunk.factor(h) > SILENT for h in range(heads)]] = 0
-    return ShadowResult(out.reshape(time, heads * head_dim), kept, int(without_tail))
+    return ShadowResult(out.reshape(time, heads * head_dim), kept, int(without_tail), pages_scored)

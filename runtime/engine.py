@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from shadowattn.models import estimate_graphs
 from shadowattn.models import plan as plan_file
 from shadowattn.models.bundle import MANIFEST, MODEL, Graph, Manifest, read_manifest
-from shadowattn.models.estimate_graphs import RANK_INVARIANT
 from shadowattn.models.plan import Plan
 from shadowattn.runtime import litert
 from shadowattn.runtime.delegate import ShadowDelegate, ShadowLibrary, library_path
@@ -97,7 +97,7 @@ class Engine:
         """The estimate graphs as that choice runs them, one for all sessions. Hold the lock. Raises ValueError."""
         if choice not in self._estimators:
             grid = self.plan.grid
-            multipliers = {RANK_INVARIANT: self.plan.estimate_multiplier}
+            multipliers = {estimate_graphs.RANK_INVARIANT: self.plan.estimate_multiplier}
             multipliers |= {bucket: grid.multiplier(bucket) for bucket in range(1, 1 + grid.count)} if grid else {}
             self._estimators[choice] = Estimator(choice, self.key.bundle, self.manifest.model, multipliers)
         return self._estimators[choice]
@@ -271,7 +271,7 @@ def _count_down(key: EngineKey) -> bool:
 def _identity(bundle: Path) -> tuple[tuple[int, int, int, int], ...]:
     """What tells the files of a bundle from others of the same name; a missing one is read_manifest()'s to report."""
     found = []
-    for name in (MANIFEST, MODEL, plan_file.FILE_NAME):
+    for name in (MANIFEST, MODEL, plan_file.FILE_NAME, estimate_graphs.FILE_NAME):
         with contextlib.suppress(OSError):
             status = (bundle / name).stat()
             found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))

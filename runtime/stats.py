@@ -12,9 +12,11 @@ class SessionStats:
 
     rows: (query row, head) pairs attended; causal_rows: positions they could see, summed; value_rows_read: positions
     they read, summed; mean_keep_ratio: the quotient (1.0 before the first row); k_saturated: INT8 elements of K that
-    were clamped; rows_without_tail: rows whose scores were too coarse or saturated for the tail; cache_bytes: held now;
+    were clamped; rows_without_tail: rows whose scores were too coarse or saturated for the tail; scored_share: pages
+    that rows of mode shadow scored, of those they could see (1.0 before the first); cache_bytes: held now;
     copied_bytes: copied between split graphs. seconds: wall time; `total` holds all stages, which are append, estimate,
-    select, attend and, in the pipelined executor, linear and copy.
+    select, attend and, in the pipelined executor, linear, copy, groups (estimate, select and attend together) and waits
+    of either worker; there estimates run beside the others.
     """
 
     rows: int
@@ -23,6 +25,7 @@ class SessionStats:
     mean_keep_ratio: float
     k_saturated: int
     rows_without_tail: int
+    scored_share: float
     cache_bytes: int
     copied_bytes: int
     seconds: dict[str, float]
@@ -39,6 +42,7 @@ def session_stats(cache: CacheStats, seconds: Mapping[str, float], copied_bytes:
         mean_keep_ratio=cache.value_rows_read / cache.causal_rows if cache.causal_rows else 1.0,
         k_saturated=cache.k_saturated,
         rows_without_tail=cache.rows_without_tail,
+        scored_share=cache.pages_scored / cache.pages if cache.pages else 1.0,
         cache_bytes=cache.cache_bytes,
         copied_bytes=copied_bytes,
         seconds=stages,

@@ -39,7 +39,7 @@ def ways(options: PipelineOptions, num_heads: int, has_grid: bool, emulated_ms: 
     """Compared by name. emulated_ms: EMULATED milliseconds of a launch, in the last three; 0: without these."""
 
     def way(**changes: object) -> PipelineOptions:
-        return dataclasses.replace(options, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(options, **({"scales": "rank"} | changes))  # type: ignore[arg-type]
 
     found = {
         BASE: way(planner=OFF, heads=(num_heads,)),

@@ -37,23 +37,28 @@ def measure_profile(
     """
     manifest = session.manifest
     chunk = manifest.prefill_chunks[-1]
-    figures = _Figures(chunk)
+    figures = _Figures(chunk, manifest.model.num_layers)
     own = session.pipelined
     session.reset()
     for kv_len in kv_lens:
-        session.prefill(tokens[session.length : kv_len - chunk])
+        if session.length > kv_len - chunk:
+            session.rewind(kv_len - chunk)
+        elif session.length < kv_len - chunk:
+            session.prefill(tokens[session.length : kv_len - chunk])
         seq_len = choose_bucket(manifest.seq_lens, kv_len)
         ways = {
-            f"{heads} heads": session.make_pipeline(PipelineOptions(options.npu, planner="fifo", heads=(heads,)))
+            f"{heads} heads": session.make_pipeline(PipelineOptions(options.npu, "rank", "fifo", heads=(heads,)))
             for heads in own.launch_sizes(chunk, seq_len)
             if _covers(manifest.model, heads)
         }
         for way in ways.values():
             way.clock.trace = Trace()
         session.reset_stats()
-        take_turns(session, tokens[kv_len - chunk : kv_len], ways, runs, advance)
+        try:
+            take_turns(session, tokens[kv_len - chunk : kv_len], ways, runs, advance)
+        finally:
+            session.use_pipeline(own)
         figures.add(kv_len, ways.values(), session)
-        session.use_pipeline(own)
     about = f"{runs} runs of each launch size in turn, medians, {session.num_threads} threads, ISA {session.isa}"
     return LatencyProfile(
         machine=f"{platform.node()} ({platform.machine()})",
@@ -88,7 +93,7 @@ def _line(seconds: Mapping[int, float]) -> tuple[float, float]:
 class _Figures:
     """Spans of traces, sorted into what a profile lists."""
 
-    def __init__(self, chunk: int) -> None:
+    def __init__(self, chunk: int, num_layers: int) -> None:
         self._chunk = chunk
         self._launch: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # (S, heads)
         self._groups: defaultdict[int, defaultdict[int, list[float]]] = defaultdict(
@@ -96,6 +101,7 @@ class _Figures:
         )  # by heads
         self._append: defaultdict[int, list[float]] = defaultdict(list)
         self._linear: list[float] = []
+        self._ends = (f"linear_0_{chunk}", f"linear_{num_layers}_{chunk}")  # embedding and logits are no layer's
         self._select_share: dict[int, float] = {}
 
     def add(self, kv_len: int, ways: Iterable[PipelinedExecutor], session: Session) -> None:
@@ -109,7 +115,8 @@ class _Figures:
     def _add(self, span: Span, kv_len: int, seq_len: int) -> None:
         seconds = span.end - span.start
         if span.name == "linear":
-            self._linear.append(seconds)
+            if span.args["graph"] not in self._ends:
+                self._linear.append(seconds)
         elif span.name == "append":
             self._append[kv_len].append(seconds)
         elif span.name == "estimate":

@@ -95,7 +95,11 @@ def rule_options(rule: SelectRule | ShadowRule) -> dict[str, object]:
     if isinstance(rule, SelectRule):
         return options | {"mode": "shadow_paper", "keep_ratio": rule.keep_ratio}
     keep_ratio = "auto" if rule.keep_ratio is None else rule.keep_ratio
-    return options | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "tail": "on" if rule.tail else "off"}
+    return (
+        options
+        | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "margin": rule.margin}
+        | {"tail": "on" if rule.tail else "off"}
+    )
 
 
 def open_op(
@@ -117,8 +121,9 @@ def open_op(
         raise
 
 
-def feed(op: OneOp, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """A whole text, q [n,H,d], k and v [n,N_kv,d], in chunks of T; the padding of the last holds NaN and infinity."""
+def feed(op: OneOp, q: np.ndarray, k: np.ndarray, v: np.ndarray, position: int = 0) -> np.ndarray:
+    """A whole text, q [n,H,d], k and v [n,N_kv,d], in chunks of T; the padding of the last holds NaN and infinity.
+    position: of its first row."""
     time, outputs = op.sizes.time, []
     for start in range(0, len(q), time):
         rows = min(time, len(q) - start)
@@ -128,7 +133,7 @@ def feed(op: OneOp, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
             padded[0, rows::2] = np.inf
             padded[0, :rows] = array[start : start + rows]
             chunk[name] = padded
-        out = op.run(chunk, start, rows)
+        out = op.run(chunk, position + start, rows)
         assert not out[rows:].any(), "padding rows of the output must be zero"
         outputs.append(out[:rows])
     return np.concatenate(outputs)

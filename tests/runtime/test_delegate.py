@@ -41,8 +41,8 @@ def test_another_library() -> None:
 
 
 def test_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delegate, "ABI_VERSION", 3)
-    with pytest.raises(ValueError, match="its ABI version is 2, wanted 3"):
+    monkeypatch.setattr(delegate, "ABI_VERSION", 4)
+    with pytest.raises(ValueError, match="its ABI version is 3, wanted 4"):
         ShadowLibrary(library_path())
 
 

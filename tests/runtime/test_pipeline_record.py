@@ -32,7 +32,7 @@ def _profile(manifest: Manifest, chunk: int = 16, heads: tuple[int, ...] = (1, 2
         simulated=True,
         source="a test's invention",
         launch=tuple(LaunchTime(chunk, 64, count, 1e-3 + 2e-4 * count) for count in heads),
-        cpu=(CpuTime(chunk, 64, 1e-4, 7e-4),),
+        cpu=(CpuTime(chunk, 64, 1e-4, 7e-4, 0.0),),
         linear=(LinearTime(chunk, 1e-3),),
         append=(AppendTime(chunk, 64, 1e-4),),
         bundle=identity(manifest),

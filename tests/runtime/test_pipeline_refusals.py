@@ -151,7 +151,7 @@ def test_an_executor_of_another_engine(tiny: Path, tmp_path: Path, text: list[in
 def _profile(bundle: BundleIdentity, chunk: int = 16, heads: tuple[int, ...] = (1, 2, 4)) -> LatencyProfile:
     launch = tuple(LaunchTime(chunk, 64, count, 1e-3) for count in heads)
     return LatencyProfile(
-        "none", "host INT8", True, "invented", launch, (CpuTime(chunk, 64, 1e-4, 1e-3),), (), (), bundle
+        "none", "host INT8", True, "invented", launch, (CpuTime(chunk, 64, 1e-4, 1e-3, 0.0),), (), (), bundle
     )
 
 

@@ -8,8 +8,7 @@ namespace {
 
 constexpr int kPages = 32;
 
-template <class Kernel>
-void Bench(const char* name, Kernel kernel, int d, int rows, int lowest) {
+void Bench(const char* name, EstimateFn kernel, int d, int rows, int lowest) {
   const size_t page = static_cast<size_t>(kPageRows * d), tile = static_cast<size_t>(rows * kPageRows);
   std::vector<int8_t> q(static_cast<size_t>(rows * d));
   std::vector<int32_t> q_sum(static_cast<size_t>(rows));
@@ -23,15 +22,11 @@ void Bench(const char* name, Kernel kernel, int d, int rows, int lowest) {
   const auto run = [&] {
     for (size_t p = 0; p < kPages; ++p) {
       int32_t* out = scores.data() + p * kPageRows;
-      if constexpr (std::is_same_v<Kernel, EstimateFn>) {
-        kernel(q.data(), q_sum.data(), rows, k.data() + p * page, d, out, kPageRows * kPages);
-      } else {
-        kernel(q.data(), rows, k.data() + p * page, d, out, kPageRows * kPages);
-      }
+      kernel({q.data(), q_sum.data(), rows}, k.data() + p * page, d, out, kPageRows * kPages);
     }
   };
   run();
-  EstimateScalar(q.data(), q_sum.data(), rows, k.data(), d, expected.data(), kPageRows);
+  EstimateScalar({q.data(), q_sum.data(), rows}, k.data(), d, expected.data(), kPageRows);
   for (size_t i = 0; i < tile; ++i) {
     const size_t r = i / kPageRows, j = i % kPageRows;
     SHADOW_CHECK(scores[r * kPageRows * kPages + j] == expected[i], "%s", name);

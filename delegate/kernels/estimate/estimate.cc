@@ -12,7 +12,7 @@ EstimateFn GetEstimateKernel(ArchFlags arch) {
   return nullptr;
 }
 
-EstimatePositiveFn GetEstimatePositiveKernel(ArchFlags arch) {
+EstimateFn GetEstimatePositiveKernel(ArchFlags arch) {
 #define SHADOW_KERNEL(needed, name) \
   if ((arch & (needed)) == (needed)) return EstimatePositive##name;
 #include "kernels/estimate/kernels.inc"

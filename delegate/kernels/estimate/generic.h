@@ -16,20 +16,18 @@
 
 namespace shadow {
 
-template <class D>
-const int32_t* SumsFrom(const int32_t* q_sum, int r) {
-  return D::kUsesSum ? q_sum + r : nullptr;
-}
-
-// R query rows against D::kVecs vectors of keys; k_u8 points at the first of these keys.
+// R query rows, the first of them number `first`, against D::kVecs vectors of keys; k_u8 points at the first of these.
 template <class D, int R>
-void EstimateBlock(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, int d_padded, int32_t* scores,
+void EstimateBlock(const QueryRows& rows, int first, const uint8_t* k_u8, int d_padded, int32_t* scores,
                    ptrdiff_t stride) {
+  const int8_t* q[R];
   typename D::Sums sums[R][D::kVecs];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+    const ptrdiff_t row = rows.at == nullptr ? first + r : rows.at[first + r];
+    q[r] = rows.q + row * d_padded;
 #pragma GCC unroll 8
-    for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Start(D::kUsesSum ? q_sum[r] : 0);
+    for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Start(D::kUsesSum ? rows.sum[row] : 0);
   }
   for (int c = 0; c < d_padded; c += 4, k_u8 += kPageRows * 4) {
     typename D::Key key[D::kVecs];
@@ -37,7 +35,7 @@ void EstimateBlock(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, i
     for (int v = 0; v < D::kVecs; ++v) key[v] = D::LoadKey(k_u8 + v * D::kKeys * 4);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const typename D::Query query = D::LoadQuery(q + r * d_padded + c);
+      const typename D::Query query = D::LoadQuery(q[r] + c);
 #pragma GCC unroll 8
       for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Dot4(sums[r][v], key[v], query);
     }
@@ -50,46 +48,41 @@ void EstimateBlock(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, i
 }
 
 template <class D, int R>
-void EstimateRows(const int8_t* q, const int32_t* q_sum, const uint8_t* k_u8, int d_padded, int32_t* scores,
+void EstimateRows(const QueryRows& rows, int first, const uint8_t* k_u8, int d_padded, int32_t* scores,
                   ptrdiff_t stride) {
   constexpr int kBlock = D::kVecs * D::kKeys;
   static_assert(kPageRows % kBlock == 0);
   for (int j = 0; j < kPageRows; j += kBlock) {
-    EstimateBlock<D, R>(q, q_sum, k_u8 + j * 4, d_padded, scores + j, stride);
+    EstimateBlock<D, R>(rows, first, k_u8 + j * 4, d_padded, scores + first * stride + j, stride);
   }
 }
 
 // The last rows, fewer than R: one compiled tile for every count.
 template <class D, int R>
-void EstimateLast(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_u8, int d_padded, int32_t* scores,
+void EstimateLast(const QueryRows& rows, int first, const uint8_t* k_u8, int d_padded, int32_t* scores,
                   ptrdiff_t stride) {
   if constexpr (R > 0) {
-    if (rows == R) return EstimateRows<D, R>(q, q_sum, k_u8, d_padded, scores, stride);
-    EstimateLast<D, R - 1>(q, q_sum, rows, k_u8, d_padded, scores, stride);
+    if (rows.rows - first == R) return EstimateRows<D, R>(rows, first, k_u8, d_padded, scores, stride);
+    EstimateLast<D, R - 1>(rows, first, k_u8, d_padded, scores, stride);
   }
 }
 
 template <class D>
-void Estimate(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_u8, int d_padded, int32_t* scores,
-              ptrdiff_t stride) {
+void Estimate(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t* scores, ptrdiff_t stride) {
   int r = 0;
-  for (; r + D::kRows <= rows; r += D::kRows) {
-    EstimateRows<D, D::kRows>(q + r * d_padded, SumsFrom<D>(q_sum, r), k_u8, d_padded, scores + r * stride, stride);
-  }
-  EstimateLast<D, D::kRows - 1>(q + r * d_padded, SumsFrom<D>(q_sum, r), rows - r, k_u8, d_padded, scores + r * stride,
-                                stride);
+  for (; r + D::kRows <= rows.rows; r += D::kRows) EstimateRows<D, D::kRows>(rows, r, k_u8, d_padded, scores, stride);
+  EstimateLast<D, D::kRows - 1>(rows, r, k_u8, d_padded, scores, stride);
 }
 
 // Defines the kernels of one ISA. PositiveD: a D for queries in [0, 127], without kUsesSum.
-#define SHADOW_DEFINE_ESTIMATE(name, D, PositiveD)                                                           \
-  void Estimate##name(const int8_t* q, const int32_t* q_sum, int rows, const uint8_t* k_u8, int d_padded,    \
-                      int32_t* scores, ptrdiff_t stride) {                                                   \
-    Estimate<D>(q, q_sum, rows, k_u8, d_padded, scores, stride);                                             \
-  }                                                                                                          \
-  void EstimatePositive##name(const int8_t* q, int rows, const uint8_t* k_u8, int d_padded, int32_t* scores, \
-                              ptrdiff_t stride) {                                                            \
-    static_assert(!PositiveD::kUsesSum);                                                                     \
-    Estimate<PositiveD>(q, nullptr, rows, k_u8, d_padded, scores, stride);                                   \
+#define SHADOW_DEFINE_ESTIMATE(name, D, PositiveD)                                                                   \
+  void Estimate##name(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t* scores, ptrdiff_t stride) { \
+    Estimate<D>(rows, k_u8, d_padded, scores, stride);                                                               \
+  }                                                                                                                  \
+  void EstimatePositive##name(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t* scores,             \
+                              ptrdiff_t stride) {                                                                    \
+    static_assert(!PositiveD::kUsesSum);                                                                             \
+    Estimate<PositiveD>(rows, k_u8, d_padded, scores, stride);                                                       \
   }
 
 }  // namespace shadow

@@ -10,7 +10,7 @@ namespace shadow {
 
 #define SHADOW_KERNEL(arch, name)                   \
   std::remove_pointer_t<EstimateFn> Estimate##name; \
-  std::remove_pointer_t<EstimatePositiveFn> EstimatePositive##name;
+  std::remove_pointer_t<EstimateFn> EstimatePositive##name;
 #include "kernels/estimate/kernels.inc"
 #undef SHADOW_KERNEL
 

@@ -47,32 +47,36 @@ int32_t Oracle(const Tile& t, int r, int j) {
   return sum;
 }
 
-template <class Kernel>
-void TestTile(Kernel kernel, const char* name, const Tile& t) {
+void TestTile(EstimateFn kernel, const char* name, const Tile& t, const std::vector<int32_t>& at) {
   constexpr int32_t kUntouched = 0x5a5a5a5a;
-  AlignedVector<int32_t> scores(static_cast<size_t>(t.rows * t.stride), kUntouched);
-  const int8_t* q = t.q.data() + t.q_begin;
-  if constexpr (std::is_same_v<Kernel, EstimateFn>) {
-    kernel(q, t.q_sum.data(), t.rows, t.k_u8.data(), PaddedBytes(t.d), scores.data(), t.stride);
-  } else {
-    kernel(q, t.rows, t.k_u8.data(), PaddedBytes(t.d), scores.data(), t.stride);
-  }
-  for (int r = 0; r < t.rows; ++r) {
+  const int rows = at.empty() ? t.rows : static_cast<int>(at.size());
+  AlignedVector<int32_t> scores(static_cast<size_t>(rows * t.stride), kUntouched);
+  const QueryRows query{t.q.data() + t.q_begin, t.q_sum.data(), rows, at.empty() ? nullptr : at.data()};
+  kernel(query, t.k_u8.data(), PaddedBytes(t.d), scores.data(), t.stride);
+  for (int r = 0; r < rows; ++r) {
+    const int row = at.empty() ? r : at[static_cast<size_t>(r)];
     for (int j = 0; j < t.stride; ++j) {
       const int32_t got = scores[static_cast<size_t>(r * t.stride + j)];
-      const int32_t expected = j < kPageRows ? Oracle(t, r, j) : kUntouched;
-      SHADOW_CHECK(got == expected, "%s d %d rows %d, row %d key %d: %d, not %d", name, t.d, t.rows, r, j, got,
+      const int32_t expected = j < kPageRows ? Oracle(t, row, j) : kUntouched;
+      SHADOW_CHECK(got == expected, "%s d %d rows %d, row %d key %d: %d, not %d", name, t.d, rows, row, j, got,
                    expected);
     }
   }
 }
 
-template <class Kernel>
-void Test(Kernel kernel, const char* name, int lowest) {
+// Some of the rows, in any order, one of them perhaps twice.
+std::vector<int32_t> SomeRows(int rows) {
+  std::vector<int32_t> at(static_cast<size_t>(RandomInt(1, rows + 1)));
+  for (int32_t& row : at) row = RandomInt(0, rows - 1);
+  return at;
+}
+
+void Test(EstimateFn kernel, const char* name, int lowest) {
   for (int d : kDims) {
     for (int rows : kRowCounts) {
-      TestTile(kernel, name, RandomTile(d, rows, false, lowest));
-      TestTile(kernel, name, RandomTile(d, rows, true, lowest));
+      TestTile(kernel, name, RandomTile(d, rows, false, lowest), {});
+      TestTile(kernel, name, RandomTile(d, rows, true, lowest), {});
+      TestTile(kernel, name, RandomTile(d, rows, false, lowest), SomeRows(rows));
     }
   }
 }

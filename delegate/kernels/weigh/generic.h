@@ -82,9 +82,10 @@ float TrimRow(float* weights, int seen, int skip) {
 
 template <class F, class S>
 void Weigh(const WeighJob<S>& job) {
-  for (int r = 0; r < job.rows; ++r) {
+  for (int i = 0; i < job.rows; ++i) {
+    const int64_t r = job.at == nullptr ? i : job.at[i];
     float* weights = job.weights + r * job.stride;
-    float sum = WeighRow<F>(job.scores + r * kPageRows, job.reference[r], job.factor[r], weights);
+    float sum = WeighRow<F>(job.scores + i * kPageRows, job.reference[r], job.factor[r], weights);
     if (job.skip > 0 || job.seen != nullptr) {
       sum = TrimRow<F>(weights, job.seen == nullptr ? kPageRows : job.seen[r], job.skip);
     }
@@ -154,14 +155,17 @@ static inline int AppendMasked(const ChooseRow& row, int page, uint64_t mask, in
 // masks, then the pages that have something: whether one has cannot be guessed.
 template <class F>
 int ChooseFreePages(const ChooseRow& row, int begin, int end, int found) {
-  constexpr int kAtOnce = 64;
   const typename F::V threshold = F::Set(row.threshold);
   const int before = found;
-  for (int first = begin; first < end; first += kAtOnce) {
-    const int last = first + kAtOnce < end ? first + kAtOnce : end;
-    uint64_t masks[kAtOnce + 1];
-    int pages[kAtOnce + 1], hits = 0;
-    for (int page = first; page < last; ++page) {
+  for (int page = begin; page < end; ++page) row.rest[page] = 0;
+  for (int word = begin / 64; word * 64 < end; ++word) {
+    uint64_t scored = row.scored == nullptr ? ~uint64_t{0} : row.scored[word];
+    if (begin > word * 64) scored &= ~uint64_t{0} << (begin - word * 64);
+    if (end < (word + 1) * 64) scored &= (uint64_t{1} << (end - word * 64)) - 1;
+    uint64_t masks[64 + 1];
+    int pages[64 + 1], hits = 0;
+    for (; scored != 0; scored &= scored - 1) {
+      const int page = word * 64 + __builtin_ctzll(scored);
       masks[hits] = PageMask<F>(row.weights + page * kPageRows, threshold);
       pages[hits] = page;
       hits += masks[hits] != 0 ? 1 : 0;

@@ -32,6 +32,8 @@ struct WeighJob {
   float* sums;  // out [rows][sum_stride]: of the weights from `skip` on
   int64_t sum_stride;
   float* mass;  // [rows], the sums are added
+  // [rows]: the index of each row in all that is listed above but the scores; null: 0, 1, 2 ...
+  const int32_t* at = nullptr;
 };
 // Weights within 7e-4; those below 2^-125 are zero, those above 2^127 are 2^127.
 using WeighInt32Fn = void (*)(const WeighJob<int32_t>& job);
@@ -51,6 +53,9 @@ struct ChooseRow {
   float* kept;         // out: their weights; room for n + 16
   float* shares;       // out: what each of them takes over of its page's rest; room for n + 16
   float* rest;         // out [pages of n]: what each position of a page, kept or not, takes over
+  // The pages that were scored, as bits; null: all. Pages that are not hold nothing: they have no weights. The pages of
+  // positions below keep_below and from keep_from on must be among them.
+  const uint64_t* scored = nullptr;
 };
 // A page's rest, the sum of its weights that are not kept, is spread over its positions up to n: evenly, but for
 // kKeptShare of it, which goes to those that are kept there (evenly again; those below keep_below take none). Where

@@ -1,0 +1,47 @@
+// Pages that a row need not score: the largest and the smallest INT8 key of each channel bound every score of a page,
+// and a page whose bound lies far below the best one holds next to nothing (docs/op_spec.md, step 2).
+#ifndef SHADOWATTN_DELEGATE_PAGE_BOUNDS_H_
+#define SHADOWATTN_DELEGATE_PAGE_BOUNDS_H_
+
+#include <cstdint>
+
+#include "scratch.h"
+#include "tile_rows.h"
+
+namespace shadow {
+
+// Bounds lie as a page of 64 keys does whose "keys" are pages and whose channels are twice as many: first the largest,
+// then the smallest.
+inline constexpr int kBoundPages = 64;
+static constexpr size_t BoundBytes(int head_dim) { return size_t(2 * PaddedBytes(head_dim)) * kBoundPages; }
+// Of a full page, into column `column` of its block.
+void WriteBounds(const uint8_t* k_u8, int head_dim, int column, uint8_t* block);
+
+// A set of pages for each of some rows.
+struct ScoredPages {
+  uint64_t* bits = nullptr;  // [rows][words]; null: all pages of all rows
+  int64_t words = 0;
+
+  const uint64_t* of(int64_t row) const { return bits == nullptr ? nullptr : bits + row * words; }
+  bool has(int64_t row, int64_t page) const { return bits == nullptr || (of(row)[page / 64] >> page % 64 & 1) != 0; }
+  int Count(int64_t row) const {
+    int count = 0;
+    for (int64_t word = 0; word < words; ++word) count += __builtin_popcountll(of(row)[word]);
+    return count;
+  }
+};
+
+// Whether rows [begin, end) of a tile may leave any out.
+bool MayLeaveOut(const TileRows& rows, int64_t end);
+// At most so many rows at a time: a page's set of rows is one word.
+inline constexpr int64_t kMostRowsBounded = 60;
+// The pages that rows [begin, end) score, which QuantizeRows() has quantised into scratch; in scratch->scored. Other
+// pages than a row's own are not among them.
+ScoredPages ChoosePages(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch);
+
+// matrix[i] bit j -> bit i of matrix[j].
+void TransposeBits(uint64_t matrix[64]);
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_PAGE_BOUNDS_H_
