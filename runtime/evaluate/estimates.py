@@ -63,6 +63,7 @@ def _schemes(plan: Plan, fitted: Sequence[Projections]) -> dict[str, _Scores]:
         "rank-invariant, one graph": lambda layer, index: schemes.rank_invariant(layer, plan, index),
         "nine scale buckets": lambda layer, _: schemes.bucketed(layer, nine),
         "one scale bucket": lambda layer, _: schemes.bucketed(layer, one),
+        "no calibration": lambda layer, _: schemes.uncalibrated(layer),
     }
 
 

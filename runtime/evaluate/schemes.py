@@ -14,7 +14,13 @@ from shadowattn.models.reference import (
     quantize_queries,
     quantize_queries_coarse,
 )
-from shadowattn.models.reference_grid import Projections, bucket_multipliers, grid_scores, quantize_heads
+from shadowattn.models.reference_grid import (
+    Projections,
+    bucket_multipliers,
+    grid_scores,
+    quantize_heads,
+    quantize_static,
+)
 from shadowattn.models.scale_grid import ScaleGrid
 
 
@@ -49,6 +55,15 @@ def bucketed(layer: Projections, grid: ScaleGrid) -> np.ndarray:
     this text's scores are larger than the calibration text's."""
     buckets = layer.buckets(grid)
     return grid_scores(*quantize_heads(layer, grid, buckets), bucket_multipliers(grid, buckets))
+
+
+def uncalibrated(layer: Projections) -> np.ndarray:
+    """No calibration: each head by the scales of its own chunk, into a graph whose output scale must do for any scores:
+    127 levels for the largest sum that INT8 can give, so nothing saturates. int8 [H,R,S]."""
+    group = layer.q.shape[1] // layer.k.shape[1]
+    q_i8 = quantize_static(layer.q, layer.q_scale).transpose(1, 0, 2)
+    k_i8 = np.repeat(quantize_static(layer.k, layer.k_scale).transpose(1, 0, 2), group, axis=0)
+    return grid_scores(q_i8, k_i8, 1 / (127 * layer.q.shape[-1]))
 
 
 def recall(scores: np.ndarray, truth: np.ndarray, positions: np.ndarray, keep_ratio: float) -> np.ndarray:

@@ -20,7 +20,10 @@ from tiny_bundle import write_tiny_bundle
 
 from shadowattn.runtime import cli
 
-NAMES = ("convert", "generate", "inspect", "bench", "benchmark_model", "eval", "calibrate", "doctor")
+NAMES = (
+    *("convert", "generate", "inspect", "profile", "schedule", "bench"),
+    *("benchmark_model", "eval", "calibrate", "doctor"),
+)
 
 
 class FakeCommand:

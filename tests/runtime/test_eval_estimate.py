@@ -51,7 +51,7 @@ def test_bucketed_scores_are_those_of_each_heads_graph() -> None:
 def test_the_whole_task(tiny: Path) -> None:
     report = evaluate(tiny, EvalOptions(tasks=("estimate",), window=100, max_tokens=100, session={"num_threads": 1}))
     spec = read_manifest(tiny).model
-    assert len(report["rows"]) == 8  # four schemes, two keep ratios
+    assert len(report["rows"]) == 10  # five schemes, two keep ratios
     for row in report["rows"]:
         assert np.shape(row["recall"]) == (spec.num_layers, spec.num_heads)
         assert 0.5 < row["recall_min"] <= row["recall_mean"] <= 1.0

@@ -1,0 +1,141 @@
+"""`shadowattn profile`, `schedule`, `bench --ablation` and `generate --npu`: the pipeline from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from claiming import ClaimingLibrary
+from cli_runner import needs_delegate, run, write_speaking_bundle
+
+from shadowattn.runtime.pipeline.profiles import default_path
+from shadowattn.runtime.scheduling.profile import read_profile
+from shadowattn.runtime.tracing.balance import check_balance
+from shadowattn.runtime.tracing.gantt import can_plot
+
+THREADS = "--num_threads=2"
+SPARSE = ("--keep_ratio=0.3", THREADS)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_speaking_bundle(tmp_path / "tiny.bundle")
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "message"),
+    [
+        ("profile", [], "wanted a bundle"),
+        ("profile", ["b", "--kv_lens=x"], "--kv_lens: wanted positive numbers such as 1024,4096, got 'x'"),
+        ("profile", ["b", "--output=/nowhere/at/all"], "--output: wanted a file in a folder that exists"),
+        ("schedule", ["b", "--soc=x", "--trace=y"], "--trace is of a measured chunk, --soc runs nothing"),
+        ("schedule", ["b", "--png=/nowhere/at/all.png"], "--png: wanted a file in a folder that exists"),
+        ("bench", ["b", "--trace=x"], "--trace is of --ablation here"),
+        ("generate", ["b", "--prompt=x", "--executor=fused", "--npu=host"], "--npu is of the pipelined executor"),
+        ("generate", ["b", "--prompt=x", "--trace=/nowhere/at/all"], "--trace: wanted a file in a folder that exists"),
+    ],
+)
+def test_wrong_usage(
+    capsys: pytest.CaptureFixture[str], bundle: Path, command: str, args: list[str], message: str
+) -> None:
+    outcome = run(capsys, command, *(bundle if arg == "b" else arg for arg in args))
+    assert outcome.code == 2
+    assert message in outcome.error
+
+
+@needs_delegate
+def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
+    capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path
+) -> None:
+    outcome = run(capsys, "profile", bundle, "--kv_lens=100,200", "--runs=2", *SPARSE)
+    assert outcome.code == 0, outcome.err
+    assert "host INT8" in outcome.out
+    assert "NPU" not in outcome.out
+    profile = read_profile(default_path(bundle))
+    assert [time.kv_len for time in profile.cpu] == [100, 200]
+    assert {time.heads for time in profile.launch} == {1, 2, 4}
+    trace = tmp_path / "chunk.json"
+    outcome = run(capsys, "schedule", bundle, "--kv_len=200", "--runs=2", f"--trace={trace}", "--json", *SPARSE)
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert not report["simulated"]
+    assert {row["planner"] for row in report["planners"]} >= {"fifo", "greedy", "johnson", "best"}
+    assert sorted(head for group in report["plan"]["groups"] for head in group["heads"]) == [0, 1, 2, 3]
+    assert report["measured"]["overlaps"]
+    assert report["measured"]["layer_ms"] > 0
+    check_balance(json.loads(trace.read_text()))
+    text = run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", *SPARSE).out
+    assert "measured: " in text
+    assert "SIMULATED" not in text
+
+
+@needs_delegate
+def test_a_phone_is_simulated_and_says_so(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path) -> None:
+    if not can_plot():
+        pytest.skip("matplotlib is not installed")
+    picture = tmp_path / "plan.png"
+    outcome = run(
+        capsys, "schedule", bundle, "--kv_len=200", "--soc=snapdragon_8_gen_3", "--runs=1", f"--png={picture}", *SPARSE
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("SIMULATED: ")
+    assert "arXiv 2508.16703" in outcome.out
+    assert "measured:" not in outcome.out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    outcome = run(capsys, "schedule", bundle, "--kv_len=200", f"--soc={tmp_path / 'none.json'}", "--runs=1", *SPARSE)
+    assert (outcome.code, "cannot be read as a latency profile" in outcome.err) == (1, True)
+
+
+@needs_delegate
+def test_another_bundles_profile(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path) -> None:
+    assert run(capsys, "profile", bundle, "--kv_lens=100", "--runs=1", *SPARSE).code == 0
+    other = write_speaking_bundle(tmp_path / "other.bundle")
+    profile = json.loads(default_path(bundle).read_text())
+    profile["bundle"]["model_sha256"] = "0" * 64
+    default_path(other).write_text(json.dumps(profile))
+    asked = run(capsys, "schedule", other, f"--profile={default_path(other)}", "--kv_len=100", *SPARSE)
+    assert asked.code == 1
+    assert "the profile was measured with bundle" in asked.error
+
+
+@needs_delegate
+def test_the_ablation(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "ablation.json"
+    args = ("--prompt_lengths=128", "--runs=1", "--launch_ms=0.1", f"--trace={trace}", *SPARSE)
+    outcome = run(capsys, "bench", bundle, "--ablation", "--json", *args)
+    assert outcome.code == 0, outcome.err
+    rows = {row["way"]: row for row in json.loads(outcome.out)["prompts"]["128"]}
+    assert sum("EMULATED" in name for name in rows) == 3
+    for name, row in rows.items():
+        assert row["same_bits"] or "scale" in name or "grid" in name
+        assert row["seconds"] > 0
+        assert row["bound"] >= 1
+        assert 0 <= row["kl"] < 1
+    check_balance(json.loads(trace.read_text()))
+    text = run(capsys, "bench", bundle, "--ablation", "--prompt_lengths=128", "--runs=1", *SPARSE).out
+    assert "EMULATED" not in text
+    assert "same bits" in text
+    outcome = run(capsys, "bench", bundle, "--ablation", "--prompt_lengths=100", "--runs=1", *SPARSE)
+    assert "--prompt_lengths: wanted multiples of 16 up to 256, got 100" in outcome.err
+
+
+@needs_delegate
+def test_a_delegate_runs_the_estimates_of_a_prompt(
+    capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path, claiming: ClaimingLibrary
+) -> None:
+    """Taken whole: nothing is said. Not at all: a warning names the graph. Required: an error."""
+    prompt = ("--prompt=" + "a long enough prompt " * 8, "--max_new_tokens=2", *SPARSE)
+    trace = tmp_path / "run.json"
+    host = run(capsys, "generate", bundle, *prompt, "--npu=host", f"--trace={trace}")
+    assert host.code == 0, host.err
+    workers = {e["args"]["name"] for e in json.loads(trace.read_text())["traceEvents"] if e["name"] == "thread_name"}
+    assert workers == {"cpu", "host INT8"}
+    taken = run(capsys, "generate", bundle, *prompt, f"--npu={claiming.npu()}", "--require_npu")
+    assert (taken.code, taken.out) == (0, host.out)
+    left = run(capsys, "generate", bundle, *prompt, f"--npu={claiming.npu('claim=none')}")
+    assert (left.code, left.out) == (0, host.out)
+    assert "runs on the CPU as host INT8" in left.err
+    required = run(capsys, "generate", bundle, *prompt, f"--npu={claiming.npu('claim=none')}", "--require_npu")
+    assert required.code == 1
+    assert "which require_npu forbids" in required.err
+    refused = run(capsys, "generate", bundle, *prompt, "--npu=host", "--require_npu")
+    assert "the host is none" in refused.err
