@@ -119,6 +119,32 @@ void TestWeigh(WeighFn<S> kernel, WeighFn<S> scalar, const char* name) {
   }
 }
 
+// Some rows, listed: what becomes of them is what becomes of all, and the others are left alone.
+template <class S>
+void TestWeighSome(WeighFn<S> kernel, const char* name) {
+  Page<S> all(3, false, 4.0f, false), some = all;
+  kernel(all.job);
+  const std::vector<int32_t> at{3, 0, 4};
+  std::vector<S> scores;
+  for (int32_t r : at) scores.insert(scores.end(), some.Scores(r), some.Scores(r) + kPageRows);
+  some.job = {scores.data(),         int(at.size()),
+              some.reference.data(), some.factor.data(),
+              some.seen.data(),      3,
+              some.weights.data(),   Page<S>::kStride,
+              some.sums.data(),      2,
+              some.mass.data(),      at.data()};
+  kernel(some.job);
+  for (int r = 0; r < Page<S>::kRows; ++r) {
+    const bool listed = std::find(at.begin(), at.end(), r) != at.end();
+    const auto row = static_cast<size_t>(r);
+    const float* weights = some.weights.data() + row * Page<S>::kStride;
+    const bool same = std::memcmp(weights, all.weights.data() + row * Page<S>::kStride, kPageRows * 4) == 0;
+    SHADOW_CHECK(listed ? same : weights[0] != weights[0], "%s: row %d", name, r);
+    SHADOW_CHECK(some.sums[2 * row] == (listed ? all.sums[2 * row] : -7.0f), "%s: sum of row %d", name, r);
+    SHADOW_CHECK(some.mass[row] == (listed ? all.mass[row] : 0.5f), "%s: mass of row %d", name, r);
+  }
+}
+
 AlignedVector<float> RandomWeights(int n) {
   AlignedVector<float> weights(Rounded(n));
   for (int i = 0; i < n; ++i) weights[static_cast<size_t>(i)] = std::exp(-RandomFloat(0.0f, 12.0f));
@@ -199,6 +225,34 @@ void TestChooseRow(ChooseFn kernel, const char* name, int n, float threshold, in
                "%s n %d: wrote past its room", name, n);
 }
 
+// Pages that were not scored hold anything: the outcome is that of a row in which they are zero.
+void TestChooseSome(ChooseFn kernel, const char* name) {
+  for (int n : {1100, 64 * 64, 64 * 64 + 1, 64 * 130 + 7}) {
+    const int keep_below = RandomInt(0, 130), keep_from = n - RandomInt(1, 130);
+    AlignedVector<float> zeroed = RandomWeights(n);
+    AlignedVector<float> weights = zeroed;
+    std::vector<uint64_t> scored(static_cast<size_t>(n / 4096 + 1), ~uint64_t{0});
+    for (int page = (keep_below + 63) / kPageRows; page < keep_from / kPageRows; ++page) {
+      if (RandomInt(0, 1) == 0) continue;
+      scored[static_cast<size_t>(page / 64)] &= ~(uint64_t{1} << page % 64);
+      for (int j = 0; j < kPageRows; ++j) {
+        weights[static_cast<size_t>(page * kPageRows + j)] = 1e30f;
+        zeroed[static_cast<size_t>(page * kPageRows + j)] = 0;
+      }
+    }
+    Split split(weights, n, 0.05f, keep_below, keep_from), expected(zeroed, n, 0.05f, keep_below, keep_from);
+    split.row.scored = scored.data();
+    const int count = kernel(split.row), wanted = kernel(expected.row);
+    SHADOW_CHECK(count == wanted, "%s n %d: %d kept, not %d", name, n, count, wanted);
+    const auto k = static_cast<size_t>(std::min(count, wanted));
+    SHADOW_CHECK(std::equal(split.positions.begin(), split.positions.begin() + k, expected.positions.begin()) &&
+                     std::equal(split.kept.begin(), split.kept.begin() + k, expected.kept.begin()) &&
+                     std::equal(split.shares.begin(), split.shares.begin() + k, expected.shares.begin()),
+                 "%s n %d: what is kept", name, n);
+    SHADOW_CHECK(split.rest == expected.rest, "%s n %d: the rest", name, n);
+  }
+}
+
 void TestChoose(ChooseFn kernel, const char* name) {
   for (int n : kSizes) {
     for (float threshold : {0.0f, 0.01f, 0.3f, 2.0f}) {
@@ -214,7 +268,10 @@ void TestAll() {
   if (testing::HasArch(#name, needed)) {                                  \
     TestWeigh(WeighInt32##name, WeighInt32Scalar, "WeighInt32" #name);    \
     TestWeigh(WeighInt8##name, WeighInt8Scalar, "WeighInt8" #name);       \
+    TestWeighSome(WeighInt32##name, "WeighInt32" #name);                  \
+    TestWeighSome(WeighInt8##name, "WeighInt8" #name);                    \
     TestChoose(Choose##name, "Choose" #name);                             \
+    TestChooseSome(Choose##name, "Choose" #name);                         \
     SHADOW_CHECK(GetWeighInt32Kernel(needed) == WeighInt32##name, #name); \
     SHADOW_CHECK(GetWeighInt8Kernel(needed) == WeighInt8##name, #name);   \
     SHADOW_CHECK(GetChooseKernel(needed) == Choose##name, #name);         \
