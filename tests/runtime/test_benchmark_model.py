@@ -170,7 +170,7 @@ def test_how_long_is_run() -> None:
 
 def test_stages_and_the_rest_make_up_the_inference() -> None:
     seconds = {"append": 1e-6, "estimate": 2e-6, "select": 0.0, "attend": 3e-6}
-    stats = CacheStats(4, 200, 50, 0, 0, 2**20, 7, seconds)
+    stats = CacheStats(4, 200, 50, 0, 0, 0, 0, 2**20, 7, seconds)
     found = {stage.name: (stage.us_per_run, stage.percent) for stage in stages.stages_of(stats, [12, 8])}
     assert found == {
         "append": (0.5, pytest.approx(5)),
