@@ -122,6 +122,7 @@ Status Plan::Parse(const uint8_t* bytes, size_t size, const std::string& name, P
   const uint8_t* next = bytes + kHeaderSize;
   const auto take = [&next](std::vector<float>* values, size_t floats) {
     values->resize(floats);
+    if (floats == 0) return;  // no grid: there is nowhere to copy to
     std::memcpy(values->data(), next, floats * sizeof(float));
     next += floats * sizeof(float);
   };

@@ -29,7 +29,7 @@ class ShadowRule:
     sinks: int = 1
     latest: int = 1
     threshold: float = 0.0
-    margin: float = 10.0
+    margin: float = 0.0
     tail: bool = True
 
     def threshold_at(self, plan: Plan, length: int) -> float:
