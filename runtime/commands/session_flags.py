@@ -25,7 +25,7 @@ def define_session_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )  # fmt: skip
     flags.DEFINE_float(
-        "margin", None, "mode shadow: leave out pages whose bound is so many logits below the best; 0, the default: none",
+        "margin", None, "mode shadow: leave out pages whose bound lies this many logits below the best; default: none",
         lower_bound=0.0, flag_values=flag_values,
     )  # fmt: skip
     flags.register_validator("keep_ratio", _is_keep_ratio, "wanted auto or a number in (0, 1]", flag_values)
