@@ -10,6 +10,7 @@ import numpy as np
 
 from shadowattn.models.bundle import Manifest
 from shadowattn.runtime import engine as engines
+from shadowattn.runtime.arguments import check_arguments
 from shadowattn.runtime.chunking import Chunk, plan_chunks, worth_running
 from shadowattn.runtime.engine import Engine, NodeRow
 from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResult
@@ -20,11 +21,9 @@ from shadowattn.runtime.sampler import Sampler
 from shadowattn.runtime.scoring import ScoreSlice, score_slices
 from shadowattn.runtime.settings import LIVING, CacheSettings, settings_for
 from shadowattn.runtime.stats import SessionStats, session_stats
-from shadowattn.runtime.threads import MOST_THREADS, default_num_threads
+from shadowattn.runtime.threads import default_num_threads
 from shadowattn.runtime.token_ids import check_ids, check_room, common_prefix
 
-EXECUTORS = ("fused", "pipelined")
-ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 Progress = Callable[[int, int], None]
 
 
@@ -79,7 +78,7 @@ class Session:
         names what is wrong with an argument, the bundle or the delegate library.
         """
         threads = default_num_threads() if num_threads is None else num_threads
-        _check_open(threads, executor, isa or "auto", pipeline)
+        check_arguments(threads, executor, isa or "auto", pipeline)
         engine = engines.acquire(Path(bundle), threads, isa or "auto", verbosity)
         try:
             choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
@@ -409,15 +408,3 @@ class Session:
                 "the session's cache was changed while generate() or score_slices() was under way; finish one "
                 "iteration before the next call, or open a second session (it shares the weights)"
             )
-
-
-def _check_open(num_threads: Any, executor: str, isa: str, pipeline: PipelineOptions | None) -> None:
-    """The arguments that need no bundle. Raises ValueError."""
-    if not isinstance(num_threads, int) or isinstance(num_threads, bool) or not 1 <= num_threads <= MOST_THREADS:
-        raise ValueError(f"num_threads must be an integer from 1 to {MOST_THREADS}, got {num_threads!r}")
-    if executor not in EXECUTORS:
-        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, got {executor!r}")
-    if pipeline is not None and executor != "pipelined":
-        raise ValueError(f"pipeline is of executor='pipelined', the executor is {executor!r}; leave one of them out")
-    if isa not in ISAS:
-        raise ValueError(f"isa must be one of {', '.join(ISAS)}, got {isa!r}")
