@@ -9,8 +9,9 @@
 namespace shadow {
 namespace {
 
-constexpr int64_t kScoreBudget = 18 << 13;  // scores at a time: 576 KB, which stay in a second-level cache
-constexpr int64_t kQueryRows = 6;           // that the estimate kernels work on at once
+constexpr int64_t kScoreBudget = 18 << 13;   // scores at a time: 576 KB, which stay in a second-level cache
+constexpr int64_t kWeightBudget = 24 << 13;  // the same of weights, most of whose pages are not stored
+constexpr int64_t kQueryRows = 6;            // that the estimate kernels work on at once
 
 }  // namespace
 
@@ -19,9 +20,14 @@ int64_t ScoreStride(const TileRows& rows, int64_t end) {
 }
 
 int64_t RowsScored(const TileRows& rows) {
-  const bool some = MayLeaveOut(rows, rows.count());  // of the weights then about half are made
-  const int64_t fit = (some ? 2 : 1) * kScoreBudget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
-  return std::clamp(fit, kQueryRows, some ? kMostRowsBounded : std::max(kQueryRows, rows.count()));
+  const int64_t fit = kScoreBudget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
+  return std::clamp(fit, kQueryRows, std::max(kQueryRows, rows.count()));
+}
+
+int64_t RowsWeighed(const TileRows& rows) {
+  const int64_t most = MayLeaveOut(rows, rows.count()) ? kMostRowsBounded : rows.count();
+  const int64_t fit = kWeightBudget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
+  return std::clamp(fit, kQueryRows, std::max(kQueryRows, most));
 }
 
 void QuantizeRows(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch) {

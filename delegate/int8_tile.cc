@@ -40,7 +40,7 @@ void Int8Tile::Run(Statistics* statistics) {
   StageClock clock;
   for (begin_ = 0; begin_ < rows_.count(); begin_ = end_) {
     end_ = std::min(rows_.count(), begin_ + RowsScored(rows_));
-    w_ = WeighInt8(rows_, begin_, end_, 0, scratch_);
+    w_ = WeighInt8(rows_, begin_, end_, {}, scratch_);
     statistics->seconds_estimate += clock.Lap();
     QuantizeWeights();
     AddFullPages();
@@ -58,7 +58,8 @@ void Int8Tile::QuantizeWeights() {
   float* factor = scratch_->factor.Reserve(count());
   for (int64_t r = begin_; r < end_; ++r) {
     factor[r - begin_] = 1.0f / w_.mass[r - begin_];
-    job().kernels.quantize_weights({Weights(r), int(FullPages(r)), p, steps, count(), r - begin_});
+    job().kernels.quantize_weights(
+        {w_.page(r - begin_, 0), -kPageRows, int(FullPages(r)), p, steps, count(), r - begin_});
   }
 }
 
@@ -108,7 +109,7 @@ void Int8Tile::AddOpenPages() {
     for (last = first; last < end_ && FullPages(last) == page;) ++last;
     const Selection open{positions, 0, counts + i, int(last - first)};
     const ValueTile tile{open,
-                         Weights(first) + page * kPageRows,
+                         w_.weights + i * w_.stride,  // the open page is a row's first block
                          w_.stride,
                          nullptr,
                          0,

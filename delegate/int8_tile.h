@@ -27,7 +27,6 @@ class Int8Tile {
  private:
   const AttentionJob& job() const { return rows_.job(); }
   int64_t FullPages(int64_t r) const { return rows_.Causal(r) / kPageRows; }
-  const float* Weights(int64_t r) const { return w_.weights + (r - begin_) * w_.stride; }
   int64_t count() const { return end_ - begin_; }
 
   void QuantizeWeights();

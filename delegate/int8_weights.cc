@@ -10,9 +10,14 @@
 namespace shadow {
 namespace {
 
-// Weights are taken relative to the best score of a row's first page, where its attention sink is, so that they need
-// not wait for the last page. If another is so much better that they grow beyond this, they are made again.
+// Weights are taken relative to the best score of a row's last page, so that they need not wait for the others. If
+// another is so much better that they grow beyond this, they are made again.
 constexpr float kLargestSum = 1.2676506e30f;  // 2^100
+// A mass that was added up in another order may be smaller by so much.
+constexpr float kLeastOfMass = 0.999f;
+
+// So few rows wait for the keys of every page.
+constexpr int64_t kRowsThatWait = 12;
 
 int64_t WholePages(int64_t n) { return (n + kPageRows - 1) / kPageRows; }
 
@@ -20,55 +25,108 @@ int Skipped(int sinks, int64_t page) { return int(std::clamp<int64_t>(sinks - pa
 
 RowWeights Reserve(int64_t count, int64_t longest, Scratch* scratch) {
   RowWeights w{};
+  w.rows = count;
   w.pages = WholePages(longest);
-  w.stride = w.pages * kPageRows;
+  w.stride = (w.pages + 1) * kPageRows;
   w.weights = reinterpret_cast<float*>(scratch->scores.Reserve(count * w.stride));
-  w.sums = scratch->sums.Reserve(count * w.pages);
+  w.blocks = scratch->blocks.Reserve(count);
+  w.listed = scratch->listed.Reserve(count * (w.pages + 1));
+  w.sums = scratch->sums.Reserve(w.pages * count);
   w.mass = scratch->mass.Reserve(count);
-  std::fill(w.mass, w.mass + count, 0.0f);
   return w;
+}
+
+// A row before its last page.
+template <class S>
+WeighedRow<S> Begin(const RowWeights& w, int64_t r, S reference, float factor) {
+  return {reference, factor, 0.0f, 0.0f, w.weights + r * w.stride, w.listed + r * (w.pages + 1)};
+}
+
+// After the first page: how many blocks there are, and what the sums of each row add up to from its first page on.
+template <class S>
+void Finish(const RowWeights& w, const WeighedRow<S>* rows) {
+  for (int64_t r = 0; r < w.rows; ++r) w.blocks[r] = int32_t(rows[r].page - (w.listed + r * (w.pages + 1)));
+  std::fill(w.mass, w.mass + w.rows, 0.0f);
+  for (int64_t page = 0; page < w.pages; ++page) {
+    for (int64_t r = 0; r < w.rows; ++r) w.mass[r] += w.sums[page * w.rows + r];
+  }
+}
+
+// Whether it pays to look at the masses, once so many pages are done.
+bool IsDue(const WeighRule& rule, int64_t done) {
+  return rule.thresholds != nullptr && ((done & (done - 1)) == 0 || done % 16 == 0);
+}
+
+// What a weight must be to be kept, as far as the row's mass is known; row r sees n positions, and `page` comes next.
+template <class S>
+void SetCutoff(const WeighRule& rule, int64_t n, int64_t page, int64_t r, WeighedRow<S>* row) {
+  const bool forced = (page + 1) * kPageRows > n - std::max(rule.latest, 1);
+  row->cutoff = forced ? 0.0f : rule.thresholds[r] * row->mass * kLeastOfMass;
+}
+
+// Pages with attention sinks are listed.
+template <class S>
+void ListSinks(const WeighRule& rule, int64_t page, int64_t count, WeighedRow<S>* rows) {
+  for (int64_t r = 0; r < count && Skipped(rule.sinks, page) > 0; ++r) rows[r].cutoff = 0;
 }
 
 // Weighs rows [begin, end) of a tile.
 class Weigher {
  public:
-  Weigher(const TileRows& rows, int64_t begin, int64_t end, int sinks, Scratch* scratch)
-      : rows_(rows), begin_(begin), count_(end - begin), sinks_(sinks), scratch_(scratch) {}
+  Weigher(const TileRows& rows, int64_t begin, int64_t end, const WeighRule& rule, Scratch* scratch)
+      : rows_(rows),
+        begin_(begin),
+        count_(end - begin),
+        rule_(rule),
+        scratch_(scratch),
+        w_(Reserve(count_, rows.Causal(end - 1), scratch)),
+        weighed_(scratch->weighed.Reserve(count_)) {}
 
   RowWeights Run() {
     QuantizeRows(rows_, begin_, begin_ + count_, scratch_);
-    w_ = Reserve(count_, rows_.Causal(begin_ + count_ - 1), scratch_);
     scratch_->page_scores.Reserve(count_ * kPageRows);
     scratch_->seen.Reserve(count_);
-    float* factor = scratch_->weight_factor.Reserve(count_);
-    for (int64_t r = 0; r < count_; ++r) factor[r] = WeightFactor(scratch_->step.data()[begin_ + r]);
-    scratch_->reference.Reserve(count_);
+    for (int64_t r = 0; r < count_; ++r) {
+      weighed_[r] = Begin<int32_t>(w_, r, 0, WeightFactor(scratch_->step.data()[begin_ + r]));
+    }
     if (MayLeaveOut(rows_, begin_ + count_)) {
       w_.scored = ChoosePages(rows_, begin_, begin_ + count_, scratch_);
       WeighSome();
     } else {
       WeighAll();
     }
+    Finish(w_, weighed_);
+    bool again = false;
     for (int64_t r = 0; r < count_; ++r) {
-      const float* weights = w_.weights + r * w_.stride;
-      const int64_t sinks = std::min<int64_t>(sinks_, rows_.Causal(begin_ + r));
-      if (!(std::accumulate(weights, weights + sinks, w_.mass[r]) <= kLargestSum)) WeighAgain(r);
+      const int64_t sinks = std::min<int64_t>(rule_.sinks, n(r));
+      if (w_.mass[r] + w_.SinkMass(r, sinks) <= kLargestSum) continue;
+      WeighAgain(r);
+      again = true;
     }
+    if (again) Finish(w_, weighed_);
     return w_;
   }
 
  private:
-  int64_t Seen(int64_t r, int64_t page) const {
-    return std::min<int64_t>(kPageRows, rows_.Causal(begin_ + r) - page * kPageRows);
-  }
+  int64_t n(int64_t r) const { return rows_.Causal(begin_ + r); }
+  int64_t Seen(int64_t r, int64_t page) const { return std::min<int64_t>(kPageRows, n(r) - page * kPageRows); }
+  int64_t OwnPage(int64_t r) const { return (n(r) - 1) / kPageRows; }
+
+  bool Due(int64_t page) const { return IsDue(rule_, w_.pages - page); }
 
   void WeighAll() {
-    int64_t first = 0;
-    for (int64_t page = 0; page < w_.pages; ++page) {
-      while (rows_.Causal(begin_ + first) <= page * kPageRows) ++first;  // rows that end before this page
+    int64_t first = count_;
+    for (int64_t page = w_.pages - 1; page >= 0; --page) {
+      const int64_t begun = first;
+      while (first > 0 && OwnPage(first - 1) >= page) --first;
+      std::fill_n(w_.sums + page * count_, first, 0.0f);
+      if (count_ < kRowsThatWait) Prefetch(page - 1);
       Score(page, first, count_);
-      if (page == 0) SetReferences();
+      ListSinks(rule_, page, count_, weighed_);
+      for (int64_t r = first; r < begun; ++r) SetReference(r, page, scratch_->page_scores.data() + r * kPageRows);
       WeighPage(page, first, count_);
+      if (!Due(page)) continue;
+      for (int64_t r = first; r < count_; ++r) SetCutoff(rule_, n(r), page - 1, r, weighed_ + r);
     }
   }
 
@@ -81,12 +139,15 @@ class Weigher {
       for (int64_t r = 0; r < count_; ++r) of_word[r] = w_.scored.of(r)[word];
       TransposeBits(of_word);
     }
-    for (int64_t page = 0; page < w_.pages; ++page) {
+    std::fill_n(w_.sums, w_.pages * count_, 0.0f);
+    for (int64_t page = w_.pages - 1; page >= 0; --page) {
       const int some = List(scorers[page]);
       if (some == 0) continue;
       Score(page, {scratch_->q_i8.data(), scratch_->q_sum.data(), some, scratch_->at.data()}, 0);
-      if (page == 0) SetReferences();
+      ListSinks(rule_, page, count_, weighed_);
       WeighSomeOf(page, some);
+      if (!Due(page)) continue;
+      for (int64_t r = 0; r < count_; ++r) SetCutoff(rule_, n(r), page - 1, r, weighed_ + r);
     }
   }
 
@@ -105,9 +166,18 @@ class Weigher {
       seen = scratch_->seen.data();
       for (int i = 0; i < some; ++i) seen[at[i]] = int32_t(Seen(at[i], page));
     }
-    rows_.job().kernels.weigh_int32({scratch_->page_scores.data(), some, scratch_->reference.data(),
-                                     scratch_->weight_factor.data(), seen, Skipped(sinks_, page),
-                                     w_.weights + page * kPageRows, w_.stride, w_.sums + page, w_.pages, w_.mass, at});
+    for (int i = 0; i < some; ++i) {
+      if (OwnPage(at[i]) == page) SetReference(at[i], page, scratch_->page_scores.data() + i * kPageRows);
+    }
+    rows_.job().kernels.weigh_int32({scratch_->page_scores.data(), some, weighed_, seen, Skipped(rule_.sinks, page),
+                                     int32_t(page), w_.sums + page * count_, at});
+  }
+
+  // A page that is needed soon: the hardware does not look beyond the one that is read.
+  void Prefetch(int64_t page) const {
+    if (page < 0) return;
+    const uint8_t* keys = rows_.view().pages[page].k_u8;
+    for (int i = 0; i < PaddedBytes(rows_.job().op.head_dim) * kPageRows; i += 64) __builtin_prefetch(keys + i);
   }
 
   // Into page_scores, from row `first` of them on.
@@ -122,11 +192,8 @@ class Weigher {
     Score(page, {q, scratch_->q_sum.data() + first, int(last - first)}, first);
   }
 
-  void SetReferences() {
-    for (int64_t r = 0; r < count_; ++r) {
-      const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
-      scratch_->reference.data()[r] = Largest(scores, Seen(r, 0));
-    }
+  void SetReference(int64_t r, int64_t page, const int32_t* scores) {
+    weighed_[r].reference = Largest(scores, Seen(r, page));
   }
 
   void WeighPage(int64_t page, int64_t first, int64_t last) {
@@ -136,24 +203,21 @@ class Weigher {
       for (int64_t r = first; r < last; ++r) scratch_->seen.data()[r] = int32_t(Seen(r, page));
     }
     rows_.job().kernels.weigh_int32({scratch_->page_scores.data() + first * kPageRows, int(last - first),
-                                     scratch_->reference.data() + first, scratch_->weight_factor.data() + first, seen,
-                                     Skipped(sinks_, page), w_.weights + first * w_.stride + page * kPageRows,
-                                     w_.stride, w_.sums + first * w_.pages + page, w_.pages, w_.mass + first});
+                                     weighed_ + first, seen, Skipped(rule_.sinks, page), int32_t(page),
+                                     w_.sums + page * count_ + first});
   }
 
   // One row, relative to its best score.
   void WeighAgain(int64_t r) {
-    const int64_t pages = WholePages(rows_.Causal(begin_ + r));
-    int32_t best = scratch_->reference.data()[r];
-    for (int64_t page = 0; page < pages; ++page) {
+    int32_t best = weighed_[r].reference;
+    const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
+    for (int64_t page = OwnPage(r); page >= 0; --page) {
       if (!w_.scored.has(r, page)) continue;
       Score(page, r, r + 1);
-      const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
       best = std::max(best, Largest(scores, Seen(r, page)));
     }
-    scratch_->reference.data()[r] = best;
-    w_.mass[r] = 0;
-    for (int64_t page = 0; page < pages; ++page) {
+    weighed_[r] = Begin(w_, r, best, weighed_[r].factor);
+    for (int64_t page = OwnPage(r); page >= 0; --page) {
       if (!w_.scored.has(r, page)) continue;
       Score(page, r, r + 1);
       WeighPage(page, r, r + 1);
@@ -162,30 +226,37 @@ class Weigher {
 
   const TileRows& rows_;
   const int64_t begin_, count_;
-  const int sinks_;
+  const WeighRule& rule_;
   Scratch* scratch_;
-  RowWeights w_{};
+  RowWeights w_;
+  WeighedRow<int32_t>* weighed_;
 };
 
 }  // namespace
 
-RowWeights WeighInt8(const TileRows& rows, int64_t begin, int64_t end, int sinks, Scratch* scratch) {
-  return Weigher(rows, begin, end, sinks, scratch).Run();
+float RowWeights::SinkMass(int64_t row, int64_t sinks) const {
+  float sum = 0;
+  for (int64_t begin = 0; begin < sinks; begin += kPageRows) {
+    const float* of_page = page(row, begin / kPageRows);  // the first pages are listed, so they are the last blocks
+    sum = std::accumulate(of_page, of_page + std::min(sinks - begin, int64_t{kPageRows}), sum);
+  }
+  return sum;
 }
 
-RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow* rows, int count, int sinks, Scratch* scratch) {
+RowWeights WeighInt8(const TileRows& rows, int64_t begin, int64_t end, const WeighRule& rule, Scratch* scratch) {
+  return Weigher(rows, begin, end, rule, scratch).Run();
+}
+
+RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow* rows, int count, const WeighRule& rule,
+                            Scratch* scratch) {
   const RowWeights w = Reserve(count, rows[count - 1].n, scratch);
-  int8_t* best = scratch->best.Reserve(count);
-  float* factor = scratch->weight_factor.Reserve(count);
+  WeighedRow<int8_t>* weighed = scratch->weighed_i8.Reserve(count);
   int32_t* seen = scratch->seen.Reserve(count);
   int8_t* scores = scratch->page_scores_i8.Reserve(int64_t{count} * kPageRows);
-  for (int r = 0; r < count; ++r) {
-    best[r] = rows[r].best;
-    factor[r] = WeightFactor(rows[r].step);
-  }
-  int first = 0;
-  for (int64_t page = 0; page < w.pages; ++page) {
-    while (rows[first].n <= page * kPageRows) ++first;  // rows that end before this page
+  for (int r = 0; r < count; ++r) weighed[r] = Begin(w, r, rows[r].best, WeightFactor(rows[r].step));
+  int first = count;
+  for (int64_t page = w.pages - 1; page >= 0; --page) {
+    while (first > 0 && rows[first - 1].n > page * kPageRows) --first;
     const bool all_seen = rows[first].n >= (page + 1) * kPageRows;
     for (int r = first; r < count; ++r) {
       int8_t* of_page = scores + r * kPageRows;
@@ -193,11 +264,14 @@ RowWeights WeighGraphScores(const KernelTable& kernels, const GraphRow* rows, in
       std::memcpy(of_page, rows[r].scores + page * kPageRows, size_t(seen[r]));
       std::memset(of_page + seen[r], rows[r].best, size_t(kPageRows - seen[r]));  // what lies behind is not read
     }
-    kernels.weigh_int8({scores + first * kPageRows, count - first, best + first, factor + first,
-                        all_seen ? nullptr : seen + first, Skipped(sinks, page),
-                        w.weights + first * w.stride + page * kPageRows, w.stride, w.sums + first * w.pages + page,
-                        w.pages, w.mass + first});
+    std::fill_n(w.sums + page * count, first, 0.0f);
+    ListSinks(rule, page, count, weighed);
+    kernels.weigh_int8({scores + first * kPageRows, count - first, weighed + first, all_seen ? nullptr : seen + first,
+                        Skipped(rule.sinks, page), int32_t(page), w.sums + page * count + first});
+    if (!IsDue(rule, w.pages - page)) continue;
+    for (int r = first; r < count; ++r) SetCutoff(rule, rows[r].n, page - 1, r, weighed + r);
   }
+  Finish(w, weighed);
   return w;
 }
 

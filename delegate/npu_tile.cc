@@ -162,12 +162,12 @@ void NpuTile::Weigh(int64_t r) {
   for (int j = 0; j < n; ++j) logits[j] = int8_t(Saturate(float(scores[j]) * multiplier, -128.0f, 127.0f));
   const float step = job().op.softmax_scale * (ranges_.score / kLargest);
   const GraphRow row{logits, n, Largest(logits, n), step};
-  const RowWeights weighed = WeighGraphScores(job().kernels, &row, 1, 0, scratch_);
+  const RowWeights weighed = WeighGraphScores(job().kernels, &row, 1, {}, scratch_);
   const float factor = kProbabilities / weighed.mass[0];
   for (int64_t page = 0; page < Pages(r); ++page) {
     const int64_t i = page * count() + r - begin_;
     int8_t* p = scratch_->weights_i8.data() + i * kPageRows;
-    const float* w = weighed.weights + page * kPageRows;  // zeros from n on
+    const float* w = weighed.page(0, page);  // zeros from n on
     int32_t sum = 0;
     for (int j = 0; j < kPageRows; ++j) {
       p[j] = int8_t(Saturate(w[j] * factor, 0.0f, 255.0f) - 128.0f);

@@ -33,6 +33,8 @@ class Observer {
   void Reset();
   uint32_t what() const { return what_; }
   bool wants(uint32_t flag) const { return (what_ & flag) != 0; }
+  // Of all positions of a row, kept or not.
+  bool wants_weights() const { return wants(kObserveHistogram | kObserveErrors); }
   // Before the rows of an op: makes the tables if there are none. Throws std::bad_alloc.
   void Bind(const OpOptions& op);
 

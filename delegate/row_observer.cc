@@ -33,8 +33,17 @@ void ObserveRows(const float* values, int64_t count, int which, const AttentionJ
 
 void RowObserver::Weighed(int64_t r, const Weights& w) {
   if (!(w.mass > 0)) return;
-  if (wants(kObserveHistogram)) observer()->AddHistogram(Place(r), w.weights, w.sinks, w.keep_from, w.mass);
+  if (wants(kObserveHistogram)) observer()->AddHistogram(Place(r), Ascending(w), w.sinks, w.keep_from, w.mass);
   if (wants(kObserveErrors) && rows_.Causal(r) % kErrorEvery == 0) Errors(r, w);
+}
+
+// From the first position on.
+const float* RowObserver::Ascending(const Weights& w) {
+  auto* weights = reinterpret_cast<float*>(own_.scores.Reserve(int64_t{w.count} * kPageRows));
+  for (int i = 0; i < w.count; ++i) {
+    std::memcpy(weights + w.pages[i] * kPageRows, w.blocks + i * kPageRows, kPageRows * sizeof(float));
+  }
+  return weights;
 }
 
 // One row of attention for every threshold, and one that keeps everything: the kernels take them for rows of a tile.
@@ -46,21 +55,25 @@ void RowObserver::Errors(int64_t r, const Weights& w) {
   int32_t* positions = own_.selected.Reserve(kRows * stride);
   float* kept = own_.weights.Reserve(kRows * stride);
   float* shares = own_.shares.Reserve(stride);
-  float* rest = own_.rest.Reserve(kRows * pages);
+  float* rest = own_.rest.Reserve(pages * kRows);
   float* factor = own_.factor.Reserve(kRows);
   int32_t* counts = own_.counts.Reserve(kRows);
-  const float mass = std::accumulate(w.weights, w.weights + w.sinks, w.mass);
+  const float* weights = Ascending(w);
+  const float mass = std::accumulate(weights, weights + w.sinks, w.mass);
   for (int i = 0; i < kRows; ++i) {
     const float threshold = i == kAll ? FLT_MIN : std::max(ObservedThreshold(i) * w.mass, FLT_MIN);
     float* row_kept = kept + i * stride;
-    const RowTail tail{shares, rest + i * pages};
-    counts[i] = job().kernels.choose({w.weights, w.sums, n, threshold, w.sinks, w.keep_from, positions + i * stride,
-                                      row_kept, tail.shares, tail.rest});
+    const RowTail tail{shares, rest + i, kRows};
+    for (int64_t page = 0; page < pages; ++page) {
+      tail.rest[page * kRows] = w.sums[page * w.sum_stride] / float(std::min<int64_t>(kPageRows, n - page * kPageRows));
+    }
+    counts[i] = job().kernels.choose({w.blocks, w.pages, w.count, n, threshold, w.sinks, w.keep_from,
+                                      positions + i * stride, row_kept, tail.shares, tail.rest, tail.stride});
     factor[i] = 1.0f / mass;
     if (job().settings.tail) {
       TakeOver(tail, 1.0f, counts[i], pages, row_kept);
     } else {
-      std::fill(tail.rest, tail.rest + pages, 0.0f);
+      for (int64_t page = 0; page < pages; ++page) tail.rest[page * kRows] = 0;
       factor[i] = 1.0f / std::accumulate(row_kept, row_kept + counts[i], 0.0f);
     }
   }
@@ -89,12 +102,12 @@ const float* RowObserver::Attend(int rows, int n, int64_t stride) {
   float* outputs = own_.q.Reserve(int64_t{rows} * d);
   float** out = own_.out.Reserve(rows);
   for (int i = 0; i < rows; ++i) {
-    const float share = full < pages ? own_.rest.data()[i * pages + full] : 0.0f;
+    const float share = full < pages ? own_.rest.data()[full * rows + i] : 0.0f;
     for (int64_t c = 0; c < padded; ++c) start[i * padded + c] = share * open[c];
     out[i] = outputs + int64_t{i} * d;
   }
   const Selection selected{own_.selected.data(), stride, own_.counts.data(), rows};
-  const ValueTile tile{selected, own_.weights.data(), stride, own_.rest.data(),   pages,
+  const ValueTile tile{selected, own_.weights.data(), stride, own_.rest.data(),   rows,
                        sums,     int(full),           start,  own_.factor.data(), out};
   kernels.add_values(tile, view);
   return outputs;

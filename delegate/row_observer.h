@@ -15,11 +15,15 @@ class RowObserver {
  public:
   explicit RowObserver(const TileRows& rows) : rows_(rows) {}
 
-  // The weights of a row's positions, of which those below `sinks` and from `keep_from` on are kept in any case; their
-  // sums by page and all in all, without the sinks (docs/op_spec.md, choose).
+  // The weights of a row's positions, of which those below `sinks` and from `keep_from` on are kept in any case: all
+  // pages as blocks, the last one first; their sums by page and all in all, without the sinks (docs/op_spec.md,
+  // choose).
   struct Weights {
-    const float* weights;
+    const float* blocks;
+    const int32_t* pages;
+    int count;
     const float* sums;
+    int64_t sum_stride;
     int sinks;
     int keep_from;
     float mass;
@@ -37,6 +41,7 @@ class RowObserver {
   Observer* observer() const { return job().observer; }
   bool wants(uint32_t flag) const { return observer() != nullptr && observer()->wants(flag); }
   Observer::Place Place(int64_t r) const { return {job().chunk.layer, rows_.Head(r), rows_.Causal(r)}; }
+  const float* Ascending(const Weights& w);
   void Errors(int64_t r, const Weights& w);
   const float* Attend(int rows, int n, int64_t stride);
   const float* ExactScores(int64_t r);

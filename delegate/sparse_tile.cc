@@ -30,17 +30,17 @@ void OrderedIntegers(int32_t* floats, int64_t n) {
 void TakeOver(const RowTail& tail, float scale, int k, int64_t pages, float* weights) {
   for (int i = 0; i < k; ++i) weights[i] += scale * tail.shares[i];
   if (scale == 1.0f) return;
-  for (int64_t page = 0; page < pages; ++page) tail.rest[page] *= scale;
+  for (int64_t page = 0; page < pages; ++page) tail.rest[page * tail.stride] *= scale;
 }
 
 void SparseTile::Run(Statistics* statistics) {
   StageClock clock;
   Reserve();
   for (int64_t begin = first_; begin < rows_.count();) {
-    const int64_t end = std::min(rows_.count(), begin + RowsScored(rows_));
+    const int64_t end = std::min(rows_.count(), begin + (trusts_scores() ? RowsWeighed(rows_) : RowsScored(rows_)));
     RowWeights w{};
     if (trusts_scores()) {
-      w = WeighInt8(rows_, begin, end, settings().sinks, scratch_);
+      w = WeighInt8(rows_, begin, end, Rule(begin, end), scratch_);
       CountPages(begin, end, w.scored, statistics);
     } else if (!coarse()) {
       Score(begin, end);
@@ -48,6 +48,7 @@ void SparseTile::Run(Statistics* statistics) {
       w = WeighGraph(begin, end);
     }
     statistics->seconds_estimate += clock.Lap();
+    if (by_threshold()) SpreadEvenly(begin, end, w);
     for (int64_t r = begin; r < end; ++r) {
       if (trusts_scores()) {
         ChooseByThreshold(r, w, r - begin, settings().tail);
@@ -77,13 +78,13 @@ void SparseTile::CountPages(int64_t begin, int64_t end, const ScoredPages& score
 void SparseTile::Reserve() {
   const int64_t padded = PaddedFloats(job().op.head_dim);
   stride_ = RoundUp(SelectedBound() + kSlack, 16);
-  rest_stride_ = RoundUp(rows_.Longest(), kPageRows) / kPageRows;
+  pages_ = RoundUp(rows_.Longest(), kPageRows) / kPageRows;
   scratch_->selected.Reserve(count() * stride_);
   scratch_->weights.Reserve(count() * stride_);
   scratch_->shares.Reserve(count() * stride_);
   scratch_->counts.Reserve(count());
   scratch_->factor.Reserve(count());
-  scratch_->rest.Reserve(count() * rest_stride_);
+  scratch_->rest.Reserve(pages_ * count());
   scratch_->left.Reserve(count());
   scratch_->start.Reserve(count() * padded);
 }
@@ -146,6 +147,14 @@ const int8_t* SparseTile::CoarseScores(int64_t r) const {
   return job().scores.values + row * job().scores.length;
 }
 
+// Observers are told of all weights, so that every page is listed then.
+WeighRule SparseTile::Rule(int64_t begin, int64_t end) {
+  float* thresholds = scratch_->thresholds.Reserve(end - begin);
+  for (int64_t r = begin; r < end; ++r) thresholds[r - begin] = Threshold(r);
+  const bool observed = job().observer != nullptr && trusts_scores() && job().observer->wants_weights();
+  return {settings().sinks, settings().latest, observed ? nullptr : thresholds};
+}
+
 RowWeights SparseTile::WeighGraph(int64_t begin, int64_t end) {
   const int count = int(end - begin);
   GraphRow* rows = scratch_->graph_rows.Reserve(count);
@@ -154,7 +163,7 @@ RowWeights SparseTile::WeighGraph(int64_t begin, int64_t end) {
     const auto n = int(rows_.Causal(begin + i));
     rows[i] = {scores, n, Largest(scores, n), CoarseScale(begin + i)};
   }
-  return WeighGraphScores(job().kernels, rows, count, settings().sinks, scratch_);
+  return WeighGraphScores(job().kernels, rows, count, Rule(begin, end), scratch_);
 }
 
 // From the scores of an estimate graph, which are too coarse to be trusted with more than the choice, and with the tail
@@ -171,25 +180,25 @@ void SparseTile::ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_ro
   const int64_t i = r - first_;
   const int sinks = std::min(settings().sinks, n);
   const int keep_from = n - std::min(std::max(settings().latest, 1), n);
-  const float* weights = w.weights + of_row * w.stride;
   const float mass = w.mass[of_row];
-  const float* sums = w.sums + of_row * w.pages;
-  if (trusts_scores()) observer_.Weighed(r, {weights, sums, sinks, keep_from, mass});
+  const float* weights = w.weights + of_row * w.stride;
+  const int32_t* listed = w.listed + of_row * (w.pages + 1);
+  if (trusts_scores()) {
+    observer_.Weighed(r, {weights, listed, w.blocks[of_row], w.sums + of_row, w.rows, sinks, keep_from, mass});
+  }
   float* kept = scratch_->weights.data() + i * stride_;
   const RowTail left = Tail(i);
-  // At least the smallest normal number: nothing that underflowed is kept, and no more than SelectedBound().
-  const float threshold = std::max(Threshold(r) * mass, FLT_MIN);
-  const ChooseRow row{
-      weights, sums,        n,         threshold,          sinks, keep_from, scratch_->selected.data() + i * stride_,
-      kept,    left.shares, left.rest, w.scored.of(of_row)};
+  // At least the smallest normal number, so that no more than SelectedBound() are kept.
+  const float threshold = std::max(scratch_->thresholds.data()[of_row] * mass, FLT_MIN);
+  const ChooseRow row{weights,   listed,      w.blocks[of_row], n,
+                      threshold, sinks,       keep_from,        scratch_->selected.data() + i * stride_,
+                      kept,      left.shares, left.rest,        left.stride};
   const int k = job().kernels.choose(row);
   scratch_->counts.data()[i] = k;
-  const int64_t pages = RoundUp(n, kPageRows) / kPageRows;
-  std::fill(left.rest + (tail ? pages : 0), left.rest + rest_stride_, 0.0f);
-  if (!tail) std::fill(left.shares, left.shares + k, 0.0f);
-  const float all = std::accumulate(weights, weights + sinks, mass);
+  if (!tail) DropTail(left, k);
+  const float all = mass + w.SinkMass(of_row, sinks);
   if (tail && trusts_scores()) {
-    TakeOver(left, 1.0f, k, pages, kept);
+    TakeOver(left, 1.0f, k, pages_, kept);
     scratch_->factor.data()[i] = 1.0f / all;
     return;
   }
@@ -198,8 +207,28 @@ void SparseTile::ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_ro
   scratch_->factor.data()[i] = selected > 0 ? 1.0f / selected : 0.0f;  // zero: all that is kept has underflowed
 }
 
+// What each position takes over of a page on which nothing is kept.
+void SparseTile::SpreadEvenly(int64_t begin, int64_t end, const RowWeights& w) {
+  for (int64_t page = 0; page < pages_; ++page) {
+    float* rest = scratch_->rest.data() + page * count() + begin - first_;
+    for (int64_t i = 0; i < end - begin; ++i) {
+      rest[i] = page < w.pages ? w.sums[page * w.rows + i] * (1.0f / kPageRows) : 0.0f;
+    }
+  }
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t page = rows_.Causal(r) / kPageRows, own = rows_.Causal(r) % kPageRows;
+    if (own == 0) continue;
+    scratch_->rest.data()[page * count() + r - first_] = w.sums[page * w.rows + r - begin] / float(own);
+  }
+}
+
+void SparseTile::DropTail(const RowTail& tail, int k) const {
+  std::fill(tail.shares, tail.shares + k, 0.0f);
+  for (int64_t page = 0; page < pages_; ++page) tail.rest[page * tail.stride] = 0;
+}
+
 RowTail SparseTile::Tail(int64_t i) const {
-  return {scratch_->shares.data() + i * stride_, scratch_->rest.data() + i * rest_stride_};
+  return {scratch_->shares.data() + i * stride_, scratch_->rest.data() + i, count()};
 }
 
 float SparseTile::CoarseScale(int64_t r) const {
@@ -247,7 +276,7 @@ void SparseTile::Attend() {
   if (!trusts_scores()) WeighExactly(selected);
   float* start = scratch_->start.data();
   std::fill(start, start + count() * padded, 0.0f);
-  ValueTile tile{selected, scratch_->weights.data(), stride_, nullptr, rest_stride_, nullptr, 0,
+  ValueTile tile{selected, scratch_->weights.data(), stride_, nullptr, count(), nullptr, 0,
                  start,    scratch_->factor.data(),  out};
   if (tail) {
     SumOwnPages();
@@ -271,7 +300,7 @@ void SparseTile::WeighExactly(const Selection& selected) {
     float total = sums[i];
     if (by_threshold()) {
       const float scale = sums[i] * scratch_->factor.data()[i];
-      TakeOver(Tail(i), scale, selected.k[i], rest_stride_, scratch_->weights.data() + i * stride_);
+      TakeOver(Tail(i), scale, selected.k[i], pages_, scratch_->weights.data() + i * stride_);
       total += scratch_->left.data()[i] * scale;
     }
     scratch_->factor.data()[i] = 1.0f / total;
@@ -295,7 +324,7 @@ void SparseTile::SumOwnPages() {
     }
     job().kernels.of(view.type).sum_values(view.pages[page].v, int(summed), int(own), d, sum);
     summed = own;
-    float* rest = scratch_->rest.data() + i * rest_stride_ + page;
+    float* rest = scratch_->rest.data() + page * count() + i;
     float* start = scratch_->start.data() + i * padded;
     for (int64_t c = 0; c < padded; ++c) start[c] = *rest * sum[c];
     *rest = 0;

@@ -14,7 +14,8 @@ namespace shadow {
 // What stands for a row's positions that are not kept: nothing where it has no tail.
 struct RowTail {
   float* shares;  // [k], added to the weights of the kept
-  float* rest;    // [pages], the weight of each position of a page
+  float* rest;    // [pages], each `stride` from the next: the weight of each position of a page
+  int64_t stride;
 };
 // Scales them by `scale` and adds the shares to weights [k].
 void TakeOver(const RowTail& tail, float scale, int k, int64_t pages, float* weights);
@@ -44,10 +45,13 @@ class SparseTile {
   void Score(int64_t begin, int64_t end);
   void ScoreFloats(int64_t begin, int64_t end);
   void ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool tail);
+  WeighRule Rule(int64_t begin, int64_t end);
   RowWeights WeighGraph(int64_t begin, int64_t end);
   void ChooseByGraph(int64_t r, const RowWeights& w, int64_t of_row, Statistics* statistics);
   void ChooseTopK(int64_t r, const int32_t* scores);
   RowTail Tail(int64_t i) const;  // of row first_ + i
+  void SpreadEvenly(int64_t begin, int64_t end, const RowWeights& w);
+  void DropTail(const RowTail& tail, int k) const;
   const int8_t* CoarseScores(int64_t r) const;
   float CoarseScale(int64_t r) const;
   void Attend();
@@ -60,8 +64,8 @@ class SparseTile {
   Scratch* scratch_;
   RowObserver observer_{rows_};
   int64_t score_stride_ = 0;
-  int64_t stride_ = 0;       // of selected and weights
-  int64_t rest_stride_ = 0;  // pages of the longest row
+  int64_t stride_ = 0;  // of selected and weights
+  int64_t pages_ = 0;   // of the longest row
 };
 
 }  // namespace shadow

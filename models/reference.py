@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 
 PAGE = 64
-LARGEST_SUM = 2.0**100  # of weights relative to the best of the first page
-_CUBIC = np.array([-1.0644569e-1, 7.0747577e-1, -1.3773075, 1.7756147], np.float32)
+LARGEST_SUM = 2.0**100  # of weights relative to the best of the row's own page
+_QUADRATIC = np.array([0.33335, 0.66591, 0.99926], np.float32)
 
 COARSE_SPREAD = 24.0
 
@@ -144,17 +144,20 @@ def sparse_attention(
 
 def weights32(scores: np.ndarray, step: np.float32, exact_reference: bool = False) -> np.ndarray:
     """float32 [n] exp(step * (scores - reference)) as the kernels compute it (docs/op_spec.md, step 3). The reference
-    is the largest score of the first page; of all, where weights would be too large or it is wanted (graph scores)."""
-    reference = scores.max() if exact_reference else scores[:PAGE].max()
+    is the largest score of the last page; of all, where weights would be too large or it is wanted (graph scores)."""
+    own = (len(scores) - 1) % PAGE + 1
+    reference = scores.max() if exact_reference else scores[-own:].max()
     below = (scores - reference).astype(np.float32)
-    factor = min(np.float32(step) * np.float32(1.44269504 * 2**23), np.float32(1e30))
-    t = np.minimum(_fused(below, factor, np.float32(127 * 2**23)), np.float32(254 * 2**23))
-    linear = np.where(t >= 2**24, t, 0).astype(np.int32).view(np.float32)
-    u = (linear.view(np.int32) & 0x7FFFFF | 0x3F800000).view(np.float32)
-    p = np.full_like(u, _CUBIC[0])
-    for coefficient in _CUBIC[1:]:
-        p = _fused(p, u, coefficient)
-    weights = linear * p
+    factor = min(np.float32(step) * np.float32(1.44269504), np.float32(1e28))
+    x = _fused(below, factor, np.float32(64))
+    floor = np.floor(x)
+    fraction = x - floor
+    p = np.full_like(x, _QUADRATIC[0])
+    for coefficient in _QUADRATIC[1:]:
+        p = _fused(p, fraction, coefficient)
+    with np.errstate(over="ignore"):
+        weights = np.ldexp(p, np.clip(floor - 64, -127, 128).astype(np.int32))
+    weights[floor - 64 < -126] = 0
     return weights if weights.sum(dtype=np.float64) <= LARGEST_SUM else weights32(scores, step, True)
 
 

@@ -82,7 +82,7 @@ class ShadowResult:
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """A row's scores [n], each worth `step` logits; coarse: of the estimate graph, so they only choose; scored: bool
-    [n], whole pages, the first among them; None: all. What is not scored has no weight."""
+    [n], whole pages, the last among them; None: all. What is not scored has no weight."""
 
     values: np.ndarray
     step: np.float32
@@ -103,8 +103,8 @@ class Scores:
 
 
 def mass32(weights: np.ndarray, skip: int) -> np.float32:
-    """The sum of float32 weights from position `skip` on, in the kernels' order: 16 lanes over a page, added by halves,
-    and the pages one after the other."""
+    """The sum of float32 weights from position `skip` on, in the kernels' order: 16 lanes over a page, added within
+    fours and then the fours; and the pages one after the other."""
     pages = np.zeros(-(-len(weights) // PAGE) * PAGE, np.float32)
     pages[skip : len(weights)] = weights[skip:]
     total = np.float32(0)
@@ -112,10 +112,9 @@ def mass32(weights: np.ndarray, skip: int) -> np.float32:
         lanes = np.zeros(_LANES, np.float32)
         for block in page:
             lanes = lanes + block
-        while len(lanes) > 1:
-            half = len(lanes) // 2
-            lanes = lanes[:half] + lanes[half:]
-        total = np.float32(total + lanes[0])
+        first, second, third, fourth = lanes.reshape(4, 4).T
+        fours = (first + third) + (second + fourth)
+        total = np.float32(total + ((fours[0] + fours[1]) + (fours[2] + fours[3])))
     return total
 
 

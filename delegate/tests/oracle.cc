@@ -66,19 +66,25 @@ double Step(const RowOf& row) {
   return double(row.options.op.softmax_scale) * double(row.options.scale) * largest / 127;
 }
 
-// exp(step * below), by the cubic of docs/op_spec.md, step 3.
+// exp(step * below), by the quadratic of docs/op_spec.md, step 3.
 double Weight(double step, int64_t below) {
-  const double x = std::log2(std::exp(1.0)) * step * double(below), n = std::floor(x), u = 1 + x - n;
-  if (x < -125) return 0;
-  return std::exp2(n) * u * (1.7756147 + u * (-1.3773075 + u * (7.0747577e-1 + u * -1.0644569e-1)));
+  const double x = std::log2(std::exp(1.0)) * step * double(below), n = std::floor(x), f = x - n;
+  if (n < -126) return 0;
+  return std::exp2(n) * (0.99926 + f * (0.66591 + f * 0.33335));
 }
 
-std::vector<double> Weights(const std::vector<int64_t>& scores, double step) {
-  const auto first_page = scores.begin() + std::min<int64_t>(64, int64_t(scores.size()));
-  const int64_t reference = *std::max_element(scores.begin(), first_page);
+std::vector<double> Relative(const std::vector<int64_t>& scores, double step, int64_t reference) {
   std::vector<double> weights;
   for (int64_t score : scores) weights.push_back(Weight(step, score - reference));
   return weights;
+}
+
+// To the best of the row's own page, or of all where they would be too large.
+std::vector<double> Weights(const std::vector<int64_t>& scores, double step) {
+  const auto own_page = scores.begin() + (int64_t(scores.size()) - 1) / 64 * 64;
+  const std::vector<double> weights = Relative(scores, step, *std::max_element(own_page, scores.end()));
+  if (std::accumulate(weights.begin(), weights.end(), 0.0) <= 0x1p100) return weights;
+  return Relative(scores, step, *std::max_element(scores.begin(), scores.end()));
 }
 
 // What a page's positions hold that were not kept: three quarters spread evenly over those the row sees, a quarter over

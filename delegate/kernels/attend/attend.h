@@ -35,8 +35,8 @@ WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type);
 
 // out[r] = factor[r] * (start[r] + sum_i weights[r][i] * v[selected i] + sum_b rest[r][b] * page_sums[b]): the values
 // of the selected positions and, where rest is not null, what the first `pages` pages hold beside them. start
-// [rows][PaddedFloats(d)] is overwritten. rest [rows][rest_stride]; page_sums [pages][PaddedFloats(d)]. out[r]: d
-// floats, any alignment. A row's result does not depend on the other rows of the tile.
+// [rows][PaddedFloats(d)] is overwritten. rest [pages][rest_stride], of rows; page_sums [pages][PaddedFloats(d)].
+// out[r]: d floats, any alignment. A row's result does not depend on the other rows of the tile.
 struct ValueTile {
   Selection selected;
   const float* weights;

@@ -195,14 +195,14 @@ void AddRestBlock(const ValueTile& tile, int r, int c, int padded) {
 #pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) sum[i][j] = F::Load(tile.start + (r + i) * padded + c + j * F::kLanes);
   }
-  const float* rest = tile.rest + r * tile.rest_stride;
   for (int b = 0; b < tile.pages; ++b) {
+    const float* rest = tile.rest + b * tile.rest_stride + r;
     typename F::V page[kVecs];
 #pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) page[j] = F::Load(tile.page_sums + b * padded + c + j * F::kLanes);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
-      const typename F::V weight = F::Set(rest[i * tile.rest_stride + b]);
+      const typename F::V weight = F::Set(rest[i]);
 #pragma GCC unroll 8
       for (int j = 0; j < kVecs; ++j) sum[i][j] = F::MulAdd(weight, page[j], sum[i][j]);
     }

@@ -115,7 +115,7 @@ struct Sparse {
   AddValuesFn add;
 };
 
-// rest [rows][pages], page_sums [pages][padded]: what is added beside the picked values, weighed as they are.
+// rest [pages][rows], page_sums [pages][padded]: what is added beside the picked values, weighed as they are.
 struct Rest {
   std::vector<float> rest;
   AlignedVector<float> page_sums;
@@ -135,7 +135,7 @@ void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, con
   ValueTile tile{picks.view(), weights.data(), stride, nullptr, 0, nullptr, 0, start.data(), factor.data(), out};
   if (rest != nullptr) {
     tile.rest = rest->rest.data();
-    tile.rest_stride = pages;
+    tile.rest_stride = rows;
     tile.page_sums = rest->page_sums.data();
     tile.pages = pages;
   }
@@ -188,7 +188,7 @@ void TestRest(const Sparse& kernel, const char* name, const TestCache& cache, in
     for (int c = 0; c < d; ++c) {
       double sum = cache.v[position * static_cast<size_t>(d) + static_cast<size_t>(c)], magnitude = 1 + std::fabs(sum);
       for (int b = 0; b < pages; ++b) {
-        const double product = static_cast<double>(rest.rest[static_cast<size_t>(r * pages + b)]) *
+        const double product = static_cast<double>(rest.rest[static_cast<size_t>(b * rows + r)]) *
                                static_cast<double>(rest.page_sums[static_cast<size_t>(b * padded + c)]);
         sum += product;
         magnitude += std::fabs(product);

@@ -26,7 +26,7 @@ void Bench(const char* name, const Kernels& kernels, int rows) {
   AlignedVector<uint16_t> v(kPageRows * kDim, 0x3c00);
   AlignedVector<uint8_t> v_u8(static_cast<size_t>(BlendBytes(kDim)));
   for (float& w : weights) w = std::exp(-testing::RandomFloat(0.0f, 10.0f));
-  const WeightPages job{weights.data(), kPages, out.data(), steps.data(), rows, 0};
+  const WeightPages job{weights.data(), kPageRows, kPages, out.data(), steps.data(), rows, 0};
   kernels.quantize(job);
   WeightPages portable = job;
   portable.out = expected.data();

@@ -31,7 +31,8 @@ PackValuesFn GetPackValuesKernel(ArchFlags arch, CacheType type);
 // overflows. Page b goes to out[(b * rows + row) * 64 ...], what one unit is worth, largest / 127, to
 // steps[b * rows + row].
 struct WeightPages {
-  const float* weights;  // [pages * 64], >= 0, 64-byte aligned
+  const float* weights;  // of the first page, [64], >= 0, 64-byte aligned
+  int64_t page_stride;   // to those of the next page; may be negative
   int pages;
   int8_t* out;
   float* steps;

@@ -70,7 +70,7 @@ template <class F>
 void QuantizeWeights(const WeightPages& job) {
   for (int page = 0; page < job.pages; ++page) {
     const int64_t i = page * job.rows + job.row;
-    job.steps[i] = QuantizeWeightPage<F>(job.weights + page * kPageRows, job.out + i * kPageRows);
+    job.steps[i] = QuantizeWeightPage<F>(job.weights + page * job.page_stride, job.out + i * kPageRows);
   }
 }
 

@@ -81,11 +81,15 @@ void TestWeights(QuantizeWeightsFn kernel, const char* name) {
     AlignedVector<float> weights(static_cast<size_t>(pages * kPageRows) + 1), steps(slots + 1, kGuard), same = steps;
     std::vector<int8_t> out(slots * kPageRows + 1, 77), portable = out;
     for (int page = 0; page < pages; ++page) FillWeights(RandomInt(0, 5), weights.data() + page * kPageRows);
-    kernel({weights.data(), pages, out.data(), steps.data(), kRows, kRow});
-    QuantizeWeightsScalar({weights.data(), pages, portable.data(), same.data(), kRows, kRow});
+    // Every other time the pages lie from the last to the first.
+    const bool back = RandomInt(0, 1) == 1 && pages > 0;
+    const float* first = weights.data() + (back ? (pages - 1) * kPageRows : 0);
+    const int64_t page_stride = back ? -kPageRows : kPageRows;
+    kernel({first, page_stride, pages, out.data(), steps.data(), kRows, kRow});
+    QuantizeWeightsScalar({first, page_stride, pages, portable.data(), same.data(), kRows, kRow});
     SHADOW_CHECK(out == portable && steps == same, "%s pages %d: other bits", name, pages);
     for (size_t page = 0; page < static_cast<size_t>(pages); ++page) {
-      const float* w = weights.data() + page * kPageRows;
+      const float* w = first + static_cast<int64_t>(page) * page_stride;
       const size_t slot = page * kRows + kRow;
       const float most = *std::max_element(w, w + kPageRows), inverse = 127.0f / most;
       const bool none = !std::isfinite(inverse);

@@ -43,14 +43,16 @@ struct Floats {
     const __m256i bits = _mm256_slli_epi32(_mm256_max_epi32(exponent, _mm256_setzero_si256()), 23);
     return Mul(a, _mm256_castsi256_ps(bits));
   }
-  static V FromBits(V t) {
-    const V normal = _mm256_cmp_ps(t, _mm256_set1_ps(16777216.0f), _CMP_GE_OQ);
-    return _mm256_and_ps(normal, _mm256_castsi256_ps(_mm256_cvtps_epi32(t)));
+  static V Fraction(V a) { return Sub(a, _mm256_floor_ps(a)); }
+  static constexpr float kScaleUnit = 1;
+  static V Scale(V a, V n) {
+    const V bounded = Min(Max(Sub(_mm256_floor_ps(n), Set(64.0f)), Set(-127.0f)), Set(128.0f));
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(bounded), _mm256_set1_epi32(127));
+    return Mul(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
   }
-  static V Significand(V a) {
-    const V fraction = _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFF)));
-    return _mm256_or_ps(fraction, _mm256_set1_ps(1.0f));
-  }
+  struct FlushSubnormals {
+    FlushSubnormals() {}
+  };
 
   static float SumLanes(V a) {
     const __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

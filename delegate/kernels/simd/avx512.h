@@ -40,14 +40,19 @@ struct Floats {
   static V Ldexp(V a, V n) {
     return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n, _mm512_set1_ps(-127.0f), _CMP_GT_OQ), a, n);
   }
-  static V FromBits(V t) {
-    const __mmask16 normal = _mm512_cmp_ps_mask(t, _mm512_set1_ps(16777216.0f), _CMP_GE_OQ);
-    return _mm512_castsi512_ps(_mm512_maskz_cvtps_epi32(normal, t));
-  }
-  static V Significand(V a) {
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(0x7FFFFF),
-                                                         _mm512_set1_epi32(0x3F800000), 0xEA));
-  }
+  static V Fraction(V a) { return _mm512_reduce_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+  static constexpr float kScaleUnit = 0x1p-64f;
+  static V Scale(V a, V n) { return _mm512_scalef_ps(a, n); }
+  class FlushSubnormals {
+   public:
+    FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON); }
+    ~FlushSubnormals() { _mm_setcsr(before_); }
+    FlushSubnormals(const FlushSubnormals&) = delete;
+    FlushSubnormals& operator=(const FlushSubnormals&) = delete;
+
+   private:
+    unsigned before_;
+  };
 
   static float SumLanes(V a) { return _mm512_reduce_add_ps(a); }
   static float MaxLanes(V a) { return _mm512_reduce_max_ps(a); }

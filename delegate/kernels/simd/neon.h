@@ -41,14 +41,16 @@ struct Floats {
     const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
     return Mul(a, vreinterpretq_f32_s32(vshlq_n_s32(vmaxq_s32(exponent, vdupq_n_s32(0)), 23)));
   }
-  static V FromBits(V t) {
-    const uint32x4_t normal = vcgeq_f32(t, vdupq_n_f32(16777216.0f));
-    return vreinterpretq_f32_u32(vandq_u32(normal, vreinterpretq_u32_s32(vcvtq_s32_f32(t))));
+  static V Fraction(V a) { return Sub(a, vrndmq_f32(a)); }
+  static constexpr float kScaleUnit = 1;
+  static V Scale(V a, V n) {
+    const V bounded = Min(Max(Sub(vrndmq_f32(n), Set(64.0f)), Set(-127.0f)), Set(128.0f));
+    const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(bounded), vdupq_n_s32(127));
+    return Mul(a, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
   }
-  static V Significand(V a) {
-    const uint32x4_t fraction = vandq_u32(vreinterpretq_u32_f32(a), vdupq_n_u32(0x7FFFFF));
-    return vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3F800000)));
-  }
+  struct FlushSubnormals {
+    FlushSubnormals() {}
+  };
 
   static float SumLanes(V a) {
     const float32x2_t halves = vadd_f32(vget_low_f32(a), vget_high_f32(a));  // in the order of the wider vectors
@@ -89,7 +91,7 @@ struct Floats {
     return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));
   }
 
-  static V SumEach(const V (&a)[kLanes]) { return vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3])); }
+  static V SumEach(const V (&a)[kLanes]) { return vpaddq_f32(AddHalves(a[0], a[1]), AddHalves(a[2], a[3])); }
 
   static void Transpose(V (&a)[kLanes]) {
     const float64x2_t ab_even = vreinterpretq_f64_f32(vtrn1q_f32(a[0], a[1]));
@@ -103,6 +105,12 @@ struct Floats {
   }
 
  private:
+  // (a0 + a2, a1 + a3, b0 + b2, b1 + b3): the order of the wider vectors.
+  static V AddHalves(V a, V b) {
+    const float64x2_t wide_a = vreinterpretq_f64_f32(a), wide_b = vreinterpretq_f64_f32(b);
+    return vaddq_f32(vreinterpretq_f32_f64(vtrn1q_f64(wide_a, wide_b)),
+                     vreinterpretq_f32_f64(vtrn2q_f64(wide_a, wide_b)));
+  }
   static uint32x4_t Bits() {
     const uint32_t bits[kLanes] = {1, 2, 4, 8};
     return vld1q_u32(bits);

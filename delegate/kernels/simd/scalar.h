@@ -85,15 +85,23 @@ struct Floats {
       return a.x[i] * FloatFromBits(static_cast<uint32_t>(exponent < 0 ? 0 : exponent) << 23);
     });
   }
-  // The number whose bits are the integral t < 2^31; zero for t < 2^24: a subnormal weight would slow every product it
-  // enters a hundredfold.
-  static V FromBits(V t) {
-    return Map([&](int i) { return t.x[i] >= 16777216.0f ? FloatFromBits(static_cast<uint32_t>(t.x[i])) : 0.0f; });
+  // a less the largest integer that is not above it, exactly for a >= 0 (1 + a of -1 < a < 0 is rounded, on AVX-512
+  // down).
+  static V Fraction(V a) {
+    return Map([&](int i) { return a.x[i] - __builtin_floorf(a.x[i]); });
   }
-  // 1 + f of 2^n (1 + f); 1 of zero.
-  static V Significand(V a) {
-    return Map([&](int i) { return FloatFromBits((BitsFromFloat(a.x[i]) & 0x7FFFFFu) | 0x3F800000u); });
+  // a * 2^(floor(n) - 64) / kScaleUnit for a of kScaleUnit times [1, 2): infinite from 2^128 on, and zero below 2^-126
+  // while FlushSubnormals is alive: a subnormal weight would slow every product it enters a hundredfold.
+  static constexpr float kScaleUnit = 1;
+  static V Scale(V a, V n) {
+    return Map([&](int i) {
+      const float floor = __builtin_floorf(n.x[i]) - 64, bounded = floor < -127 ? -127 : floor > 128 ? 128 : floor;
+      return a.x[i] * FloatFromBits(static_cast<uint32_t>(static_cast<int>(bounded) + 127) << 23);
+    });
   }
+  struct FlushSubnormals {
+    FlushSubnormals() {}
+  };
 
   // Scores less their largest, exactly.
   static V LoadBelow(const int32_t* p, int32_t largest) {
@@ -147,7 +155,8 @@ struct Floats {
     for (int i = 0; i < kLanes; ++i) count += a.x[i] >= b.x[i];
     return count;
   }
-  // Lane i of the result is the sum of the lanes of a[i].
+  // Lane i of the result is the sum of the lanes of a[i], in the order of every other vector: within four lanes as
+  // SumLanes does, the fours pairwise.
   static V SumEach(const V (&a)[kLanes]) {
     return Map([&](int i) { return SumLanes(a[i]); });
   }

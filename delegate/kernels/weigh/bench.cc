@@ -1,7 +1,7 @@
-// ns per score of the weigh kernels: weights of a row, the masses above two thresholds, the split of the row.
+// ns per score of the weigh kernels: weights of some rows, of which pages with something to keep are listed, and the
+// split of a row.
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <vector>
 
 #include "kernels/benching.h"
@@ -18,32 +18,34 @@ struct Kernels {
   ChooseFn choose;
 };
 
-// Pages of one row after the other, as many rows at a time as the op has of a long context.
+// Pages of some rows, the last page first; a share `keep` of the positions reaches the threshold.
 void Bench(const char* name, const Kernels& kernels, int n, float keep) {
-  constexpr int kRows = 12;
-  const auto size = static_cast<size_t>(n), pages = size / kPageRows;
-  std::vector<int32_t> scores(kRows * kPageRows), positions(size + 16), reference(kRows, 100000);
+  constexpr int kRows = 48;
+  const auto size = static_cast<size_t>(n), pages = size / kPageRows, room = size + kPageRows;
+  std::vector<int32_t> scores(kRows * size), positions(size + 16), listed(kRows * (pages + 1));
   for (int32_t& s : scores) s = static_cast<int32_t>(40000.0f * testing::RandomNormal());
-  AlignedVector<float> weights(kRows * size), kept(size + 16), shares(size + 16), rest(pages);
-  std::vector<float> factor(kRows, WeightFactor(1e-4f)), sums(kRows * pages), mass(kRows);
+  AlignedVector<float> weights(kRows * room), kept(size + 16), shares(size + 16), rest(pages), sums(kRows * pages);
+  std::vector<int32_t> sorted(scores.begin(), scores.begin() + n);
+  std::sort(sorted.begin(), sorted.end());
+  const int32_t least = sorted[static_cast<size_t>((1 - keep) * static_cast<float>(n - 1))];
+  const float threshold = std::exp(1e-4f * static_cast<float>(least - 100000));
+  std::vector<WeighedRow<int32_t>> rows(kRows);
   const auto weigh_all = [&] {
-    for (size_t page = 0; page < pages; ++page) {
-      kernels.weigh({scores.data(), kRows, reference.data(), factor.data(), nullptr, 0,
-                     weights.data() + page * kPageRows, n, sums.data() + page, static_cast<int64_t>(pages),
-                     mass.data()});
+    for (size_t r = 0; r < kRows; ++r) {
+      rows[r] = {100000, WeightFactor(1e-4f), threshold, 0, weights.data() + r * room, listed.data() + r * (pages + 1)};
+    }
+    for (size_t page = pages; page-- > 0;) {
+      kernels.weigh({scores.data() + page * kRows * kPageRows, kRows, rows.data(), nullptr, 0,
+                     static_cast<int32_t>(page), sums.data() + page * kRows});
     }
   };
-  weigh_all();
-  for (size_t j = 0; j < size; ++j) weights[j] = std::exp(testing::RandomNormal() * 3);  // of the first row
-  AlignedVector<float> sorted(weights.begin(), weights.begin() + n);
-  std::sort(sorted.begin(), sorted.end(), std::greater<float>());
-  const float threshold = sorted[static_cast<size_t>(keep * static_cast<float>(n))];
-  const ChooseRow row{weights.data(), sums.data(),      n,           threshold,     4,
-                      n - 8,          positions.data(), kept.data(), shares.data(), rest.data()};
-  const double choose = testing::Nanoseconds([&] { kernels.choose(row); });
   const double weigh = testing::Nanoseconds(weigh_all);
-  std::printf("weigh %-8s n %5d keep %.2f: weigh %.3f, choose %.3f ns/score\n", name, n, static_cast<double>(keep),
-              weigh / n / kRows, choose / n);
+  const auto blocks = static_cast<int>(rows[0].page - listed.data());
+  const ChooseRow row{weights.data(),   listed.data(), blocks,        n,           threshold, 4, n - 8,
+                      positions.data(), kept.data(),   shares.data(), rest.data(), 1};
+  const double choose = testing::Nanoseconds([&] { kernels.choose(row); });
+  std::printf("weigh %-8s n %5d keep %.2f: weigh %.3f, choose %.3f ns/score, %.2f of the pages listed\n", name, n,
+              static_cast<double>(keep), weigh / n / kRows, choose / n, blocks / static_cast<double>(pages));
 }
 
 void BenchAll() {

@@ -1,7 +1,7 @@
 // Weigh and choose over a float vector type F (kernels/simd/). Only ISA files include this.
 //
 // Sums run in 16 lanes whatever F's width is: lane i adds the elements i, i + 16, i + 32, ... and the lanes are added
-// pairwise at the end. So every ISA rounds alike.
+// in an order that is the same for all. So every ISA rounds alike.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_WEIGH_GENERIC_H_
 #define SHADOWATTN_DELEGATE_KERNELS_WEIGH_GENERIC_H_
 
@@ -35,62 +35,131 @@ struct Sum {
   }
 };
 
-// 2^x for x <= 0, given 2^23 * (x + 127) = t: within 7e-4 of its value, continuous, zero below 2^-125. The integer t is
-// the bits of 2^n (1 + f), where n + f = x; a cubic of u = 1 + f turns that into 2^n 2^f (Schraudolph 1999, corrected).
+// 2^(x - 64) within 2.7e-3, and continuous: the fraction of x through a quadratic, the rest through the exponent.
 // INT8 scores are known to within a percent at best, so more terms would buy nothing. Fused on every ISA, so the same
-// bits on each.
+// bits on each; of results below 2^-64 the last one may differ.
 template <class F>
-typename F::V Exp2(typename F::V t) {
-  using V = typename F::V;
-  const V linear = F::FromBits(t), u = F::Significand(linear);
-  V p = F::Set(-1.0644569e-1f);  // minimax of 2^(u - 1) / u on [1, 2], the same at both ends
-  p = F::Fused(p, u, F::Set(7.0747577e-1f));
-  p = F::Fused(p, u, F::Set(-1.3773075f));
-  p = F::Fused(p, u, F::Set(1.7756147f));
-  return F::Mul(linear, p);
+typename F::V Exp2(typename F::V x) {
+  constexpr float kUnit = F::kScaleUnit;
+  const typename F::V f = F::Fraction(x);
+  const typename F::V p = F::Fused(F::Set(0.33335f * kUnit), f, F::Set(0.66591f * kUnit));
+  return F::Scale(F::Fused(p, f, F::Set(0.99926f * kUnit)), x);
 }
 
-// One page of a row: 16 weights at a time, the sums in lanes.
+constexpr int kSumRows = 16;  // that are added up together
+
 template <class F, class S>
-float WeighRow(const S* scores, S reference, float factor, float* weights) {
+typename F::V Weights(const S* scores, const WeighedRow<S>& row) {
+  return Exp2<F>(F::Fused(F::LoadBelow(scores, row.reference), F::Set(row.factor), F::Set(64)));
+}
+
+// One page of a row: its weights, their sums in lanes; returns the largest.
+template <class F, class S>
+typename F::V WeighRow(const S* scores, const WeighedRow<S>& row, float* weights, float* lanes) {
   using V = typename F::V;
   Sum<F> sum;
+  V most = F::Set(0);
 #pragma GCC unroll 16
   for (int i = 0; i < kPageRows; i += F::kLanes) {
-    const V t = F::Fused(F::LoadBelow(scores + i, reference), F::Set(factor), F::Set(127 * 8388608.0f));
-    const V weight = Exp2<F>(F::Min(t, F::Set(254 * 8388608.0f)));
+    const V weight = Weights<F>(scores + i, row);
+    most = F::Max(most, weight);
     F::Store(weights + i, weight);
-    V* lanes = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
-    *lanes = F::Add(*lanes, weight);
+    V* at = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
+    *at = F::Add(*at, weight);
   }
-  return sum.Total();
+#pragma GCC unroll 4
+  for (int i = 0; i < Sum<F>::kVecs; ++i) F::Store(lanes + i * F::kLanes, sum.lanes[i]);
+  return most;
 }
 
-// The same sum without the first `skip` weights, and nothing from `seen` on.
-template <class F>
-float TrimRow(float* weights, int seen, int skip) {
-  alignas(64) float counted[kPageRows];
-  for (int j = seen; j < kPageRows; ++j) weights[j] = 0;
-  for (int j = 0; j < kPageRows; ++j) counted[j] = j < skip ? 0 : weights[j];
+// The same where only the first `seen` positions count, and for the sums only those from `skip` on.
+template <class F, class S>
+typename F::V WeighPart(const S* scores, const WeighedRow<S>& row, int seen, int skip, float* weights, float* lanes) {
+  using V = typename F::V;
+  constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
+  const uint64_t unseen = seen < kPageRows ? ~uint64_t{0} << seen : 0;
+  const uint64_t skipped = skip < kPageRows ? (uint64_t{1} << skip) - 1 : ~uint64_t{0};
   Sum<F> sum;
+  V most = F::Set(0);
   for (int i = 0; i < kPageRows; i += F::kLanes) {
-    typename F::V* lanes = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
-    *lanes = F::Add(*lanes, F::Load(counted + i));
+    const V weight = F::ZeroWhere(static_cast<uint32_t>(unseen >> i) & kAll, Weights<F>(scores + i, row));
+    most = F::Max(most, weight);
+    F::Store(weights + i, weight);
+    V* at = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
+    *at = F::Add(*at, F::ZeroWhere(static_cast<uint32_t>(skipped >> i) & kAll, weight));
   }
-  return sum.Total();
+  for (int i = 0; i < Sum<F>::kVecs; ++i) F::Store(lanes + i * F::kLanes, sum.lanes[i]);
+  return most;
+}
+
+// What the lanes [kSumRows][kSumLanes] of each row add up to.
+template <class F>
+void AddLanes(const float* lanes, float* totals) {
+  constexpr int kVecs = Sum<F>::kVecs;
+  for (int r = 0; r < kSumRows; r += F::kLanes) {
+    typename F::V part[kVecs];
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) {
+      typename F::V rows[F::kLanes];
+#pragma GCC unroll 16
+      for (int j = 0; j < F::kLanes; ++j) rows[j] = F::Load(lanes + (r + j) * kSumLanes + i * F::kLanes);
+      part[i] = F::SumEach(rows);
+    }
+#pragma GCC unroll 2
+    for (int step = 1; step < kVecs; step *= 2) {
+#pragma GCC unroll 2
+      for (int i = 0; i < kVecs; i += 2 * step) part[i] = F::Add(part[i], part[i + step]);
+    }
+    F::Store(totals + r, part[0]);
+  }
+}
+
+// The next block of a row, its sums into lanes.
+template <class F, class S, bool kWhole>
+void WeighBlock(const WeighJob<S>& job, const S* scores, int64_t r, float* lanes) {
+  WeighedRow<S>* row = job.row + r;
+  typename F::V most;
+  if constexpr (kWhole) {
+    most = WeighRow<F>(scores, *row, row->block, lanes);
+  } else {
+    most = WeighPart<F>(scores, *row, job.seen == nullptr ? kPageRows : job.seen[r], job.skip, row->block, lanes);
+  }
+  const ptrdiff_t listed = F::MaskGreaterEqual(most, F::Set(row->cutoff)) != 0 ? 1 : 0;
+  *row->page = job.page;
+  row->page += listed;
+  row->block += listed * kPageRows;
+}
+
+// Up to kSumRows rows from the `first` on.
+template <class F, class S, bool kWhole>
+void WeighRows(const WeighJob<S>& job, int first, int count) {
+  alignas(64) float lanes[kSumRows * kSumLanes];
+  alignas(64) float totals[kSumRows];
+  const int32_t* at = job.at == nullptr ? nullptr : job.at + first;
+  const S* scores = job.scores + int64_t{first} * kPageRows;
+  for (int i = 0; i < count; ++i) {
+    WeighBlock<F, S, kWhole>(job, scores + i * kPageRows, at == nullptr ? first + i : at[i], lanes + i * kSumLanes);
+  }
+  for (int i = count * kSumLanes; i < kSumRows * kSumLanes; ++i) lanes[i] = 0;
+  AddLanes<F>(lanes, totals);
+  for (int i = 0; i < count; ++i) {
+    const int64_t r = at == nullptr ? first + i : at[i];
+    job.sums[r] = totals[i];
+    job.row[r].mass += totals[i];
+  }
 }
 
 template <class F, class S>
 void Weigh(const WeighJob<S>& job) {
-  for (int i = 0; i < job.rows; ++i) {
-    const int64_t r = job.at == nullptr ? i : job.at[i];
-    float* weights = job.weights + r * job.stride;
-    float sum = WeighRow<F>(job.scores + i * kPageRows, job.reference[r], job.factor[r], weights);
-    if (job.skip > 0 || job.seen != nullptr) {
-      sum = TrimRow<F>(weights, job.seen == nullptr ? kPageRows : job.seen[r], job.skip);
+  const typename F::FlushSubnormals flush;
+  const bool whole = job.skip == 0 && job.seen == nullptr;
+  for (int first = 0; first < job.rows; first += kSumRows) {
+    const int count = job.rows - first < kSumRows ? job.rows - first : kSumRows;
+    if (whole) {
+      WeighRows<F, S, true>(job, first, count);
+    } else {
+      WeighRows<F, S, false>(job, first, count);
     }
-    job.sums[r * job.sum_stride] = sum;
-    job.mass[r] += sum;
   }
 }
 
@@ -136,14 +205,13 @@ float SumWithout(const float* weights, uint64_t mask) {
 
 // Appends the positions of a page's mask, which is not zero. Four at a time without asking whether there are as many:
 // mostly there are fewer, and a wrong guess costs more than three idle steps.
-static inline int AppendMasked(const ChooseRow& row, int page, uint64_t mask, int found) {
-  const float* weights = row.weights + page * kPageRows;
+static inline int AppendMasked(const ChooseRow& row, const float* weights, int begin, uint64_t mask, int found) {
   int count = 0;
   for (uint64_t left = mask; left != 0; count += 4) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const int j = __builtin_ctzll(left | uint64_t{1} << 63);
-      row.positions[found + count + i] = page * kPageRows + j;
+      row.positions[found + count + i] = begin + j;
       row.kept[found + count + i] = weights[j];
       left &= left - 1;
     }
@@ -151,52 +219,52 @@ static inline int AppendMasked(const ChooseRow& row, int page, uint64_t mask, in
   return __builtin_popcountll(mask);
 }
 
-// Pages [begin, end), of which nothing is kept but what reaches the threshold: appends as ChoosePage does. First all
-// masks, then the pages that have something: whether one has cannot be guessed.
+// Blocks [last, first), from the last one on, of which nothing is kept but what reaches the threshold: appends as
+// ChoosePage does. First all masks, then the blocks that have something: whether one has cannot be guessed.
 template <class F>
-int ChooseFreePages(const ChooseRow& row, int begin, int end, int found) {
+int ChooseFreePages(const ChooseRow& row, int first, int last, int found) {
+  constexpr int kAtOnce = 64;
   const typename F::V threshold = F::Set(row.threshold);
   const int before = found;
-  for (int page = begin; page < end; ++page) row.rest[page] = 0;
-  for (int word = begin / 64; word * 64 < end; ++word) {
-    uint64_t scored = row.scored == nullptr ? ~uint64_t{0} : row.scored[word];
-    if (begin > word * 64) scored &= ~uint64_t{0} << (begin - word * 64);
-    if (end < (word + 1) * 64) scored &= (uint64_t{1} << (end - word * 64)) - 1;
-    uint64_t masks[64 + 1];
-    int pages[64 + 1], hits = 0;
-    for (; scored != 0; scored &= scored - 1) {
-      const int page = word * 64 + __builtin_ctzll(scored);
-      masks[hits] = PageMask<F>(row.weights + page * kPageRows, threshold);
-      pages[hits] = page;
+  for (int end = first; end > last;) {
+    const int begin = end - last < kAtOnce ? last : end - kAtOnce;
+    uint64_t masks[kAtOnce + 1];
+    int at[kAtOnce + 1], hits = 0;
+    for (int block = end - 1; block >= begin; --block) {
+      masks[hits] = PageMask<F>(row.weights + block * kPageRows, threshold);
+      at[hits] = block;
       hits += masks[hits] != 0 ? 1 : 0;
-      row.rest[page] = row.sums[page] / static_cast<float>(kPageRows);
     }
     for (int i = 0; i < hits; ++i) {
-      const float rest = SumWithout<F>(row.weights + pages[i] * kPageRows, masks[i]);
-      const int count = AppendMasked(row, pages[i], masks[i], found);
-      row.rest[pages[i]] = SpreadRest<F>(row, pages[i] * kPageRows, rest, count, row.shares + found);
+      const float* weights = row.weights + at[i] * kPageRows;
+      const int page = row.pages[at[i]];
+      const float rest = SumWithout<F>(weights, masks[i]);
+      const int count = AppendMasked(row, weights, page * kPageRows, masks[i], found);
+      row.rest[page * row.rest_stride] = SpreadRest<F>(row, page * kPageRows, rest, count, row.shares + found);
       found += count;
     }
+    end = begin;
   }
   return found - before;
 }
 
-// One page: appends what is kept to positions, kept and shares from `found` on, returns how many.
+// One block: appends what is kept to positions, kept and shares from `found` on, returns how many.
 template <class F>
-int ChoosePage(const ChooseRow& row, int page, int found) {
+int ChoosePage(const ChooseRow& row, int block, int found) {
   using V = typename F::V;
-  const int begin = page * kPageRows;
+  const int page = row.pages[block], begin = page * kPageRows;
+  const float* weights = row.weights + block * kPageRows;
   const V threshold = F::Set(row.threshold);
   int32_t* positions = row.positions + found;
   float* kept = row.kept + found;
   Sum<F> rest;
   int count = 0;
-  for (int j = begin; j < begin + kPageRows; j += kSumLanes) {
+  for (int j = 0; j < kPageRows; j += kSumLanes) {
 #pragma GCC unroll 4
     for (int i = 0; i < Sum<F>::kVecs; ++i) {
-      const int first = j + i * F::kLanes;
+      const int of_page = j + i * F::kLanes, first = begin + of_page;
       if (first >= row.n) break;
-      const V w = F::Load(row.weights + first);
+      const V w = F::Load(weights + of_page);
       uint32_t mask = F::MaskGreaterEqual(w, threshold);
       constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
       if (first < row.keep_below) {
@@ -212,20 +280,19 @@ int ChoosePage(const ChooseRow& row, int page, int found) {
       if (mask != 0) count += F::Compress(mask, w, first, positions + count, kept + count);
     }
   }
-  row.rest[page] = SpreadRest<F>(row, begin, rest.Total(), count, row.shares + found);
+  const float spread = SpreadRest<F>(row, begin, rest.Total(), count, row.shares + found);
+  row.rest[page * row.rest_stride] = spread;
   return count;
 }
 
 template <class F>
 int Choose(const ChooseRow& row) {
-  const int pages = (row.n + kPageRows - 1) / kPageRows, free_end = row.keep_from / kPageRows;
-  int count = 0, page = 0;
-  for (; page < pages && page * kPageRows < row.keep_below; ++page) count += ChoosePage<F>(row, page, count);
-  if (page < free_end) {
-    count += ChooseFreePages<F>(row, page, free_end, count);
-    page = free_end;
-  }
-  for (; page < pages; ++page) count += ChoosePage<F>(row, page, count);
+  int count = 0, block = row.blocks;
+  while (block > 0 && row.pages[block - 1] * kPageRows < row.keep_below) count += ChoosePage<F>(row, --block, count);
+  int last = 0;  // of the blocks that may be kept from
+  while (last < block && (row.pages[last] + 1) * kPageRows > row.keep_from) ++last;
+  count += ChooseFreePages<F>(row, block, last, count);
+  for (block = last; block > 0;) count += ChoosePage<F>(row, --block, count);
   return count;
 }
 
