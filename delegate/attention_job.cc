@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <mutex>
+#include <vector>
 
 #include "block_tile.h"
 #include "int8_tile.h"
 #include "mode_extras.h"
 #include "npu_tile.h"
+#include "page_bounds.h"
 #include "row_observer.h"
 #include "sparse_tile.h"
 #include "tile_rows.h"
@@ -93,11 +95,18 @@ int64_t RowsPerTile(const AttentionJob& job, int64_t rows, int num_threads) {
   return std::min(tile, rows);
 }
 
-// How the rows of a KV head are divided. In mode block_sparse a tile is a block of queries, and begins where a page
+// Times [begin, end) of a chunk.
+struct Times {
+  int64_t begin;
+  int64_t end;
+};
+
+// How those rows of a KV head are divided. In mode block_sparse a tile is a block of queries, and begins where a page
 // does.
 class Tiling {
  public:
-  Tiling(const AttentionJob& job, int num_threads) : rows_(job.chunk.n_valid * job.heads.width) {
+  Tiling(const AttentionJob& job, Times times, int num_threads)
+      : first_(times.begin * job.heads.width), rows_((times.end - times.begin) * job.heads.width) {
     const bool blocks = job.settings.mode == Mode::kBlockSparse;
     size_ = blocks ? kPageRows * job.op.group() : RowsPerTile(job, rows_, num_threads);
     offset_ = blocks ? job.chunk.position % kPageRows * job.op.group() : 0;
@@ -105,11 +114,12 @@ class Tiling {
   int64_t rows() const { return rows_; }
   int64_t count() const { return (offset_ + rows_ + size_ - 1) / size_; }
   TileRows Tile(const AttentionJob& job, int kv_head, int64_t i) const {
-    return TileRows(job, kv_head, std::max<int64_t>(0, i * size_ - offset_),
-                    std::min(rows_, (i + 1) * size_ - offset_));
+    return TileRows(job, kv_head, first_ + std::max<int64_t>(0, i * size_ - offset_),
+                    first_ + std::min(rows_, (i + 1) * size_ - offset_));
   }
 
  private:
+  int64_t first_;
   int64_t rows_;
   int64_t size_;
   int64_t offset_;  // rows that the first tile lacks
@@ -124,11 +134,8 @@ void ScaleToWallTime(double wall, Statistics* s) {
   s->seconds_attend *= wall / total;
 }
 
-}  // namespace
-
-Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* statistics) {
-  SHADOW_RETURN_IF_ERROR(MakeExtras(job, pool));
-  const Tiling tiling(job, pool->num_threads());
+Status RunTimes(const AttentionJob& job, Times times, ThreadPool* pool, Statistics* statistics) {
+  const Tiling tiling(job, times, pool->num_threads());
   const int64_t tiles = tiling.count();
   const int64_t items = tiles * job.heads.kv_heads;
   const bool may_share = job.may_share && tiling.rows() * job.heads.kv_heads * job.chunk.end() >= kPairsWorthSharing;
@@ -147,6 +154,31 @@ Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* stati
   if (!done) return Status::Error("out of memory while attending over cache %d", job.cache.handle());
   ScaleToWallTime(clock.Lap(), &total);
   statistics->Add(total);
+  return Status::Ok();
+}
+
+// The chunk's rows from time `begin` on that are in the same block of positions, with the margins that this block has.
+Status RunBlock(const AttentionJob& job, int64_t* begin, ThreadPool* pool, Statistics* statistics) {
+  const int64_t position = (job.chunk.position + *begin) / kHistoryBlock * kHistoryBlock;
+  const Times times{*begin, std::min(job.chunk.n_valid, position + kHistoryBlock - job.chunk.position)};
+  *begin = times.end;
+  std::vector<float> margins(size_t(job.op.num_heads));
+  for (int head = 0; head < job.op.num_heads; ++head) {
+    margins[head] = job.cache.history().Margin(job.chunk.layer, head, position, job.settings.unscored);
+  }
+  AttentionJob of_block = job;
+  of_block.margins = margins.data();
+  return RunTimes(of_block, times, pool, statistics);
+}
+
+}  // namespace
+
+Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* statistics) {
+  SHADOW_RETURN_IF_ERROR(MakeExtras(job, pool));
+  if (!LeavesOutPages(job)) return RunTimes(job, {0, job.chunk.n_valid}, pool, statistics);
+  for (int64_t begin = 0; begin < job.chunk.n_valid;) {
+    SHADOW_RETURN_IF_ERROR(RunBlock(job, &begin, pool, statistics));
+  }
   return Status::Ok();
 }
 

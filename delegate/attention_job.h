@@ -41,7 +41,8 @@ struct AttentionJob {
   HeadGroup heads;
   GraphScores scores;
   Observer* observer = nullptr;
-  bool may_share = true;  // false: on the calling thread only
+  bool may_share = true;           // false: on the calling thread only
+  const float* margins = nullptr;  // [H], of PageHistory; null: every page is scored
 };
 
 // Computes all rows 0 .. n_valid - 1 and adds to *statistics.

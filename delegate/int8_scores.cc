@@ -26,7 +26,8 @@ int64_t RowsScored(const TileRows& rows) {
 
 int64_t RowsWeighed(const TileRows& rows) {
   const int64_t most = MayLeaveOut(rows, rows.count()) ? kMostRowsBounded : rows.count();
-  const int64_t fit = kWeightBudget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
+  const int64_t fit =
+      (most == kMostRowsBounded ? 60 << 13 : kWeightBudget) / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
   return std::clamp(fit, kQueryRows, std::max(kQueryRows, most));
 }
 

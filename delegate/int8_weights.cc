@@ -80,7 +80,10 @@ class Weigher {
         rule_(rule),
         scratch_(scratch),
         w_(Reserve(count_, rows.Causal(end - 1), scratch)),
-        weighed_(scratch->weighed.Reserve(count_)) {}
+        weighed_(scratch->weighed.Reserve(count_)),
+        n_(scratch->lengths.Reserve(count_)) {
+    for (int64_t r = 0; r < count_; ++r) n_[r] = rows.Causal(begin + r);
+  }
 
   RowWeights Run() {
     QuantizeRows(rows_, begin_, begin_ + count_, scratch_);
@@ -98,19 +101,21 @@ class Weigher {
     Finish(w_, weighed_);
     bool again = false;
     for (int64_t r = 0; r < count_; ++r) {
-      const int64_t sinks = std::min<int64_t>(rule_.sinks, n(r));
+      const int64_t sinks = std::min<int64_t>(rule_.sinks, n_[r]);
       if (w_.mass[r] + w_.SinkMass(r, sinks) <= kLargestSum) continue;
       WeighAgain(r);
       again = true;
     }
     if (again) Finish(w_, weighed_);
+    for (int64_t r = 0; r < count_ && w_.scored.bits != nullptr; ++r) {
+      NoteLosses(rows_, begin_ + r, w_.scored, r, w_.sums + r, count_, w_.mass[r], scratch_->step.data()[begin_ + r]);
+    }
     return w_;
   }
 
  private:
-  int64_t n(int64_t r) const { return rows_.Causal(begin_ + r); }
-  int64_t Seen(int64_t r, int64_t page) const { return std::min<int64_t>(kPageRows, n(r) - page * kPageRows); }
-  int64_t OwnPage(int64_t r) const { return (n(r) - 1) / kPageRows; }
+  int64_t Seen(int64_t r, int64_t page) const { return std::min<int64_t>(kPageRows, n_[r] - page * kPageRows); }
+  int64_t OwnPage(int64_t r) const { return (n_[r] - 1) / kPageRows; }
 
   bool Due(int64_t page) const { return IsDue(rule_, w_.pages - page); }
 
@@ -126,7 +131,7 @@ class Weigher {
       for (int64_t r = first; r < begun; ++r) SetReference(r, page, scratch_->page_scores.data() + r * kPageRows);
       WeighPage(page, first, count_);
       if (!Due(page)) continue;
-      for (int64_t r = first; r < count_; ++r) SetCutoff(rule_, n(r), page - 1, r, weighed_ + r);
+      for (int64_t r = first; r < count_; ++r) SetCutoff(rule_, n_[r], page - 1, r, weighed_ + r);
     }
   }
 
@@ -147,7 +152,7 @@ class Weigher {
       ListSinks(rule_, page, count_, weighed_);
       WeighSomeOf(page, some);
       if (!Due(page)) continue;
-      for (int64_t r = 0; r < count_; ++r) SetCutoff(rule_, n(r), page - 1, r, weighed_ + r);
+      for (int64_t r = 0; r < count_; ++r) SetCutoff(rule_, n_[r], page - 1, r, weighed_ + r);
     }
   }
 
@@ -230,6 +235,7 @@ class Weigher {
   Scratch* scratch_;
   RowWeights w_;
   WeighedRow<int32_t>* weighed_;
+  int64_t* n_;  // positions that each row sees
 };
 
 }  // namespace

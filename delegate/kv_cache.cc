@@ -39,6 +39,7 @@ Status KvCache::Bind(const OpOptions& op, bool has_int8) {
     heads_.resize(size_t(op.num_layers) * op.num_kv_heads);
     lengths_.resize(op.num_layers, 0);
     extras_.Bind(op.num_layers, op.num_kv_heads);
+    history_.Bind(op.num_layers, op.num_heads);
     num_kv_heads_ = op.num_kv_heads;
     head_dim_ = op.head_dim;
     has_int8_ = has_int8;
@@ -94,6 +95,10 @@ void KvCache::BeginChunk(const Chunk& chunk) {
     running_ = chunk;
   }
   Reserve(chunk.layer, chunk.end());
+  const int64_t before = history_.bytes();
+  history_.Truncate(chunk.layer, chunk.position);
+  if (settings_.unscored > 0) history_.Reserve(chunk.layer, chunk.end());
+  bytes_.fetch_add(history_.bytes() - before, std::memory_order_relaxed);
 }
 
 void KvCache::EndChunk(const Chunk& chunk) {
@@ -200,6 +205,9 @@ void KvCache::AddPage(Head* head) {
 }
 
 void KvCache::DropPages(int64_t rows) {
+  const int64_t before = history_.bytes();
+  for (int layer = 0; layer < num_layers_; ++layer) history_.Truncate(layer, rows);
+  bytes_.fetch_add(history_.bytes() - before, std::memory_order_relaxed);
   const size_t pages = size_t(rows + kPageRows - 1) / kPageRows;
   const size_t page_bytes = PageBytes();
   for (Head& head : heads_) {

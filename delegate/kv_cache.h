@@ -15,6 +15,7 @@
 #include "op_options.h"
 #include "options.h"
 #include "page_extras.h"
+#include "page_history.h"
 #include "plan.h"
 #include "status.h"
 
@@ -96,6 +97,7 @@ class KvCache {
   void WritePageBounds(int layer, int kv_head, int64_t index);
   // Beside the full pages, for modes that need more of them.
   PageExtras& extras() { return extras_; }
+  PageHistory& history() { return history_; }
   // Pages of every head of the layer so that it can hold `rows` rows. Throws std::bad_alloc.
   void Reserve(int layer, int64_t rows);
 
@@ -136,6 +138,7 @@ class KvCache {
   std::vector<float> threshold_factors_;
   Observer observer_;
   PageExtras extras_;
+  PageHistory history_;
   std::vector<Head> heads_;       // [layer][kv_head]
   std::vector<int64_t> lengths_;  // [layer]
   Chunk running_{0, 0, 0};        // running_.layer is the layer that must come next; 0: no chunk runs

@@ -48,12 +48,13 @@ Status ParseThreshold(const std::string& value, double* threshold) {
   return Status::Ok();
 }
 
-Status ParseMargin(const std::string& value, double* margin) {
+Status ParseUnscored(const std::string& value, double* unscored) {
   double number = 0;
-  if (!ParseNumber(value, &number) || !(number >= 0.0 && number <= 1e6)) {
-    return Status::Error("option margin must be logits of at least 0, 0 to score every page, got '%s'", value.c_str());
+  if (!ParseNumber(value, &number) || !(number >= 0.0 && number < 1.0)) {
+    return Status::Error("option unscored must be a share of the mass in [0, 1), 0 to score every page, got '%s'",
+                         value.c_str());
   }
-  *margin = number;
+  *unscored = number;
   return Status::Ok();
 }
 
@@ -93,7 +94,7 @@ Status ParseIsa(const std::string& value, ArchFlags* arch) {
   return Status::Ok();
 }
 
-#define SHADOW_LIVING_KEYS "mode, keep_ratio, threshold, tail, min_k, sinks, latest, margin"
+#define SHADOW_LIVING_KEYS "mode, keep_ratio, threshold, tail, min_k, sinks, latest, unscored"
 #define SHADOW_CREATION_KEYS SHADOW_LIVING_KEYS ", cache_type, max_length"
 constexpr char kLivingKeys[] = SHADOW_LIVING_KEYS;
 constexpr char kCreationKeys[] = SHADOW_CREATION_KEYS;
@@ -109,7 +110,7 @@ Status SetLiving(const std::string& key, const std::string& value, CacheSettings
   if (key == "tail") return ParseTail(value, &s->tail);
   if (key == "min_k") return ParseInteger(key, value, 1, kLongestCache, &s->min_k);
   if (key == "sinks") return ParseInteger(key, value, 0, kLongestCache, &s->sinks);
-  if (key == "margin") return ParseMargin(value, &s->margin);
+  if (key == "unscored") return ParseUnscored(value, &s->unscored);
   if (key == "latest") return ParseInteger(key, value, 0, kLongestCache, &s->latest);
   *known = false;
   return Status::Ok();

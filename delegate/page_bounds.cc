@@ -35,21 +35,42 @@ uint64_t Range(int64_t begin, int64_t end, int64_t first) {
   return low(end) & ~low(begin);
 }
 
-// The pages of a row that sees n positions, without those of [first, last) whose bound lies below the cut.
-void SetBits(const int32_t* bounds, const CacheSettings& settings, int64_t n, float step, int64_t words,
+// Pages [first, last), which a row may leave out.
+struct Range64 {
+  int64_t first;
+  int64_t last;
+};
+Range64 MayBeLeftOut(const CacheSettings& settings, int64_t n) {
+  return {WholePages(std::max(settings.sinks, 1)),
+          std::max<int64_t>(0, n - std::max<int64_t>(settings.latest, kPageRows)) / kPageRows};
+}
+
+// A margin in units of the bounds.
+int32_t Below(float margin, float step) { return int32_t(std::min(margin / step, kWidest)); }
+
+// Bit i: whether bounds[i] < cut.
+uint64_t Below64(const int32_t* bounds, int32_t cut) {
+  uint8_t below[64];  // compilers make vectors of this loop, but not of one that shifts bits together
+  for (int i = 0; i < 64; ++i) below[i] = bounds[i] < cut ? 1 : 0;
+  uint64_t bits = 0;
+  for (int i = 0; i < 64; i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, below + i, sizeof(eight));
+    bits |= (eight * 0x0102040810204080u >> 56) << i;  // the lowest bits of eight bytes, side by side
+  }
+  return bits;
+}
+
+// The pages of a row that sees n positions, without those whose bound lies more than `margin` logits below the best.
+void SetBits(const int32_t* bounds, const CacheSettings& settings, int64_t n, int32_t below, int64_t words,
              uint64_t* bits) {
   const int64_t pages = WholePages(n), full = n / kPageRows;
   for (int64_t word = 0; word < words; ++word) bits[word] = Range(0, pages, word * 64);
-  if (full < kFewestPages) return;
-  const auto below = int32_t(std::min(float(settings.margin) / step, kWidest));
+  if (full < kFewestPages || below == int32_t(kWidest)) return;
   const int32_t cut = Largest(bounds, full) - below;
-  const int64_t first = WholePages(std::max(settings.sinks, 1));
-  const int64_t last = std::max<int64_t>(0, n - std::max<int64_t>(settings.latest, kPageRows)) / kPageRows;
-  for (int64_t word = 0; word * 64 < last; ++word) {
-    uint64_t low = 0;
-    const int32_t* of_word = bounds + word * 64;
-    for (int i = 0; i < 64; ++i) low |= uint64_t{of_word[i] < cut} << i;
-    bits[word] &= ~(low & Range(first, last, word * 64));
+  const Range64 free = MayBeLeftOut(settings, n);
+  for (int64_t word = 0; word * 64 < free.last; ++word) {
+    bits[word] &= ~(Below64(bounds + word * 64, cut) & Range(free.first, free.last, word * 64));
   }
 }
 
@@ -68,21 +89,24 @@ void WriteBounds(const uint8_t* k_u8, int head_dim, int column, uint8_t* block) 
         least[j] = std::min(least[j], keys[i + j]);
       }
     }
-    for (int j = 4; j < 64; ++j) {
-      most[j % 4] = std::max(most[j % 4], most[j]);
-      least[j % 4] = std::min(least[j % 4], least[j]);
+    for (int half = 32; half >= 4; half /= 2) {
+      for (int j = 0; j < half; ++j) {
+        most[j] = std::max(most[j], most[j + half]);
+        least[j] = std::min(least[j], least[j + half]);
+      }
     }
     std::memcpy(block + (c * kBoundPages + column * 4), most, 4);
     std::memcpy(block + ((d_padded + c) * kBoundPages + column * 4), least, 4);
   }
 }
 
+bool LeavesOutPages(const AttentionJob& job) {
+  if (job.settings.mode != Mode::kShadow || !(job.settings.unscored > 0) || job.scores.values != nullptr) return false;
+  return job.observer == nullptr || !job.observer->wants_weights();  // these are told of all positions
+}
+
 bool MayLeaveOut(const TileRows& rows, int64_t end) {
-  const AttentionJob& job = rows.job();
-  if (job.settings.mode != Mode::kShadow || !(job.settings.margin > 0) || job.scores.values != nullptr) return false;
-  if (rows.Causal(end - 1) / kPageRows < kFewestPages) return false;
-  // These are told of all positions.
-  return job.observer == nullptr || !(job.observer->wants(kObserveHistogram) || job.observer->wants(kObserveErrors));
+  return rows.job().margins != nullptr && rows.Causal(end - 1) / kPageRows >= kFewestPages;
 }
 
 ScoredPages ChoosePages(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch) {
@@ -100,11 +124,35 @@ ScoredPages ChoosePages(const TileRows& rows, int64_t begin, int64_t end, Scratc
   ScoredPages scored;
   scored.words = (WholePages(longest) + 63) / 64;
   scored.bits = scratch->scored.Reserve(count * scored.words);
+  scored.bounds = bounds;
+  scored.stride = stride;
   for (int64_t r = 0; r < count; ++r) {
-    SetBits(bounds + r * stride, job.settings, rows.Causal(begin + r), scratch->step.data()[begin + r], scored.words,
-            scored.bits + r * scored.words);
+    const int64_t n = rows.Causal(begin + r);
+    const bool all = PageHistory::Notes(n - 1);
+    const int32_t below =
+        all ? int32_t(kWidest) : Below(job.margins[rows.Head(begin + r)], scratch->step.data()[begin + r]);
+    SetBits(bounds + r * stride, job.settings, n, below, scored.words, scored.bits + r * scored.words);
   }
   return scored;
+}
+
+void NoteLosses(const TileRows& rows, int64_t r, const ScoredPages& scored, int64_t i, const float* sums,
+                int64_t stride, float mass, float step) {
+  const int64_t n = rows.Causal(r), full = n / kPageRows;
+  if (!PageHistory::Notes(n - 1) || full < kFewestPages || !(mass > 0)) return;
+  const int32_t* bounds = scored.bounds + i * scored.stride;
+  const int32_t best = Largest(bounds, full);
+  const Range64 free = MayBeLeftOut(rows.job().settings, n);
+  int32_t cuts[kNumMargins];
+  float sum[kNumMargins] = {};
+  for (int m = 0; m < kNumMargins; ++m) cuts[m] = best - Below(kMargins[m], step);
+  for (int64_t page = free.first; page < free.last; ++page) {
+    const float of_page = sums[page * stride];
+    for (int m = 0; m < kNumMargins; ++m) sum[m] += bounds[page] < cuts[m] ? of_page : 0.0f;
+  }
+  uint16_t lost[kNumMargins];
+  for (int m = 0; m < kNumMargins; ++m) lost[m] = uint16_t(std::min(sum[m] / mass, 1.0f) * 65534.0f);
+  rows.job().cache.history().Note(rows.job().chunk.layer, rows.Head(r), n - 1, lost);
 }
 
 // Hacker's Delight, 7-3: blocks off the diagonal trade places, from 32 x 32 down to single bits.

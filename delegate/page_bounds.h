@@ -21,6 +21,8 @@ void WriteBounds(const uint8_t* k_u8, int head_dim, int column, uint8_t* block);
 struct ScoredPages {
   uint64_t* bits = nullptr;  // [rows][words]; null: all pages of all rows
   int64_t words = 0;
+  const int32_t* bounds = nullptr;  // [rows][stride], of the full pages
+  int64_t stride = 0;
 
   const uint64_t* of(int64_t row) const { return bits == nullptr ? nullptr : bits + row * words; }
   bool has(int64_t row, int64_t page) const { return bits == nullptr || (of(row)[page / 64] >> page % 64 & 1) != 0; }
@@ -31,13 +33,19 @@ struct ScoredPages {
   }
 };
 
-// Whether rows [begin, end) of a tile may leave any out.
+// Whether the mode and its settings allow it at all.
+bool LeavesOutPages(const AttentionJob& job);
+// Whether the rows of a tile up to `end` may leave any out.
 bool MayLeaveOut(const TileRows& rows, int64_t end);
 // At most so many rows at a time: a page's set of rows is one word.
 inline constexpr int64_t kMostRowsBounded = 60;
 // The pages that rows [begin, end) score, which QuantizeRows() has quantised into scratch; in scratch->scored. Other
-// pages than a row's own are not among them.
+// pages than a row sees are not among them.
 ScoredPages ChoosePages(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch);
+// Notes in the cache's history what row r, the i-th of those, would have lost: it scored everything. sums: of its
+// pages, each `stride` from the next, adding up to `mass`.
+void NoteLosses(const TileRows& rows, int64_t r, const ScoredPages& scored, int64_t i, const float* sums,
+                int64_t stride, float mass, float step);
 
 // matrix[i] bit j -> bit i of matrix[j].
 void TransposeBits(uint64_t matrix[64]);

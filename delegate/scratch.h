@@ -27,6 +27,7 @@ struct Scratch {
   AlignedBuffer<WeighedRow<int8_t>> weighed_i8;  // [rows]
   AlignedBuffer<int8_t> page_scores_i8;          // [rows][64]
   AlignedBuffer<int32_t> seen;                   // [rows]: positions of a page
+  AlignedBuffer<int64_t> lengths;                // [rows]
   AlignedBuffer<int32_t> blocks;                 // [rows]: pages that are listed,
   AlignedBuffer<int32_t> listed;                 // [rows][pages + 1]: which
   AlignedBuffer<float> thresholds;               // [rows]

@@ -27,7 +27,7 @@ typedef struct ShadowStats {
   double seconds_attend;
   int64_t rows_without_tail;  // rows whose scores were too coarse or saturated for the tail
   int64_t pages;              // pages that rows of mode shadow could see, summed, where the op estimates
-  int64_t pages_scored;       // those of them that were scored (option margin)
+  int64_t pages_scored;       // those of them that were scored (option unscored)
 } ShadowStats;
 
 // The rows of one layer that shadow_append and shadow_attend work on.

@@ -10,26 +10,25 @@ import numpy as np
 
 from shadowattn.models.plan import Plan
 from shadowattn.models.reference import PAGE, attend, coarse_step, estimate, quantize_keys, quantize_queries, weights32
+from shadowattn.models.reference_pages import FEWEST_PAGES, PageHistory, free_pages, losses, notes, page_sums32, units
 
 AUTO_LENGTH = 2048  # beyond it auto_threshold falls as 1 / length
-FEWEST_PAGES = 16  # full ones of a row, below which it scores them all
 KEPT_SHARE = 0.25  # of what a page leaves out, to the positions that are kept there
 SILENT = 1e30  # a head of a larger threshold factor puts out zeros
 _COARSEST_STEP = np.float32(0.3)
-_LANES = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class ShadowRule:
-    """Which positions a row keeps. threshold 0: the plan's for keep_ratio; keep_ratio None: its auto_threshold. margin:
-    logits that a page's bound may lie below the best one and be scored; 0: every page is."""
+    """Which positions a row keeps. threshold 0: the plan's for keep_ratio; keep_ratio None: its auto_threshold.
+    unscored: share of a row's mass that may lie on pages it does not score; 0: it scores all."""
 
     keep_ratio: float | None = None
     min_k: int = 64
     sinks: int = 1
     latest: int = 1
     threshold: float = 0.0
-    margin: float = 0.0
+    unscored: float = 0.0
     tail: bool = True
 
     def threshold_at(self, plan: Plan, length: int) -> float:
@@ -103,18 +102,10 @@ class Scores:
 
 
 def mass32(weights: np.ndarray, skip: int) -> np.float32:
-    """The sum of float32 weights from position `skip` on, in the kernels' order: 16 lanes over a page, added within
-    fours and then the fours; and the pages one after the other."""
-    pages = np.zeros(-(-len(weights) // PAGE) * PAGE, np.float32)
-    pages[skip : len(weights)] = weights[skip:]
+    """The sum of float32 weights from position `skip` on, in the kernels' order: page by page, as page_sums32()."""
     total = np.float32(0)
-    for page in pages.reshape(-1, PAGE // _LANES, _LANES):
-        lanes = np.zeros(_LANES, np.float32)
-        for block in page:
-            lanes = lanes + block
-        first, second, third, fourth = lanes.reshape(4, 4).T
-        fours = (first + third) + (second + fourth)
-        total = np.float32(total + ((fours[0] + fours[1]) + (fours[2] + fours[3])))
+    for of_page in page_sums32(weights, skip):
+        total = np.float32(total + of_page)
     return total
 
 
@@ -188,21 +179,46 @@ def page_bounds(chunk: Chunk) -> np.ndarray:
     return above + np.einsum("thd,phd->thp", np.minimum(q, 0), smallest)
 
 
-def scored_positions(bounds: np.ndarray, length: int, step: np.float32, rule: ShadowRule) -> np.ndarray:
+def scored_positions(
+    bounds: np.ndarray, length: int, step: np.float32, margin: float, rule: ShadowRule
+) -> np.ndarray:
     """bool [length]: the positions a row scores. bounds: those of its pages (see page_bounds), at least of its full
     ones. step: logits of one unit of them."""
     scored = np.ones(length, bool)
     full = length // PAGE
-    if rule.margin == 0 or full < FEWEST_PAGES:
+    if margin == float("inf") or full < FEWEST_PAGES:
         return scored
-    with np.errstate(divide="ignore"):
-        below = int(min(np.float32(rule.margin) / step, np.float32(2**30)))
-    cut = int(bounds[:full].max()) - below
-    first = -(-max(rule.sinks, 1) // PAGE)
-    last = max(0, length - max(rule.latest, PAGE)) // PAGE
-    for page in range(first, last):
+    cut = int(bounds[:full].max()) - units(margin, step)
+    for page in free_pages(length, rule.sinks, rule.latest):
         scored[page * PAGE : (page + 1) * PAGE] = bounds[page] >= cut
     return scored
+
+
+def note_losses(
+    history: PageHistory, chunk: Chunk, rule: ShadowRule, t: int, head: int, scores: Scores, bounds: np.ndarray
+) -> None:
+    """What the row, which scored everything, would have lost. bounds: of its pages."""
+    length = len(scores.values)
+    full = length // PAGE
+    if full < FEWEST_PAGES:
+        return
+    sums = page_sums32(scores.weights(), min(rule.sinks, length))
+    free = free_pages(length, rule.sinks, rule.latest)
+    history.note(head, chunk.length(t) - 1, losses(bounds[:full], sums, free, scores.step))
+
+
+def replay(chunk: Chunk, rule: ShadowRule) -> PageHistory:
+    """What the rows of a whole text have noted."""
+    history = PageHistory()
+    times = [t for t in range(len(chunk.q)) if notes(chunk.length(t) - 1)]
+    sampled = dataclasses.replace(chunk, q=chunk.q[times])
+    all_scores, bounds = fused_scores(sampled), page_bounds(sampled)
+    for i, t in enumerate(times):
+        for head in range(chunk.q.shape[1]):
+            values = all_scores[i, head, : chunk.length(t)].astype(np.int64)
+            scores = Scores(values, _fused_worth(chunk, t, head), False)
+            note_losses(history, chunk, rule, t, head, scores, bounds[i, head])
+    return history
 
 
 def row_scores(chunk: Chunk, t: int, head: int, all_scores: np.ndarray, coarse: bool) -> Scores:
@@ -227,14 +243,18 @@ def _coarse_worth(chunk: Chunk, t: int, head: int) -> np.float32:
     return np.float32(scale / (multiplier * per_unit))
 
 
-def shadow_attention(chunk: Chunk, rule: ShadowRule, scores_i8: np.ndarray | None = None) -> ShadowResult:
-    """The op in mode shadow on one chunk. scores_i8 [T,H,S]: the split form's; None: the fused form."""
+def shadow_attention(
+    chunk: Chunk, rule: ShadowRule, scores_i8: np.ndarray | None = None, history: PageHistory | None = None
+) -> ShadowResult:
+    """The op in mode shadow on one chunk. scores_i8 [T,H,S]: the split form's; None: the fused form. history: what the
+    rows before the chunk noted; its own are added."""
     time, heads, head_dim = chunk.q.shape
     out, kept, without_tail = np.zeros((time, heads, head_dim)), np.zeros((time, heads), int), 0
     pages_scored = 0
     coarse = scores_i8 is not None
     all_scores = fused_scores(chunk) if scores_i8 is None else scores_i8
-    bounds = None if coarse else page_bounds(chunk)
+    history = PageHistory() if history is None else history
+    bounds = None if coarse or not rule.unscored else page_bounds(chunk)
     for t in range(time):
         reads_all = chunk.length(t) <= rule.min_k
         for h in range(heads):
@@ -245,9 +265,13 @@ def shadow_attention(chunk: Chunk, rule: ShadowRule, scores_i8: np.ndarray | Non
                 continue
             scores = row_scores(chunk, t, h, all_scores, coarse)
             if bounds is not None:
-                scored = scored_positions(bounds[t, h], chunk.length(t), scores.step, rule)
+                position = chunk.length(t) - 1
+                margin = float("inf") if notes(position) else history.margin(h, position, rule.unscored)
+                scored = scored_positions(bounds[t, h], chunk.length(t), scores.step, margin, rule)
                 scores = dataclasses.replace(scores, scored=scored)
-                pages_scored += int(scored[::PAGE].sum())
+                if notes(position):
+                    note_losses(history, chunk, rule, t, h, scores, bounds[t, h])
+            pages_scored += -(-chunk.length(t) // PAGE) if scores.scored is None else int(scores.scored[::PAGE].sum())
             out[t, h], kept[t, h] = shadow_row(chunk, rule, t, h, scores)
             without_tail += rule.tail and scores.too_coarse
     out[:, [chunk.factor(h) > SILENT for h in range(heads)]] = 0

@@ -64,7 +64,7 @@ class Session:
         sinks: int | None = None,
         latest: int | None = None,
         threshold: float | None = None,
-        margin: float | None = None,
+        unscored: float | None = None,
         tail: bool | None = None,
         isa: str | None = None,
         max_length: int | None = None,
@@ -72,7 +72,7 @@ class Session:
     ) -> "Session":
         """Opens a bundle folder. None means the default: of the bundle, of docs/op_spec.md, or of this machine.
 
-        num_threads: 1 to 64. mode: one of modes.MODES. keep_ratio: a share in (0, 1], or "auto". threshold, margin
+        num_threads: 1 to 64. mode: one of modes.MODES. keep_ratio: a share in (0, 1], or "auto". threshold, unscored
         and tail: of mode shadow (docs/op_spec.md). executor: fused or pipelined; pipeline: how the latter runs.
         cache_type: f16 or f32. max_length: positions the session may hold, at most the bundle's. Raises ValueError that
         names what is wrong with an argument, the bundle or the delegate library.
@@ -83,7 +83,7 @@ class Session:
         try:
             choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
             forced = {"min_k": min_k, "sinks": sinks, "latest": latest}
-            rule = {"threshold": threshold, "margin": margin, "tail": tail}
+            rule = {"threshold": threshold, "unscored": unscored, "tail": tail}
             settings = settings_for(engine.manifest, max_length, **choices, **forced, **rule)
             with engine.lock:
                 how = (
@@ -235,7 +235,7 @@ class Session:
     def configure(self, **changes: Any) -> None:
         """Changes how the next tokens attend; what is in the cache stays. Raises ValueError.
 
-        changes: mode, keep_ratio, threshold, margin, tail, min_k, sinks, latest as in open(); None leaves one as it is.
+        changes: mode, keep_ratio, threshold, unscored, tail, min_k, sinks, latest as in open(); None leaves one as it is.
         prefill and decode go on from there, and so mix rows of both settings; generate() does not, it starts anew.
         """
         self._check_open()

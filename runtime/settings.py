@@ -13,7 +13,7 @@ LIVING = (
     "mode",
     "keep_ratio",
     "threshold",
-    "margin",
+    "unscored",
     "tail",
     "min_k",
     "sinks",
@@ -27,7 +27,7 @@ class CacheSettings:
     """The *cache* options of docs/op_spec.md. Raises ValueError for a value that no cache can have.
 
     keep_ratio: a share in (0, 1], or "auto". threshold: of mode shadow, a probability before keep_ratio; 0 for none.
-    margin: of mode shadow, logits below the best bound at which a page is not scored; 0 for none.
+    unscored: of mode shadow, share of a row's mass that may lie on pages it does not score; 0 scores all.
     """
 
     mode: str
@@ -37,22 +37,22 @@ class CacheSettings:
     sinks: int = _RULE.sinks
     latest: int = _RULE.latest
     threshold: float = 0.0
-    margin: float = _RULE.margin
+    unscored: float = _RULE.unscored
     tail: bool = True
     cache_type: str = "f16"
 
     def __post_init__(self) -> None:
         _one_of("mode", self.mode, MODES)
         _one_of("cache_type", self.cache_type, CACHE_TYPES)
-        for name in ("keep_ratio", "threshold", "margin"):
+        for name in ("keep_ratio", "threshold", "unscored"):
             if _is(numbers.Real, getattr(self, name)):  # of NumPy too
                 object.__setattr__(self, name, float(getattr(self, name)))
         if self.keep_ratio != AUTO and not (isinstance(self.keep_ratio, float) and 0 < self.keep_ratio <= 1):
             raise ValueError(f"keep_ratio must be auto or in (0, 1], got {self.keep_ratio!r}; 1.0 is dense attention")
         if not (isinstance(self.threshold, float) and 0 <= self.threshold < 1):
             raise ValueError(f"threshold must be a probability in [0, 1), got {self.threshold!r}; 0 is none")
-        if not (isinstance(self.margin, float) and 0 <= self.margin <= 1e6):
-            raise ValueError(f"margin must be logits of at least 0, got {self.margin!r}; 0 scores every page")
+        if not (isinstance(self.unscored, float) and 0 <= self.unscored < 1):
+            raise ValueError(f"unscored must be a share in [0, 1), got {self.unscored!r}; 0 scores every page")
         if not isinstance(self.tail, bool):
             raise ValueError(f"tail must be True or False, got {self.tail!r}")
         for name, least in (("max_length", 1), ("min_k", 1), ("sinks", 0), ("latest", 0)):
@@ -68,7 +68,7 @@ class CacheSettings:
     def living_text(self) -> str:
         """For shadow_cache_configure: what may change once rows are stored."""
         return (
-            f"mode={self.mode};keep_ratio={self.keep_ratio};threshold={self.threshold!r};margin={self.margin!r};"
+            f"mode={self.mode};keep_ratio={self.keep_ratio};threshold={self.threshold!r};unscored={self.unscored!r};"
             f"tail={'on' if self.tail else 'off'};min_k={self.min_k};sinks={self.sinks};latest={self.latest}"
         )
 

@@ -97,7 +97,7 @@ def rule_options(rule: SelectRule | ShadowRule) -> dict[str, object]:
     keep_ratio = "auto" if rule.keep_ratio is None else rule.keep_ratio
     return (
         options
-        | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "margin": rule.margin}
+        | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "unscored": rule.unscored}
         | {"tail": "on" if rule.tail else "off"}
     )
 

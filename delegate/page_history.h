@@ -1,0 +1,52 @@
+// How far below a row's best bound a page may lie and still need scoring, learnt head by head from the text itself: a
+// few rows score all their pages and note what they would have lost (docs/op_spec.md, pages that are not scored).
+#ifndef SHADOWATTN_DELEGATE_PAGE_HISTORY_H_
+#define SHADOWATTN_DELEGATE_PAGE_HISTORY_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace shadow {
+
+inline constexpr float kMargins[] = {5, 6, 7, 8, 9, 10, 11, 12, 14, 16};  // logits
+inline constexpr int kNumMargins = sizeof(kMargins) / sizeof(kMargins[0]);
+// Rows of a block of positions have the same margins, from what the blocks before it noted.
+inline constexpr int64_t kHistoryBlock = 256;
+
+// Of one cache.
+class PageHistory {
+ public:
+  // Whether the row at `position` scores all its pages.
+  static bool Notes(int64_t position) { return position % kEvery == kEvery / 2; }
+
+  void Bind(int layers, int heads);
+  // Forgets what rows from `position` on noted.
+  void Truncate(int layer, int64_t position);
+  // Makes room for rows up to `end`, which have noted nothing. Throws std::bad_alloc.
+  void Reserve(int layer, int64_t end);
+  // lost [kNumMargins]: share of its mass that the row would have lost at each margin, in 65535ths. Different heads and
+  // positions may be noted at the same time.
+  void Note(int layer, int64_t head, int64_t position, const uint16_t* lost);
+  // For rows of the block that begins at `position`: the least margin at which at most `share` of the mass was lost on
+  // average. Infinite where too few rows have noted anything.
+  float Margin(int layer, int64_t head, int64_t position, double share) const;
+
+  int64_t bytes() const;
+
+ private:
+  static constexpr int64_t kEvery = 16;
+  static constexpr int64_t kSamplesBack = 256;  // no row looks further back
+  static constexpr int64_t kFewest = 16;
+  static constexpr uint16_t kNothing = 65535;
+
+  // Of rows before `position`.
+  static int64_t Samples(int64_t position) { return (position + kEvery / 2 - 1) / kEvery; }
+  int64_t PerSample() const { return int64_t{heads_} * kNumMargins; }
+
+  int heads_ = 0;
+  std::vector<std::vector<uint16_t>> layers_;  // [layer][sample][head][margin]
+};
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_PAGE_HISTORY_H_
