@@ -86,17 +86,6 @@ struct Floats {
     const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int32_t>(mask)), bit);
     return _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit)), a);
   }
-  static int Compress(uint32_t mask, V a, int32_t first, int32_t* indices, float* values) {
-    float lanes[kLanes];
-    Store(lanes, a);
-    int count = 0;
-    for (; mask != 0; mask &= mask - 1, ++count) {
-      const int i = __builtin_ctz(mask);
-      indices[count] = first + i;
-      values[count] = lanes[i];
-    }
-    return count;
-  }
 
   static int CountLess(const int32_t* p, int32_t limit) {
     const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

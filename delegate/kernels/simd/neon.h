@@ -75,17 +75,6 @@ struct Floats {
     const uint32x4_t set = vtstq_u32(vdupq_n_u32(mask), Bits());
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), set));
   }
-  static int Compress(uint32_t mask, V a, int32_t first, int32_t* indices, float* values) {
-    float lanes[kLanes];
-    Store(lanes, a);
-    int count = 0;
-    for (; mask != 0; mask &= mask - 1, ++count) {
-      const int i = __builtin_ctz(mask);
-      indices[count] = first + i;
-      values[count] = lanes[i];
-    }
-    return count;
-  }
 
   static int CountLess(const int32_t* p, int32_t limit) {
     return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));

@@ -120,17 +120,6 @@ struct Floats {
   static V ZeroWhere(uint32_t mask, V a) {
     return Map([&](int i) { return (mask >> i & 1u) != 0 ? 0.0f : a.x[i]; });
   }
-  // Appends the lanes of the mask to values, and `first` plus their index to indices: returns how many. kLanes elements
-  // of both may be written.
-  static int Compress(uint32_t mask, V a, int32_t first, int32_t* indices, float* values) {
-    int count = 0;
-    for (int i = 0; i < kLanes; ++i) {
-      if ((mask >> i & 1u) == 0) continue;
-      indices[count] = first + i;
-      values[count++] = a.x[i];
-    }
-    return count;
-  }
 
   // How many of kLanes integers are below the limit.
   static int CountLess(const int32_t* p, int32_t limit) {

@@ -163,20 +163,25 @@ void Weigh(const WeighJob<S>& job) {
   }
 }
 
+// 1 / n, the same on every ISA.
+struct Reciprocals {
+  float of[kPageRows + 1] = {};
+  constexpr Reciprocals() {
+    for (int n = 1; n <= kPageRows; ++n) of[n] = 1.0f / static_cast<float>(n);
+  }
+};
+constexpr Reciprocals kReciprocals;
+
 // What the `count` kept positions of a page that begins at `begin` take over; returns what each of its positions does.
 template <class F>
 float SpreadRest(const ChooseRow& row, int begin, float rest, int count, float* shares) {
   const int forced = row.keep_below - begin, without = forced < 0 ? 0 : forced < count ? forced : count;
   const int positions = row.n - begin < kPageRows ? row.n - begin : kPageRows;
-  const float size = static_cast<float>(positions);
-  if (without == count) {
-    for (int i = 0; i < count; ++i) shares[i] = 0;
-    return rest / size;
-  }
-  const float share = rest * kKeptShare / static_cast<float>(count - without);
+  const float even = rest * kReciprocals.of[positions];
+  const float share = rest * kKeptShare * kReciprocals.of[count - without];
   for (int i = 0; i < count; i += F::kLanes) F::Store(shares + i, F::Set(share));
   for (int i = 0; i < without; ++i) shares[i] = 0;
-  return rest * (1 - kKeptShare) / size;
+  return without == count ? even : even * (1 - kKeptShare);
 }
 
 // Bit j: whether position j of a page reaches the threshold.
@@ -219,80 +224,45 @@ static inline int AppendMasked(const ChooseRow& row, const float* weights, int b
   return __builtin_popcountll(mask);
 }
 
-// Blocks [last, first), from the last one on, of which nothing is kept but what reaches the threshold: appends as
-// ChoosePage does. First all masks, then the blocks that have something: whether one has cannot be guessed.
+// The first `count` positions of a page; count may be anything.
+static inline uint64_t First(int count) {
+  return count <= 0 ? 0 : count >= kPageRows ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+}
+
+// Blocks [begin, end) of a row, the last one first: appends what is kept to positions, kept and shares from `found` on,
+// returns how many. First all masks, then the blocks that have something: whether one has cannot be guessed.
 template <class F>
-int ChooseFreePages(const ChooseRow& row, int first, int last, int found) {
+int ChooseBlocks(const ChooseRow& row, int begin, int end, int found) {
   constexpr int kAtOnce = 64;
   const typename F::V threshold = F::Set(row.threshold);
+  uint64_t masks[kAtOnce + 1];
+  int at[kAtOnce + 1], hits = 0;
+  for (int block = end - 1; block >= begin; --block) {
+    const int first = row.pages[block] * kPageRows;
+    masks[hits] = PageMask<F>(row.weights + block * kPageRows, threshold);
+    if (first < row.keep_below || first + kPageRows > row.keep_from) {
+      masks[hits] |= First(row.keep_below - first) | ~First(row.keep_from - first);
+      masks[hits] &= First(row.n - first);
+    }
+    at[hits] = block;
+    hits += masks[hits] != 0 ? 1 : 0;
+  }
   const int before = found;
-  for (int end = first; end > last;) {
-    const int begin = end - last < kAtOnce ? last : end - kAtOnce;
-    uint64_t masks[kAtOnce + 1];
-    int at[kAtOnce + 1], hits = 0;
-    for (int block = end - 1; block >= begin; --block) {
-      masks[hits] = PageMask<F>(row.weights + block * kPageRows, threshold);
-      at[hits] = block;
-      hits += masks[hits] != 0 ? 1 : 0;
-    }
-    for (int i = 0; i < hits; ++i) {
-      const float* weights = row.weights + at[i] * kPageRows;
-      const int page = row.pages[at[i]];
-      const float rest = SumWithout<F>(weights, masks[i]);
-      const int count = AppendMasked(row, weights, page * kPageRows, masks[i], found);
-      row.rest[page * row.rest_stride] = SpreadRest<F>(row, page * kPageRows, rest, count, row.shares + found);
-      found += count;
-    }
-    end = begin;
+  for (int i = 0; i < hits; ++i) {
+    const float* weights = row.weights + at[i] * kPageRows;
+    const int page = row.pages[at[i]];
+    const float rest = SumWithout<F>(weights, masks[i]);
+    const int count = AppendMasked(row, weights, page * kPageRows, masks[i], found);
+    row.rest[page * row.rest_stride] = SpreadRest<F>(row, page * kPageRows, rest, count, row.shares + found);
+    found += count;
   }
   return found - before;
 }
 
-// One block: appends what is kept to positions, kept and shares from `found` on, returns how many.
-template <class F>
-int ChoosePage(const ChooseRow& row, int block, int found) {
-  using V = typename F::V;
-  const int page = row.pages[block], begin = page * kPageRows;
-  const float* weights = row.weights + block * kPageRows;
-  const V threshold = F::Set(row.threshold);
-  int32_t* positions = row.positions + found;
-  float* kept = row.kept + found;
-  Sum<F> rest;
-  int count = 0;
-  for (int j = 0; j < kPageRows; j += kSumLanes) {
-#pragma GCC unroll 4
-    for (int i = 0; i < Sum<F>::kVecs; ++i) {
-      const int of_page = j + i * F::kLanes, first = begin + of_page;
-      if (first >= row.n) break;
-      const V w = F::Load(weights + of_page);
-      uint32_t mask = F::MaskGreaterEqual(w, threshold);
-      constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
-      if (first < row.keep_below) {
-        const int forced = row.keep_below - first;
-        mask |= forced >= F::kLanes ? kAll : (uint32_t{1} << forced) - 1;
-      }
-      if (first + F::kLanes > row.keep_from) {
-        const int free = row.keep_from - first;
-        mask |= free <= 0 ? kAll : kAll & ~((uint32_t{1} << free) - 1);
-      }
-      if (first + F::kLanes > row.n) mask &= (uint32_t{1} << (row.n - first)) - 1;
-      rest.lanes[i] = F::Add(rest.lanes[i], F::ZeroWhere(mask, w));
-      if (mask != 0) count += F::Compress(mask, w, first, positions + count, kept + count);
-    }
-  }
-  const float spread = SpreadRest<F>(row, begin, rest.Total(), count, row.shares + found);
-  row.rest[page * row.rest_stride] = spread;
-  return count;
-}
-
 template <class F>
 int Choose(const ChooseRow& row) {
-  int count = 0, block = row.blocks;
-  while (block > 0 && row.pages[block - 1] * kPageRows < row.keep_below) count += ChoosePage<F>(row, --block, count);
-  int last = 0;  // of the blocks that may be kept from
-  while (last < block && (row.pages[last] + 1) * kPageRows > row.keep_from) ++last;
-  count += ChooseFreePages<F>(row, block, last, count);
-  for (block = last; block > 0;) count += ChoosePage<F>(row, --block, count);
+  int count = 0;
+  for (int end = row.blocks; end > 0; end -= 64) count += ChooseBlocks<F>(row, end < 64 ? 0 : end - 64, end, count);
   return count;
 }
 
