@@ -22,22 +22,15 @@ struct Sum {
   Sum() {
     for (int i = 0; i < kVecs; ++i) lanes[i] = F::Set(0);
   }
-  float Total() const {
-    typename F::V half[kVecs];
+  void Store(float* to) const {
 #pragma GCC unroll 4
-    for (int i = 0; i < kVecs; ++i) half[i] = lanes[i];
-#pragma GCC unroll 2
-    for (int n = kVecs / 2; n > 0; n /= 2) {
-#pragma GCC unroll 2
-      for (int i = 0; i < n; ++i) half[i] = F::Add(half[i], half[i + n]);
-    }
-    return F::SumLanes(half[0]);
+    for (int i = 0; i < kVecs; ++i) F::Store(to + i * F::kLanes, lanes[i]);
   }
 };
 
 // 2^(x - 64) within 2.7e-3, and continuous: the fraction of x through a quadratic, the rest through the exponent.
 // INT8 scores are known to within a percent at best, so more terms would buy nothing. Fused on every ISA, so the same
-// bits on each; of results below 2^-64 the last one may differ.
+// bits on each; of results below 2^-64 the last ones may differ.
 template <class F>
 typename F::V Exp2(typename F::V x) {
   constexpr float kUnit = F::kScaleUnit;
@@ -67,8 +60,7 @@ typename F::V WeighRow(const S* scores, const WeighedRow<S>& row, float* weights
     V* at = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
     *at = F::Add(*at, weight);
   }
-#pragma GCC unroll 4
-  for (int i = 0; i < Sum<F>::kVecs; ++i) F::Store(lanes + i * F::kLanes, sum.lanes[i]);
+  sum.Store(lanes);
   return most;
 }
 
@@ -88,7 +80,7 @@ typename F::V WeighPart(const S* scores, const WeighedRow<S>& row, int seen, int
     V* at = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
     *at = F::Add(*at, F::ZeroWhere(static_cast<uint32_t>(skipped >> i) & kAll, weight));
   }
-  for (int i = 0; i < Sum<F>::kVecs; ++i) F::Store(lanes + i * F::kLanes, sum.lanes[i]);
+  sum.Store(lanes);
   return most;
 }
 
@@ -172,15 +164,17 @@ struct Reciprocals {
 };
 constexpr Reciprocals kReciprocals;
 
-// What the `count` kept positions of a page that begins at `begin` take over; returns what each of its positions does.
+// What the kept positions [begin, end) of a row take over, all those of one page; returns what each position of the
+// page does.
 template <class F>
-float SpreadRest(const ChooseRow& row, int begin, float rest, int count, float* shares) {
-  const int forced = row.keep_below - begin, without = forced < 0 ? 0 : forced < count ? forced : count;
-  const int positions = row.n - begin < kPageRows ? row.n - begin : kPageRows;
+float SpreadRest(const ChooseRow& row, int page, float rest, int begin, int end) {
+  const int first = page * kPageRows, forced = row.keep_below - first, count = end - begin;
+  const int without = forced < 0 ? 0 : forced < count ? forced : count;
+  const int positions = row.n - first < kPageRows ? row.n - first : kPageRows;
   const float even = rest * kReciprocals.of[positions];
   const float share = rest * kKeptShare * kReciprocals.of[count - without];
-  for (int i = 0; i < count; i += F::kLanes) F::Store(shares + i, F::Set(share));
-  for (int i = 0; i < without; ++i) shares[i] = 0;
+  for (int i = 0; i < count; i += F::kLanes) F::Store(row.shares + begin + i, F::Set(share));
+  for (int i = 0; i < without; ++i) row.shares[begin + i] = 0;
   return without == count ? even : even * (1 - kKeptShare);
 }
 
@@ -195,17 +189,17 @@ uint64_t PageMask(const float* weights, typename F::V threshold) {
   return mask;
 }
 
-// The sum of a page's weights without those of the mask.
+// The sums of a page's weights without those of the mask, in lanes.
 template <class F>
-float SumWithout(const float* weights, uint64_t mask) {
+void SumWithout(const float* weights, uint64_t mask, float* lanes) {
   constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
   Sum<F> rest;
 #pragma GCC unroll 16
   for (int i = 0; i < kPageRows; i += F::kLanes) {
-    typename F::V* lanes = rest.lanes + i / F::kLanes % Sum<F>::kVecs;
-    *lanes = F::Add(*lanes, F::ZeroWhere(static_cast<uint32_t>(mask >> i) & kAll, F::Load(weights + i)));
+    typename F::V* at = rest.lanes + i / F::kLanes % Sum<F>::kVecs;
+    *at = F::Add(*at, F::ZeroWhere(static_cast<uint32_t>(mask >> i) & kAll, F::Load(weights + i)));
   }
-  return rest.Total();
+  rest.Store(lanes);
 }
 
 // Appends the positions of a page's mask, which is not zero. Four at a time without asking whether there are as many:
@@ -229,6 +223,26 @@ static inline uint64_t First(int count) {
   return count <= 0 ? 0 : count >= kPageRows ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
 }
 
+// Up to kSumRows blocks and what is kept of each.
+template <class F>
+int KeepOf(const ChooseRow& row, const uint64_t* masks, const int* blocks, int count, int found) {
+  alignas(64) float lanes[kSumRows * kSumLanes] = {};
+  alignas(64) float rest[kSumRows];
+  int ends[kSumRows], end = found;
+  for (int i = 0; i < count; ++i) {
+    const float* weights = row.weights + blocks[i] * kPageRows;
+    SumWithout<F>(weights, masks[i], lanes + i * kSumLanes);
+    end += AppendMasked(row, weights, row.pages[blocks[i]] * kPageRows, masks[i], end);
+    ends[i] = end;
+  }
+  AddLanes<F>(lanes, rest);
+  for (int i = 0, begin = found; i < count; begin = ends[i++]) {
+    const int page = row.pages[blocks[i]];
+    row.rest[page * row.rest_stride] = SpreadRest<F>(row, page, rest[i], begin, ends[i]);
+  }
+  return end - found;
+}
+
 // Blocks [begin, end) of a row, the last one first: appends what is kept to positions, kept and shares from `found` on,
 // returns how many. First all masks, then the blocks that have something: whether one has cannot be guessed.
 template <class F>
@@ -248,13 +262,8 @@ int ChooseBlocks(const ChooseRow& row, int begin, int end, int found) {
     hits += masks[hits] != 0 ? 1 : 0;
   }
   const int before = found;
-  for (int i = 0; i < hits; ++i) {
-    const float* weights = row.weights + at[i] * kPageRows;
-    const int page = row.pages[at[i]];
-    const float rest = SumWithout<F>(weights, masks[i]);
-    const int count = AppendMasked(row, weights, page * kPageRows, masks[i], found);
-    row.rest[page * row.rest_stride] = SpreadRest<F>(row, page * kPageRows, rest, count, row.shares + found);
-    found += count;
+  for (int i = 0; i < hits; i += kSumRows) {
+    found += KeepOf<F>(row, masks + i, at + i, hits - i < kSumRows ? hits - i : kSumRows, found);
   }
   return found - before;
 }
