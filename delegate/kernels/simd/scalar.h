@@ -90,8 +90,8 @@ struct Floats {
   static V Fraction(V a) {
     return Map([&](int i) { return a.x[i] - __builtin_floorf(a.x[i]); });
   }
-  // a * 2^(floor(n) - 64) / kScaleUnit for a of kScaleUnit times [1, 2): infinite from 2^128 on, and zero below 2^-126
-  // while FlushSubnormals is alive: a subnormal weight would slow every product it enters a hundredfold.
+  // a * 2^(floor(n) - 64) / kScaleUnit for a of about kScaleUnit times [1, 2): infinite from 2^128 on, and zero below
+  // 2^-126 while FlushSubnormals is alive: a subnormal weight would slow every product it enters a hundredfold.
   static constexpr float kScaleUnit = 1;
   static V Scale(V a, V n) {
     return Map([&](int i) {

@@ -1,6 +1,7 @@
 // Every weigh kernel of this machine: weights against exp in float64, sums and kept positions against the portable
 // kernel (their bits must be the same on every ISA), and the split of a row against one written out plainly.
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -27,7 +28,7 @@ size_t Rounded(int n) { return static_cast<size_t>(n + kPageRows - 1) / kPageRow
 bool SameBits(const AlignedVector<float>& a, const AlignedVector<float>& b) {
   for (size_t i = 0; i < a.size(); ++i) {
     if (std::memcmp(&a[i], &b[i], sizeof(float)) == 0) continue;
-    if (!(a[i] < 6e-20f && std::fabs(a[i] - b[i]) <= 3e-7f * a[i])) return false;
+    if (!(a[i] < 6e-20f && std::fabs(a[i] - b[i]) <= 3e-7f * a[i] + FLT_MIN)) return false;
   }
   return true;
 }
