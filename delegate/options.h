@@ -29,7 +29,7 @@ struct CacheSettings {
   int32_t min_k = 64;
   int32_t sinks = 1;
   int32_t latest = 1;
-  double unscored = 0;  // mode shadow: share of a row's mass that may lie on pages it does not score; 0: scores all
+  double unscored = 0.01;  // mode shadow: share of a row's mass that may lie on pages it does not score; 0: scores all
   CacheType cache_type = CacheType::kFloat16;
   int64_t max_length = 32768;
 

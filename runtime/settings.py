@@ -37,7 +37,7 @@ class CacheSettings:
     sinks: int = _RULE.sinks
     latest: int = _RULE.latest
     threshold: float = 0.0
-    unscored: float = _RULE.unscored
+    unscored: float = 0.01
     tail: bool = True
     cache_type: str = "f16"
 
