@@ -147,7 +147,9 @@ void TestRefusedChunks() {
 }
 
 void TestGrowthFollowsRows() {
-  KvCache cache(7, Settings(CacheType::kFloat16, 1 << 24));
+  CacheSettings settings = Settings(CacheType::kFloat16, 1 << 24);
+  settings.unscored = 0;
+  KvCache cache(7, settings);
   CHECK_OK(cache.Bind(kOp, true));
   CHECK(cache.bytes() == 0);
   CHECK_OK(AppendAllLayers(&cache, 0, 1));

@@ -1,0 +1,75 @@
+// Margins from what rows noted: which count, in which blocks, and what rewinding leaves of them.
+#include "page_history.h"
+
+#include <cmath>
+
+#include "tests/check.h"
+
+using namespace shadow;
+using namespace shadow::testing;
+
+namespace {
+
+constexpr int kHeads = 3;
+
+// `of_margin` 65535ths lost at the least margin, half as much at each that follows.
+void Note(int64_t position, int64_t head, int of_margin, PageHistory* history) {
+  uint16_t lost[kNumMargins];
+  for (int i = 0; i < kNumMargins; ++i) lost[i] = uint16_t(of_margin >> i);
+  history->Note(1, head, position, lost);
+}
+
+// Layer 1 of two, `rows` positions long; every row that notes something notes the same.
+PageHistory Filled(int64_t rows, int of_margin) {
+  PageHistory history;
+  history.Bind(2, kHeads);
+  history.Reserve(1, rows);
+  for (int64_t position = 0; position < rows; ++position) {
+    if (!PageHistory::Notes(position)) continue;
+    for (int head = 0; head < kHeads; ++head) Note(position, head, of_margin << head, &history);
+  }
+  return history;
+}
+
+void TestMargins() {
+  const PageHistory history = Filled(600, 6554);  // a tenth, a fifth, two fifths at the least margin
+  for (int head = 0; head < kHeads; ++head) {
+    CHECK(history.Margin(1, head, 256, 0.9) == kMargins[0]);
+    CHECK(history.Margin(1, head, 512, 0.05001) == kMargins[1 + head]);
+    CHECK(history.Margin(1, head, 512, 0.025) == kMargins[2 + head]);
+    CHECK(std::isinf(history.Margin(1, head, 512, 1e-9)));
+    CHECK(std::isinf(history.Margin(1, head, 240, 0.9)));  // fifteen notes
+    CHECK(std::isinf(history.Margin(0, head, 512, 0.9)));  // a layer that noted nothing
+  }
+}
+
+void TestOnlyTheLatestCount() {
+  PageHistory history = Filled(5100, 65534);
+  for (int64_t position = 920; position < 5100; position += 16) Note(position, 0, 0, &history);  // 8 modulo 16
+  CHECK(history.Margin(1, 0, 4992, 0.001) > kMargins[0]);  // reaches back to the note at 904
+  CHECK(history.Margin(1, 0, 5008, 0.0) == kMargins[0]);
+  CHECK(std::isinf(history.Margin(1, 1, 4992, 0.001)) || history.Margin(1, 1, 4992, 0.001) > kMargins[5]);
+}
+
+void TestRewinding() {
+  PageHistory history = Filled(600, 6554);
+  const int64_t bytes = history.bytes();
+  CHECK(bytes == 37 * kHeads * kNumMargins * 2);
+  history.Truncate(1, 264);  // the row at 264 is gone
+  CHECK(history.bytes() == 16 * kHeads * kNumMargins * 2);
+  CHECK(history.Margin(1, 0, 512, 0.9) == kMargins[0]);
+  history.Truncate(1, 248);
+  CHECK(std::isinf(history.Margin(1, 0, 512, 0.9)));
+  history.Reserve(1, 600);  // room, but nothing noted
+  CHECK(std::isinf(history.Margin(1, 0, 512, 0.9)) && history.bytes() == bytes);
+  Note(5000, 0, 1, &history);  // behind the room: not noted, not written
+}
+
+}  // namespace
+
+int main() {
+  TestMargins();
+  TestOnlyTheLatestCount();
+  TestRewinding();
+  return Finish();
+}
