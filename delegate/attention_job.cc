@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <mutex>
-#include <vector>
 
 #include "block_tile.h"
 #include "int8_tile.h"
@@ -162,12 +161,8 @@ Status RunBlock(const AttentionJob& job, int64_t* begin, ThreadPool* pool, Stati
   const int64_t position = (job.chunk.position + *begin) / kHistoryBlock * kHistoryBlock;
   const Times times{*begin, std::min(job.chunk.n_valid, position + kHistoryBlock - job.chunk.position)};
   *begin = times.end;
-  std::vector<float> margins(size_t(job.op.num_heads));
-  for (int head = 0; head < job.op.num_heads; ++head) {
-    margins[head] = job.cache.history().Margin(job.chunk.layer, head, position, job.settings.unscored);
-  }
   AttentionJob of_block = job;
-  of_block.margins = margins.data();
+  of_block.margins = job.cache.history().Margins(job.chunk.layer, position, job.settings.unscored);
   return RunTimes(of_block, times, pool, statistics);
 }
 

@@ -8,11 +8,13 @@ namespace shadow {
 void PageHistory::Bind(int layers, int heads) {
   heads_ = heads;
   layers_.resize(size_t(layers));
+  latest_.resize(size_t(layers));
 }
 
 void PageHistory::Truncate(int layer, int64_t position) {
   std::vector<uint16_t>& notes = layers_[layer];
   notes.resize(std::min(notes.size(), size_t(Samples(position) * PerSample())));
+  if (position < latest_[layer].position) latest_[layer].position = -1;
 }
 
 void PageHistory::Reserve(int layer, int64_t end) {
@@ -25,7 +27,16 @@ void PageHistory::Note(int layer, int64_t head, int64_t position, const uint16_t
   if (at + kNumMargins <= int64_t(notes.size())) std::copy_n(lost, kNumMargins, notes.begin() + at);
 }
 
-float PageHistory::Margin(int layer, int64_t head, int64_t position, double share) const {
+const float* PageHistory::Margins(int layer, int64_t position, double share) {
+  Latest& latest = latest_[layer];
+  if (latest.position != position || latest.share != share) {
+    latest = {position, share, std::vector<float>(size_t(heads_))};
+    for (int head = 0; head < heads_; ++head) latest.margins[head] = Margin(layer, head, position, share);
+  }
+  return latest.margins.data();
+}
+
+float PageHistory::Margin(int layer, int head, int64_t position, double share) const {
   const std::vector<uint16_t>& notes = layers_[layer];
   const int64_t last = std::min(Samples(position), int64_t(notes.size()) / PerSample());
   int64_t lost[kNumMargins] = {}, rows = 0;

@@ -27,9 +27,9 @@ class PageHistory {
   // lost [kNumMargins]: share of its mass that the row would have lost at each margin, in 65535ths. Different heads and
   // positions may be noted at the same time.
   void Note(int layer, int64_t head, int64_t position, const uint16_t* lost);
-  // For rows of the block that begins at `position`: the least margin at which at most `share` of the mass was lost on
-  // average. Infinite where too few rows have noted anything.
-  float Margin(int layer, int64_t head, int64_t position, double share) const;
+  // [heads], for rows of the block that begins at `position`: the least margin at which at most `share` of the mass was
+  // lost on average. Infinite where too few rows have noted anything. Good until the next call for the layer.
+  const float* Margins(int layer, int64_t position, double share);
 
   int64_t bytes() const;
 
@@ -43,8 +43,18 @@ class PageHistory {
   static int64_t Samples(int64_t position) { return (position + kEvery / 2 - 1) / kEvery; }
   int64_t PerSample() const { return int64_t{heads_} * kNumMargins; }
 
+  // The margins of a layer's latest block: a decode step needs the same as the one before.
+  struct Latest {
+    int64_t position = -1;
+    double share = 0;
+    std::vector<float> margins;
+  };
+
+  float Margin(int layer, int head, int64_t position, double share) const;
+
   int heads_ = 0;
   std::vector<std::vector<uint16_t>> layers_;  // [layer][sample][head][margin]
+  std::vector<Latest> latest_;                 // [layer]
 };
 
 }  // namespace shadow

@@ -31,24 +31,28 @@ PageHistory Filled(int64_t rows, int of_margin) {
   return history;
 }
 
+float Margin(PageHistory* history, int head, int64_t position, double share) {
+  return history->Margins(1, position, share)[head];
+}
+
 void TestMargins() {
-  const PageHistory history = Filled(600, 6554);  // a tenth, a fifth, two fifths at the least margin
+  PageHistory history = Filled(600, 6554);  // a tenth, a fifth, two fifths at the least margin
   for (int head = 0; head < kHeads; ++head) {
-    CHECK(history.Margin(1, head, 256, 0.9) == kMargins[0]);
-    CHECK(history.Margin(1, head, 512, 0.05001) == kMargins[1 + head]);
-    CHECK(history.Margin(1, head, 512, 0.025) == kMargins[2 + head]);
-    CHECK(std::isinf(history.Margin(1, head, 512, 1e-9)));
-    CHECK(std::isinf(history.Margin(1, head, 240, 0.9)));  // fifteen notes
-    CHECK(std::isinf(history.Margin(0, head, 512, 0.9)));  // a layer that noted nothing
+    CHECK(Margin(&history, head, 256, 0.9) == kMargins[0]);
+    CHECK(Margin(&history, head, 512, 0.05001) == kMargins[1 + head]);
+    CHECK(Margin(&history, head, 512, 0.025) == kMargins[2 + head]);
+    CHECK(std::isinf(Margin(&history, head, 512, 1e-9)));
+    CHECK(std::isinf(Margin(&history, head, 240, 0.9)));    // fifteen notes
+    CHECK(std::isinf(history.Margins(0, 512, 0.9)[head]));  // a layer that noted nothing
   }
 }
 
 void TestOnlyTheLatestCount() {
   PageHistory history = Filled(5100, 65534);
   for (int64_t position = 920; position < 5100; position += 16) Note(position, 0, 0, &history);  // 8 modulo 16
-  CHECK(history.Margin(1, 0, 4992, 0.001) > kMargins[0]);  // reaches back to the note at 904
-  CHECK(history.Margin(1, 0, 5008, 0.0) == kMargins[0]);
-  CHECK(std::isinf(history.Margin(1, 1, 4992, 0.001)) || history.Margin(1, 1, 4992, 0.001) > kMargins[5]);
+  CHECK(Margin(&history, 0, 4992, 0.001) > kMargins[0]);  // reaches back to the note at 904
+  CHECK(Margin(&history, 0, 5008, 0.0) == kMargins[0]);
+  CHECK(std::isinf(Margin(&history, 1, 4992, 0.001)) || Margin(&history, 1, 4992, 0.001) > kMargins[5]);
 }
 
 void TestRewinding() {
@@ -57,11 +61,11 @@ void TestRewinding() {
   CHECK(bytes == 37 * kHeads * kNumMargins * 2);
   history.Truncate(1, 264);  // the row at 264 is gone
   CHECK(history.bytes() == 16 * kHeads * kNumMargins * 2);
-  CHECK(history.Margin(1, 0, 512, 0.9) == kMargins[0]);
+  CHECK(Margin(&history, 0, 512, 0.9) == kMargins[0]);
   history.Truncate(1, 248);
-  CHECK(std::isinf(history.Margin(1, 0, 512, 0.9)));
+  CHECK(std::isinf(Margin(&history, 0, 512, 0.9)));
   history.Reserve(1, 600);  // room, but nothing noted
-  CHECK(std::isinf(history.Margin(1, 0, 512, 0.9)) && history.bytes() == bytes);
+  CHECK(std::isinf(Margin(&history, 0, 512, 0.9)) && history.bytes() == bytes);
   Note(5000, 0, 1, &history);  // behind the room: not noted, not written
 }
 

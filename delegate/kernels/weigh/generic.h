@@ -22,6 +22,17 @@ struct Sum {
   Sum() {
     for (int i = 0; i < kVecs; ++i) lanes[i] = F::Set(0);
   }
+  float Total() const {
+    typename F::V half[kVecs];
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) half[i] = lanes[i];
+#pragma GCC unroll 2
+    for (int n = kVecs / 2; n > 0; n /= 2) {
+#pragma GCC unroll 2
+      for (int i = 0; i < n; ++i) half[i] = F::Add(half[i], half[i + n]);
+    }
+    return F::SumLanes(half[0]);
+  }
   void Store(float* to) const {
 #pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) F::Store(to + i * F::kLanes, lanes[i]);
@@ -122,6 +133,17 @@ void WeighBlock(const WeighJob<S>& job, const S* scores, int64_t r, float* lanes
   row->block += listed * kPageRows;
 }
 
+// The same of one row, without vectors.
+static inline float AddRowLanes(const float* lanes) {
+  float fours[4];
+  for (int i = 0; i < 4; ++i) {
+    fours[i] = (lanes[4 * i] + lanes[4 * i + 2]) + (lanes[4 * i + 1] + lanes[4 * i + 3]);
+  }
+  return (fours[0] + fours[1]) + (fours[2] + fours[3]);
+}
+
+constexpr int kFewRows = 4;  // for which AddLanes does too much
+
 // Up to kSumRows rows from the `first` on.
 template <class F, class S, bool kWhole>
 void WeighRows(const WeighJob<S>& job, int first, int count) {
@@ -132,8 +154,12 @@ void WeighRows(const WeighJob<S>& job, int first, int count) {
   for (int i = 0; i < count; ++i) {
     WeighBlock<F, S, kWhole>(job, scores + i * kPageRows, at == nullptr ? first + i : at[i], lanes + i * kSumLanes);
   }
-  for (int i = count * kSumLanes; i < kSumRows * kSumLanes; ++i) lanes[i] = 0;
-  AddLanes<F>(lanes, totals);
+  if (count <= kFewRows) {
+    for (int i = 0; i < count; ++i) totals[i] = AddRowLanes(lanes + i * kSumLanes);
+  } else {
+    for (int i = count * kSumLanes; i < kSumRows * kSumLanes; ++i) lanes[i] = 0;
+    AddLanes<F>(lanes, totals);
+  }
   for (int i = 0; i < count; ++i) {
     const int64_t r = at == nullptr ? first + i : at[i];
     job.sums[r] = totals[i];
@@ -164,17 +190,15 @@ struct Reciprocals {
 };
 constexpr Reciprocals kReciprocals;
 
-// What the kept positions [begin, end) of a row take over, all those of one page; returns what each position of the
-// page does.
+// What the `count` kept positions of a page that begins at `begin` take over; returns what each of its positions does.
 template <class F>
-float SpreadRest(const ChooseRow& row, int page, float rest, int begin, int end) {
-  const int first = page * kPageRows, forced = row.keep_below - first, count = end - begin;
-  const int without = forced < 0 ? 0 : forced < count ? forced : count;
-  const int positions = row.n - first < kPageRows ? row.n - first : kPageRows;
+float SpreadRest(const ChooseRow& row, int begin, float rest, int count, float* shares) {
+  const int forced = row.keep_below - begin, without = forced < 0 ? 0 : forced < count ? forced : count;
+  const int positions = row.n - begin < kPageRows ? row.n - begin : kPageRows;
   const float even = rest * kReciprocals.of[positions];
   const float share = rest * kKeptShare * kReciprocals.of[count - without];
-  for (int i = 0; i < count; i += F::kLanes) F::Store(row.shares + begin + i, F::Set(share));
-  for (int i = 0; i < without; ++i) row.shares[begin + i] = 0;
+  for (int i = 0; i < count; i += F::kLanes) F::Store(shares + i, F::Set(share));
+  for (int i = 0; i < without; ++i) shares[i] = 0;
   return without == count ? even : even * (1 - kKeptShare);
 }
 
@@ -189,17 +213,17 @@ uint64_t PageMask(const float* weights, typename F::V threshold) {
   return mask;
 }
 
-// The sums of a page's weights without those of the mask, in lanes.
+// The sum of a page's weights without those of the mask.
 template <class F>
-void SumWithout(const float* weights, uint64_t mask, float* lanes) {
+float SumWithout(const float* weights, uint64_t mask) {
   constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
   Sum<F> rest;
 #pragma GCC unroll 16
   for (int i = 0; i < kPageRows; i += F::kLanes) {
-    typename F::V* at = rest.lanes + i / F::kLanes % Sum<F>::kVecs;
-    *at = F::Add(*at, F::ZeroWhere(static_cast<uint32_t>(mask >> i) & kAll, F::Load(weights + i)));
+    typename F::V* lanes = rest.lanes + i / F::kLanes % Sum<F>::kVecs;
+    *lanes = F::Add(*lanes, F::ZeroWhere(static_cast<uint32_t>(mask >> i) & kAll, F::Load(weights + i)));
   }
-  rest.Store(lanes);
+  return rest.Total();
 }
 
 // Appends the positions of a page's mask, which is not zero. Four at a time without asking whether there are as many:
@@ -223,26 +247,6 @@ static inline uint64_t First(int count) {
   return count <= 0 ? 0 : count >= kPageRows ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
 }
 
-// Up to kSumRows blocks and what is kept of each.
-template <class F>
-int KeepOf(const ChooseRow& row, const uint64_t* masks, const int* blocks, int count, int found) {
-  alignas(64) float lanes[kSumRows * kSumLanes] = {};
-  alignas(64) float rest[kSumRows];
-  int ends[kSumRows], end = found;
-  for (int i = 0; i < count; ++i) {
-    const float* weights = row.weights + blocks[i] * kPageRows;
-    SumWithout<F>(weights, masks[i], lanes + i * kSumLanes);
-    end += AppendMasked(row, weights, row.pages[blocks[i]] * kPageRows, masks[i], end);
-    ends[i] = end;
-  }
-  AddLanes<F>(lanes, rest);
-  for (int i = 0, begin = found; i < count; begin = ends[i++]) {
-    const int page = row.pages[blocks[i]];
-    row.rest[page * row.rest_stride] = SpreadRest<F>(row, page, rest[i], begin, ends[i]);
-  }
-  return end - found;
-}
-
 // Blocks [begin, end) of a row, the last one first: appends what is kept to positions, kept and shares from `found` on,
 // returns how many. First all masks, then the blocks that have something: whether one has cannot be guessed.
 template <class F>
@@ -262,8 +266,13 @@ int ChooseBlocks(const ChooseRow& row, int begin, int end, int found) {
     hits += masks[hits] != 0 ? 1 : 0;
   }
   const int before = found;
-  for (int i = 0; i < hits; i += kSumRows) {
-    found += KeepOf<F>(row, masks + i, at + i, hits - i < kSumRows ? hits - i : kSumRows, found);
+  for (int i = 0; i < hits; ++i) {
+    const float* weights = row.weights + at[i] * kPageRows;
+    const int page = row.pages[at[i]];
+    const float rest = SumWithout<F>(weights, masks[i]);
+    const int count = AppendMasked(row, weights, page * kPageRows, masks[i], found);
+    row.rest[page * row.rest_stride] = SpreadRest<F>(row, page * kPageRows, rest, count, row.shares + found);
+    found += count;
   }
   return found - before;
 }
