@@ -171,7 +171,7 @@ class Weigher {
       seen = scratch_->seen.data();
       for (int i = 0; i < some; ++i) seen[at[i]] = int32_t(Seen(at[i], page));
     }
-    for (int i = 0; i < some; ++i) {
+    for (int i = 0; i < some && page >= OwnPage(0); ++i) {
       if (OwnPage(at[i]) == page) SetReference(at[i], page, scratch_->page_scores.data() + i * kPageRows);
     }
     rows_.job().kernels.weigh_int32({scratch_->page_scores.data(), some, weighed_, seen, Skipped(rule_.sinks, page),

@@ -19,10 +19,9 @@ const int8_t* SplitSigns(const int8_t* q_i8, int64_t rows, int d_padded, Scratch
   for (int64_t r = 0; r < rows; ++r) {
     const int8_t* q = q_i8 + r * d_padded;
     int8_t* positive = split + r * 2 * d_padded;
-    for (int c = 0; c < d_padded; ++c) {
-      positive[c] = std::max<int8_t>(q[c], 0);
-      positive[d_padded + c] = std::min<int8_t>(q[c], 0);
-    }
+    int8_t* negative = positive + d_padded;
+    for (int c = 0; c < d_padded; ++c) positive[c] = q[c] > 0 ? q[c] : int8_t{0};
+    for (int c = 0; c < d_padded; ++c) negative[c] = q[c] < 0 ? q[c] : int8_t{0};
   }
   return split;
 }
@@ -74,27 +73,31 @@ void SetBits(const int32_t* bounds, const CacheSettings& settings, int64_t n, in
   }
 }
 
+// Of bytes 4 i + j, for each j.
+template <class Pick>
+void FoldToFour(Pick pick, uint8_t* bytes) {
+  uint8_t half[32];
+  for (int size = 32; size >= 4; size /= 2) {
+    std::memcpy(half, bytes + size, size_t(size));
+    for (int j = 0; j < size; ++j) bytes[j] = pick(bytes[j], half[j]);
+  }
+}
+
 }  // namespace
 
 void WriteBounds(const uint8_t* k_u8, int head_dim, int column, uint8_t* block) {
   const int d_padded = PaddedBytes(head_dim);
   for (int c = 0; c < d_padded; c += 4) {
-    uint8_t most[64], least[64];  // four rows of 16 keys at a time: vector instructions take them whole
-    const uint8_t* keys = k_u8 + c * kPageRows;
-    std::memcpy(most, keys, sizeof(most));
-    std::memcpy(least, keys, sizeof(least));
-    for (int i = 64; i < 4 * kPageRows; i += 64) {
-      for (int j = 0; j < 64; ++j) {
-        most[j] = std::max(most[j], keys[i + j]);
-        least[j] = std::min(least[j], keys[i + j]);
-      }
+    uint8_t most[64] = {}, least[64];  // four channels of 16 keys at a time, in arrays that compilers make vectors of
+    std::memset(least, 255, sizeof(least));
+    for (int i = 0; i < 4 * kPageRows; i += 64) {
+      uint8_t keys[64];
+      std::memcpy(keys, k_u8 + c * kPageRows + i, sizeof(keys));
+      for (int j = 0; j < 64; ++j) most[j] = keys[j] > most[j] ? keys[j] : most[j];
+      for (int j = 0; j < 64; ++j) least[j] = keys[j] < least[j] ? keys[j] : least[j];
     }
-    for (int half = 32; half >= 4; half /= 2) {
-      for (int j = 0; j < half; ++j) {
-        most[j] = std::max(most[j], most[j + half]);
-        least[j] = std::min(least[j], least[j + half]);
-      }
-    }
+    FoldToFour([](uint8_t a, uint8_t b) { return a > b ? a : b; }, most);
+    FoldToFour([](uint8_t a, uint8_t b) { return a < b ? a : b; }, least);
     std::memcpy(block + (c * kBoundPages + column * 4), most, 4);
     std::memcpy(block + ((d_padded + c) * kBoundPages + column * 4), least, 4);
   }
