@@ -141,6 +141,7 @@ Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* stati
     const int64_t tile = tiles - 1 - item % tiles;
     Statistics mine;
     RunTile(tiling.Tile(job, job.heads.first_kv_head + int(item / tiles), tile), scratch, &mine);
+    job.kernels.end_estimates();
     std::lock_guard<std::mutex> lock(mutex);
     total.Add(mine);
   });
