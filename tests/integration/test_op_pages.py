@@ -10,7 +10,7 @@ from shadowattn.models.reference import PAGE
 from shadowattn.models.reference_shadow import FEWEST_PAGES, Chunk, ShadowResult, ShadowRule, shadow_attention
 
 SEED = 20261122
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni"]
+LEVELS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512amx"]
 
 
 def uneven_text(n: int, sizes: Sizes) -> Rows:
