@@ -147,6 +147,7 @@ Status RunTimes(const AttentionJob& job, Times times, ThreadPool* pool, Statisti
     const int64_t tile = tiles - 1 - item % tiles;
     Statistics mine;
     RunTile(tiling.Tile(job, job.heads.first_kv_head + int(item / tiles), tile), scratch, &mine);
+    job.kernels.end_estimates();
     std::lock_guard<std::mutex> lock(mutex);
     total.Add(mine);
   });

@@ -29,6 +29,7 @@ struct KernelTable {
         quantize_query(GetQuantizeQueryKernel(arch)),
         estimate(GetEstimateKernel(arch)),
         estimate_positive(GetEstimatePositiveKernel(arch)),
+        end_estimates(GetEndEstimates(arch)),
         select_int32(GetSelectInt32Kernel(arch)),
         select_int8(GetSelectInt8Kernel(arch)),
         weigh_int32(GetWeighInt32Kernel(arch)),
@@ -44,6 +45,7 @@ struct KernelTable {
   QuantizeQueryFn quantize_query;
   EstimateFn estimate;
   EstimateFn estimate_positive;
+  EndEstimatesFn end_estimates;
   SelectInt32Fn select_int32;
   SelectInt8Fn select_int8;
   WeighInt32Fn weigh_int32;

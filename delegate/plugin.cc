@@ -122,7 +122,9 @@ SHADOW_EXPORT void tflite_plugin_destroy_delegate(shadow::tflite::Delegate* dele
 SHADOW_EXPORT int32_t shadow_abi_version(void) { return SHADOW_ABI_VERSION; }
 
 SHADOW_EXPORT const char* shadow_build_info(void) {
-#if defined(__x86_64__)
+#if defined(SHADOW_HAS_AMX)
+#define SHADOW_LEVELS "scalar avx2 avx512 avx512vnni avx512amx"
+#elif defined(__x86_64__)
 #define SHADOW_LEVELS "scalar avx2 avx512 avx512vnni"
 #elif defined(__aarch64__)
 #define SHADOW_LEVELS "scalar neon neondot"

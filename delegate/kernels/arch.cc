@@ -5,6 +5,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -18,6 +22,7 @@ struct Level {
 };
 
 constexpr Level kLevels[] = {
+    {"avx512amx", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni | kArchAvx512Amx},
     {"avx512vnni", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni},
     {"avx512", kArchAvx2 | kArchAvx512},
     {"avx2", kArchAvx2},
@@ -27,8 +32,10 @@ constexpr Level kLevels[] = {
 };
 
 #if defined(__x86_64__)
-constexpr uint64_t kYmmState = 0x6;   // XMM and upper halves of YMM
-constexpr uint64_t kZmmState = 0xe6;  // and mask registers, ZMM 0-15, ZMM 16-31
+constexpr uint64_t kYmmState = 0x6;                           // XMM and upper halves of YMM
+constexpr uint64_t kZmmState = 0xe6;                          // and mask registers, ZMM 0-15, ZMM 16-31
+constexpr uint64_t kTileState = 0x60000;                      // their configuration, their data
+constexpr uint32_t kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;  // leaf 7, EDX; missing from old headers
 
 struct Cpuid {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -45,6 +52,16 @@ uint64_t SavedState() {
 
 bool HasAll(uint32_t word, uint32_t bits) { return (word & bits) == bits; }
 
+// Tiles are 8 KB, which Linux saves only for processes that asked. It may refuse, as may a sandbox around us.
+bool MayUseTiles() {
+#if defined(SHADOW_HAS_AMX) && defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 ArchFlags Detect() {
   const Cpuid basic(1, 0);
   if (!HasAll(basic.ecx, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C | bit_POPCNT)) return kArchScalar;
@@ -55,7 +72,10 @@ ArchFlags Detect() {
   if ((saved & kZmmState) != kZmmState) return flags;
   if (!HasAll(extended.ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL)) return flags;
   flags |= kArchAvx512;
-  return HasAll(extended.ecx, bit_AVX512VNNI) ? flags | kArchAvx512Vnni : flags;
+  if (!HasAll(extended.ecx, bit_AVX512VNNI)) return flags;
+  flags |= kArchAvx512Vnni;
+  const bool has_tiles = HasAll(extended.edx, kAmxTile | kAmxInt8) && (saved & kTileState) == kTileState;
+  return has_tiles && MayUseTiles() ? flags | kArchAvx512Amx : flags;
 }
 #elif defined(__aarch64__) && defined(__linux__)
 ArchFlags Detect() {

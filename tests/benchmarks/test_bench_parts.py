@@ -187,7 +187,11 @@ def test_the_machine_is_described(tmp_path: Path) -> None:
 def test_amx_is_refused_to_a_process_and_its_children() -> None:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip(f"AMX can be refused on Linux on x86-64 only, this is {sys.platform} {platform.machine()}")
-    ask = "import isa_limit; print(isa_limit.may_use_amx())"
+    ask = """
+import isa_limit
+from shadowattn.runtime.delegate import ShadowLibrary, library_path
+print(isa_limit.may_use_amx(), ShadowLibrary(library_path()).best_isa)
+"""
     code = f"""
 import os, subprocess, sys, threading
 import isa_limit
@@ -201,7 +205,9 @@ subprocess.run([sys.executable, "-c", {ask!r}], check=True)
     said, own, child = done.stdout.splitlines()
     assert "AMX refused to every library" in said
     assert own == "False AVX512_CORE_BF16 1"
-    assert child == "False"
+    permitted, level = child.split()
+    assert permitted == "False"
+    assert level != "avx512amx"
 
 
 def test_levels_are_refused_where_they_cannot_be_held(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from shadowattn.models.reference import SelectRule
 from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
 
 SEED = 20261121
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni"]
+LEVELS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512amx"]
 RULES = [ShadowRule(min_k=8), ShadowRule(min_k=8, tail=False), SelectRule(0.2, 8, 4, 16)]
 RULE_NAMES = ["shadow", "no tail", "shadow_paper"]
 

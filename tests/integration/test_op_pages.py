@@ -11,7 +11,7 @@ from shadowattn.models.reference_pages import BLOCK, FEWEST_PAGES
 from shadowattn.models.reference_shadow import Chunk, ShadowResult, ShadowRule, replay, shadow_attention
 
 SEED = 20261122
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni"]
+LEVELS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512amx"]
 
 
 def uneven_text(n: int, sizes: Sizes) -> Rows:

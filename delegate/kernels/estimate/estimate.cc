@@ -20,4 +20,12 @@ EstimateFn GetEstimatePositiveKernel(ArchFlags arch) {
   return nullptr;
 }
 
+EndEstimatesFn GetEndEstimates(ArchFlags arch) {
+#if defined(SHADOW_HAS_AMX)
+  if ((arch & kArchAvx512Amx) != 0) return EndEstimatesAvx512Amx;
+#endif
+  static_cast<void>(arch);
+  return [] {};
+}
+
 }  // namespace shadow

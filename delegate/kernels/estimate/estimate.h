@@ -28,6 +28,11 @@ EstimateFn GetEstimateKernel(ArchFlags arch);
 // The same for q in [0, 127], such as weights in uint7: faster, as no sign has to be taken care of.
 EstimateFn GetEstimatePositiveKernel(ArchFlags arch);
 
+// Estimates may leave registers set for the next one on the same thread. Called after the last of some, this gives them
+// back: the operating system then has less to save. Never needed for right results.
+using EndEstimatesFn = void (*)();
+EndEstimatesFn GetEndEstimates(ArchFlags arch);
+
 }  // namespace shadow
 
 #endif  // SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_ESTIMATE_H_

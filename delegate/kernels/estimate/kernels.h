@@ -14,6 +14,10 @@ namespace shadow {
 #include "kernels/estimate/kernels.inc"
 #undef SHADOW_KERNEL
 
+#if defined(SHADOW_HAS_AMX)
+std::remove_pointer_t<EndEstimatesFn> EndEstimatesAvx512Amx;
+#endif
+
 }  // namespace shadow
 
 #endif  // SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_KERNELS_H_
