@@ -125,7 +125,7 @@ class Weigher {
       const int64_t begun = first;
       while (first > 0 && OwnPage(first - 1) >= page) --first;
       std::fill_n(w_.sums + page * count_, first, 0.0f);
-      if (count_ < kRowsThatWait) Prefetch(page - 1);
+      Prefetch(page - 1);
       Score(page, first, count_);
       ListSinks(rule_, page, count_, weighed_);
       for (int64_t r = first; r < begun; ++r) SetReference(r, page, scratch_->page_scores.data() + r * kPageRows);
@@ -148,12 +148,21 @@ class Weigher {
     for (int64_t page = w_.pages - 1; page >= 0; --page) {
       const int some = List(scorers[page]);
       if (some == 0) continue;
+      Prefetch(PageBefore(page, scorers));
       Score(page, {scratch_->q_i8.data(), scratch_->q_sum.data(), some, scratch_->at.data()}, 0);
       ListSinks(rule_, page, count_, weighed_);
       WeighSomeOf(page, some);
       if (!Due(page)) continue;
       for (int64_t r = 0; r < count_; ++r) SetCutoff(rule_, n_[r], page - 1, r, weighed_ + r);
     }
+  }
+
+  // The next one that any row scores; negative: none.
+  static int64_t PageBefore(int64_t page, const uint64_t* scorers) {
+    do {
+      --page;
+    } while (page >= 0 && scorers[page] == 0);
+    return page;
   }
 
   // Lists the rows of a set in scratch->at; returns how many.
@@ -180,7 +189,7 @@ class Weigher {
 
   // A page that is needed soon: the hardware does not look beyond the one that is read.
   void Prefetch(int64_t page) const {
-    if (page < 0) return;
+    if (page < 0 || count_ >= kRowsThatWait) return;
     const uint8_t* keys = rows_.view().pages[page].k_u8;
     for (int i = 0; i < PaddedBytes(rows_.job().op.head_dim) * kPageRows; i += 64) __builtin_prefetch(keys + i);
   }
