@@ -70,6 +70,23 @@ struct Floats {
   static uint32_t MaskGreaterEqual(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
   static V ZeroWhere(uint32_t mask, V a) { return _mm512_maskz_mov_ps(static_cast<__mmask16>(~mask), a); }
 
+  static constexpr bool kCompresses = true;
+  static int Compress(const float* values, uint64_t mask, int32_t first, int32_t* indices, float* out) {
+    __m512i index = _mm512_add_epi32(_mm512_set1_epi32(first),
+                                     _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    int count = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < 64; i += kLanes, mask >>= kLanes) {
+      // Compressed in a register and stored whole: compressing into memory is slow on Zen 4.
+      const auto some = static_cast<__mmask16>(mask);
+      _mm512_storeu_si512(indices + count, _mm512_maskz_compress_epi32(some, index));
+      Store(out + count, _mm512_maskz_compress_ps(some, Load(values + i)));
+      count += _mm_popcnt_u32(some);
+      index = _mm512_add_epi32(index, _mm512_set1_epi32(kLanes));
+    }
+    return count;
+  }
+
   static int CountLess(const int32_t* p, int32_t limit) {
     return _mm_popcnt_u32(_mm512_cmplt_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(limit)));
   }

@@ -76,6 +76,7 @@ struct Floats {
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), set));
   }
 
+  static constexpr bool kCompresses = false;
   static int CountLess(const int32_t* p, int32_t limit) {
     return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));
   }

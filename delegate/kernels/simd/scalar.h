@@ -121,6 +121,10 @@ struct Floats {
     return Map([&](int i) { return (mask >> i & 1u) != 0 ? 0.0f : a.x[i]; });
   }
 
+  // Whether Compress(values, mask, first, indices, out) appends those of 64 values that are in the mask, and `first`
+  // plus their places: it returns how many, and may write kLanes elements more.
+  static constexpr bool kCompresses = false;
+
   // How many of kLanes integers are below the limit.
   static int CountLess(const int32_t* p, int32_t limit) {
     int count = 0;

@@ -228,7 +228,9 @@ float SumWithout(const float* weights, uint64_t mask) {
 
 // Appends the positions of a page's mask, which is not zero. Four at a time without asking whether there are as many:
 // mostly there are fewer, and a wrong guess costs more than three idle steps.
-static inline int AppendMasked(const ChooseRow& row, const float* weights, int begin, uint64_t mask, int found) {
+template <class F>
+int AppendMasked(const ChooseRow& row, const float* weights, int begin, uint64_t mask, int found) {
+  if constexpr (F::kCompresses) return F::Compress(weights, mask, begin, row.positions + found, row.kept + found);
   int count = 0;
   for (uint64_t left = mask; left != 0; count += 4) {
 #pragma GCC unroll 4
@@ -270,7 +272,7 @@ int ChooseBlocks(const ChooseRow& row, int begin, int end, int found) {
     const float* weights = row.weights + at[i] * kPageRows;
     const int page = row.pages[at[i]];
     const float rest = SumWithout<F>(weights, masks[i]);
-    const int count = AppendMasked(row, weights, page * kPageRows, masks[i], found);
+    const int count = AppendMasked<F>(row, weights, page * kPageRows, masks[i], found);
     row.rest[page * row.rest_stride] = SpreadRest<F>(row, page * kPageRows, rest, count, row.shares + found);
     found += count;
   }
