@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "magnitude.h"
 #include "page_bounds.h"
 
 namespace shadow {
@@ -42,8 +41,9 @@ void QuantizeRows(const TileRows& rows, int64_t begin, int64_t end, Scratch* scr
   const float k_step = job.plan->scale(job.chunk.layer, rows.kv_head()) * job.op.softmax_scale;
   for (int64_t r = 0; r < count; ++r) {
     const float* q = rows.Query(begin + r);
-    q_sum[r] = job.kernels.quantize_query(q, d, q_i8 + r * d_padded);
-    step[begin + r] = LargestMagnitude(q, d) / 127.0f * k_step;
+    float largest;
+    q_sum[r] = job.kernels.quantize_query(q, d, q_i8 + r * d_padded, &largest);
+    step[begin + r] = largest / 127.0f * k_step;
   }
 }
 

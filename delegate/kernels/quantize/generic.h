@@ -62,10 +62,10 @@ float LargestMagnitude(const float* x, int d) {
 }
 
 template <class F>
-int32_t QuantizeQuery(const float* x, int d, int8_t* out) {
-  const float largest = LargestMagnitude<F>(x, d);
-  if (largest < 0) return INT32_MIN;
-  const float multiplier = 127.0f / largest;
+int32_t QuantizeQuery(const float* x, int d, int8_t* out, float* largest) {
+  *largest = LargestMagnitude<F>(x, d);
+  if (*largest < 0) return INT32_MIN;
+  const float multiplier = 127.0f / *largest;
   if (!(multiplier <= FLT_MAX)) {  // a zero row, or one so small that the quotient overflows
     std::memset(out, 0, static_cast<size_t>(d));
     return 0;
@@ -93,7 +93,9 @@ int32_t QuantizeQuery(const float* x, int d, int8_t* out) {
   int QuantizeKey##name(const float* x, const float* centre, float inv_scale, int d, int8_t* out) { \
     return QuantizeKey<F>(x, centre, inv_scale, d, out);                                            \
   }                                                                                                 \
-  int32_t QuantizeQuery##name(const float* x, int d, int8_t* out) { return QuantizeQuery<F>(x, d, out); }
+  int32_t QuantizeQuery##name(const float* x, int d, int8_t* out, float* largest) {                 \
+    return QuantizeQuery<F>(x, d, out, largest);                                                    \
+  }
 
 }  // namespace shadow
 

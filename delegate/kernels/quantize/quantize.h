@@ -13,9 +13,9 @@ namespace shadow {
 using QuantizeKeyFn = int (*)(const float* x, const float* centre, float inv_scale, int d, int8_t* out);
 QuantizeKeyFn GetQuantizeKeyKernel(ArchFlags arch);
 
-// Q: out[i] = rint(x[i] * (127 / max|x|)). Returns sum(out), or INT32_MIN if a value is not finite. A zero row gives
-// zeros.
-using QuantizeQueryFn = int32_t (*)(const float* x, int d, int8_t* out);
+// Q: out[i] = rint(x[i] * (127 / max|x|)); max|x| goes to *largest. Returns sum(out), or INT32_MIN if a value is not
+// finite. A zero row gives zeros.
+using QuantizeQueryFn = int32_t (*)(const float* x, int d, int8_t* out, float* largest);
 QuantizeQueryFn GetQuantizeQueryKernel(ArchFlags arch);
 
 // Coarse Q for the estimate graph (docs/op_spec.md, quantise). Returns false if a value is not finite.

@@ -1,5 +1,6 @@
 // Every quantise kernel of this machine against the formula of docs/op_spec.md, one element at a time.
 #include <cfloat>
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -107,13 +108,18 @@ void TestQuery(QuantizeQueryFn kernel, const char* name) {
       std::vector<float> x = RandomRow(d, kind);
       if (kind == 1) x[0] = 127.0f * (RandomInt(0, 1) != 0 ? 1.0f : 2.0f);
       Output out(d);
-      const int result = kernel(x.data(), d, out.data());
+      float largest = -7;
+      const int result = kernel(x.data(), d, out.data(), &largest);
       const Row expected = OracleQuery(x.data(), d);
+      float wanted = 0;
+      for (float value : x) wanted = std::max(wanted, std::fabs(value));
+      SHADOW_CHECK(largest == wanted, "%s d %d kind %d: largest %g, not %g", name, d, kind,
+                   static_cast<double>(largest), static_cast<double>(wanted));
       SHADOW_CHECK(result == expected.result, "%s d %d kind %d: %d, not %d", name, d, kind, result, expected.result);
       SHADOW_CHECK(out.Equals(expected), "%s d %d kind %d", name, d, kind);
       const float bad[] = {kInfinity, -kInfinity, kNan};
       x[static_cast<size_t>(RandomInt(0, d - 1))] = bad[RandomInt(0, 2)];
-      SHADOW_CHECK(kernel(x.data(), d, out.data()) == INT32_MIN, "%s d %d", name, d);
+      SHADOW_CHECK(kernel(x.data(), d, out.data(), &largest) == INT32_MIN, "%s d %d", name, d);
     }
   }
 }
