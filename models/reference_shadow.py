@@ -179,9 +179,7 @@ def page_bounds(chunk: Chunk) -> np.ndarray:
     return above + np.einsum("thd,phd->thp", np.minimum(q, 0), smallest)
 
 
-def scored_positions(
-    bounds: np.ndarray, length: int, step: np.float32, margin: float, rule: ShadowRule
-) -> np.ndarray:
+def scored_positions(bounds: np.ndarray, length: int, step: np.float32, margin: float, rule: ShadowRule) -> np.ndarray:
     """bool [length]: the positions a row scores. bounds: those of its pages (see page_bounds), at least of its full
     ones. step: logits of one unit of them."""
     scored = np.ones(length, bool)

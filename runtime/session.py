@@ -235,8 +235,8 @@ class Session:
     def configure(self, **changes: Any) -> None:
         """Changes how the next tokens attend; what is in the cache stays. Raises ValueError.
 
-        changes: mode, keep_ratio, threshold, unscored, tail, min_k, sinks, latest as in open(); None leaves one as it is.
-        prefill and decode go on from there, and so mix rows of both settings; generate() does not, it starts anew.
+        changes: mode, keep_ratio, threshold, unscored, tail, min_k, sinks, latest as in open(); None leaves one as it
+        is. prefill and decode go on from there, and so mix rows of both settings; generate() does not, it starts anew.
         """
         self._check_open()
         if unknown := sorted(set(changes) - set(LIVING)):

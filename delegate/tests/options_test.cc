@@ -88,6 +88,7 @@ void TestRefusals() {
                 "one of shadow, dense, int8, shadow_paper, float_estimate, block_sparse, npu_full, got 'fast'");
   for (const char* bad : {"1", "-0.1", "2", "nan", "auto", "", "0,1"}) {
     CHECK_REFUSED(Parse("threshold", bad), "threshold must be a probability in [0, 1)");
+    CHECK_REFUSED(Parse("unscored", bad), "unscored must be a share of the mass in [0, 1)");
   }
   for (const char* bad : {"", "1", "true", "On"}) CHECK_REFUSED(Parse("tail", bad), "tail must be on or off");
   for (const char* bad : {"0", "-0.1", "1.01", "nan", "Auto", "auto ", "NaN", "inf", "0,2", "", "1e999"}) {

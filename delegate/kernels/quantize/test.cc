@@ -1,6 +1,6 @@
 // Every quantise kernel of this machine against the formula of docs/op_spec.md, one element at a time.
-#include <cfloat>
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <limits>
 
