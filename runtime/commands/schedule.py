@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.commands.pipeline_flags import define_pipeline_flags, pipeline_options
+from shadowattn.runtime.commands.pipeline_flags import (
+    define_pipeline_flags,
+    found_profile,
+    npu_options,
+    pipeline_options,
+    pipelined_only,
+    plan_options,
+)
 from shadowattn.runtime.commands.profile import measure
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
 
@@ -60,7 +67,7 @@ class ScheduleCommand:
         manifest = read_manifest(bundle)
         kv_len = _kv_len(flag_values, manifest)
         profile = _profile(bundle, manifest, flag_values, kv_len)
-        chunk = profile.launch[0].chunk if profile.simulated else manifest.prefill_chunks[-1]
+        chunk = manifest.prefill_chunks[-1] if flag_values.soc is None else profile.launch[0].chunk
         shape = Shape(chunk, choose_bucket(manifest.seq_lens, kv_len), kv_len)
         planned = problem(profile, manifest.model, shape, (0,) * manifest.model.num_heads)
         chosen = plan(planned, "best" if flag_values.planner == "off" else flag_values.planner)
@@ -78,8 +85,10 @@ def _check_usage(flag_values: flags.FlagValues) -> None:
     """Raises flags.Error, ValueError."""
     from shadowattn.runtime.tracing import gantt
 
-    if flag_values.soc is not None and flag_values.trace is not None:
-        raise flags.Error("--trace is of a measured chunk, --soc runs nothing; leave one of them out")
+    pipelined_only(flag_values, "schedule")
+    for name, what in (("trace", "of a measured chunk"), ("scales", "measured of a chunk")):
+        if flag_values.soc is not None and flag_values[name].present:
+            raise flags.Error(f"--{name} is {what}, --soc runs nothing; leave one of them out")
     if flag_values.png and not gantt.can_plot():
         raise ValueError(gantt.MISSING)
     for name in ("png", "trace"):
@@ -100,8 +109,13 @@ def _profile(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, 
     """The one there is; else one measured now, at this length. With --soc that of a phone."""
     from shadowattn.runtime.pipeline.profiles import soc_profile
 
-    profile = pipeline_options(bundle, flag_values).profile or measure(bundle, flag_values, (kv_len,))
-    return profile if flag_values.soc is None else soc_profile(flag_values.soc, profile)
+    profile = found_profile(bundle, flag_values) or measure(bundle, flag_values, (kv_len,))
+    if flag_values.soc is not None:
+        return soc_profile(flag_values.soc, profile)
+    if profile.simulated:
+        where = "beside the bundle" if flag_values.profile is None else flag_values.profile
+        raise ValueError(f"the profile {where} is simulated, and a chunk would be measured; give it as --soc instead")
+    return profile
 
 
 def _planners(problem: "Problem") -> list[dict[str, Any]]:
@@ -143,8 +157,8 @@ def _measure(
     from shadowattn.runtime.tracing.perfetto import write_perfetto
     from shadowattn.runtime.workload import from_text
 
-    options = pipeline_options(bundle, flag_values, profile=profile)
-    with open_session(bundle, flag_values, executor="pipelined", pipeline=options) as session:
+    options = npu_options(flag_values) | plan_options(flag_values) | {"profile": profile}
+    with open_session(bundle, flag_values, executor="pipelined", pipeline=pipeline_options(**options)) as session:
         tokens = from_text(bundle, session.manifest, flag_values.text, (shape.kv_len,), 0).items[0].prompt
         taken = measure_chunk(session, tokens, shape.chunk, flag_values.runs)
     errors = [abs(chosen.makespan - seconds) / seconds for seconds in taken.layers]
