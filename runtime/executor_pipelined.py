@@ -44,7 +44,6 @@ class PipelinedExecutor:
         options.scales_for("shadow", self.has_grid)
         self._stages = Stages(engine.shadow, model)
         self._estimator = engine.estimator(options.npu)
-        self._groups = GroupPlanner(model, self._estimator.keys, options)
         self._inputs: EstimateInputs | None = None
         self._launched: list[Schedule] = []  # of this chunk
         # Host INT8 has a core of its own, so with two threads the other is all that is left to attend with.
@@ -52,6 +51,7 @@ class PipelinedExecutor:
         self._may_share = not on_host or engine.num_threads > 2
         overlaps = options.planner != OFF and not (on_host and engine.num_threads == 1)
         self._slots = min(options.depth, model.num_heads) if overlaps else 1  # a launch has a head at least
+        self._groups = GroupPlanner(model, self._estimator.keys, options, self._slots)
         self._runs: Runs = Overlapped(self._slots, options.npu.name) if overlaps else in_turn
         self.clock = Clock()
         self.copied_bytes = 0

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pipelines import one_after_the_other, open_pipelined, outcome
@@ -153,6 +154,17 @@ def test_predicted_with_a_profile_only(wide: Path, text: list[int]) -> None:
         # Whole: two layers of the shortest plan, which cannot be shorter than a launch of all heads and one attend.
         assert all(chunk.predicted is not None and chunk.predicted > 2 * 2e-3 for chunk in chunks[:4])
         assert chunks[4].predicted is None
+
+
+@pytest.mark.parametrize("options", [{"planner": "off"}, {"num_threads": 1}], ids=str)
+def test_without_overlap_the_sum_is_predicted(wide: Path, text: list[int], options: dict[str, Any]) -> None:
+    """A launch of all six heads is the cheapest: 2.2 ms, then 6 x 0.8 ms, in two layers."""
+    threads = options.pop("num_threads", 2)
+    profile = _profile(read_manifest(wide))
+    with open_pipelined(wide, PipelineOptions(scales="rank", profile=profile, **options), threads) as session:
+        session.prefill(text[:64])
+        assert session.pipelined.record.chunks[-1].predicted == pytest.approx(2 * 7e-3)
+        assert session.pipelined.record.chunks[-1].launches == 2
 
 
 # --- traces ---
