@@ -14,12 +14,14 @@ import numpy as np
 from shadowattn.runtime.engine import Engine
 from shadowattn.runtime.executor import Step, StepResult, fill_tokens, read_result
 from shadowattn.runtime.litert import GraphRunner
+from shadowattn.runtime.npu.graphs import EstimateRow
 from shadowattn.runtime.pipeline.clock import Clock
 from shadowattn.runtime.pipeline.groups import GroupPlanner
 from shadowattn.runtime.pipeline.launches import Launches
 from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
 from shadowattn.runtime.pipeline.overlap import Overlapped, Runs, in_turn
 from shadowattn.runtime.pipeline.record import ChunkRecord, PipelineRecord
+from shadowattn.runtime.scheduling.plan_cache import PlanCache
 from shadowattn.runtime.scheduling.profiled import Shape
 from shadowattn.runtime.scheduling.schedule import Schedule
 from shadowattn.runtime.settings import CacheSettings
@@ -85,6 +87,20 @@ class PipelinedExecutor:
     def overlaps(self) -> bool:
         """Whether estimates run beside select and attend: not if they are off, or on the host with a single thread."""
         return self._runs is not in_turn
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Those of the latest chunk's layers, in their order; none if it launched nothing."""
+        return tuple(self._launched)
+
+    @property
+    def plans(self) -> PlanCache:
+        """The schedules made so far, and what making them took."""
+        return self._groups.plans
+
+    def delegation(self) -> list[EstimateRow]:
+        """What runs each estimate graph that was prepared, for all sessions of the engine with this npu."""
+        return self._estimator.report()
 
     def launch_sizes(self, chunk: int, seq_len: int) -> tuple[int, ...]:
         """Numbers of heads that its launches may have, ascending."""

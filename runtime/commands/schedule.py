@@ -22,6 +22,7 @@ from shadowattn.runtime.commands.session_flags import bundle_argument, define_se
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Manifest
+    from shadowattn.runtime.executor_pipelined import PipelinedExecutor
     from shadowattn.runtime.scheduling.problem import Problem
     from shadowattn.runtime.scheduling.profile import LatencyProfile
     from shadowattn.runtime.scheduling.profiled import Shape
@@ -38,6 +39,7 @@ class ScheduleCommand:
     example = (
         "shadowattn schedule smollm2.bundle --kv_len=4096 --png=plan.png\n"
         "shadowattn schedule smollm2.bundle --kv_len=2048 --trace=chunk.json    # opens in ui.perfetto.dev\n"
+        "shadowattn schedule smollm2.bundle --scales=nearest --npu='delegate:libvendor.so?backend=htp'\n"
         "shadowattn schedule smollm2.bundle --soc=snapdragon_8_gen_3 --kv_len=2048"
     )
 
@@ -59,7 +61,6 @@ class ScheduleCommand:
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.models.bundle import read_manifest
         from shadowattn.runtime.executor_pipelined import choose_bucket
-        from shadowattn.runtime.scheduling.planners import plan
         from shadowattn.runtime.scheduling.profiled import Shape, problem
 
         bundle = bundle_argument(positional, f"shadowattn schedule {self.usage}")
@@ -70,13 +71,17 @@ class ScheduleCommand:
         chunk = manifest.prefill_chunks[-1] if flag_values.soc is None else profile.launch[0].chunk
         shape = Shape(chunk, choose_bucket(manifest.seq_lens, kv_len), kv_len)
         planned = problem(profile, manifest.model, shape, (0,) * manifest.model.num_heads)
-        chosen = plan(planned, "best" if flag_values.planner == "off" else flag_values.planner)
-        report = _report(bundle, manifest, profile, shape) | {"planners": _planners(planned), "plan": _plan(chosen)}
-        measured: Sequence[Span] = ()
+        facts: dict[str, Any] = {}
+        spans: Sequence[Span] = ()
         if flag_values.soc is None:
-            measured, report["measured"] = _measure(bundle, flag_values, profile, shape, chosen)
+            chosen, spans, facts["measured"] = _measure(bundle, flag_values, profile, shape)
+            planned = dataclasses.replace(planned, buckets=chosen.buckets())
+        else:
+            chosen = _plan(planned, flag_values.planner)
+        plans = {"planners": _planners(planned), "plan": _facts(chosen)}
+        report = _report(bundle, manifest, profile, shape) | plans | facts
         if flag_values.png:
-            _draw(Path(flag_values.png), report, chosen, measured)
+            _draw(Path(flag_values.png), report, chosen, spans)
         print(json.dumps(report, indent=1) if flag_values.json else _text(report))
         return 0
 
@@ -118,6 +123,13 @@ def _profile(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, 
     return profile
 
 
+def _plan(problem: "Problem", planner: str) -> "Schedule":
+    """off: the given order without overlap, which one estimate buffer is."""
+    from shadowattn.runtime.scheduling.planners import plan
+
+    return plan(dataclasses.replace(problem, depth=1), "fifo") if planner == "off" else plan(problem, planner)
+
+
 def _planners(problem: "Problem") -> list[dict[str, Any]]:
     """What each planner makes of it."""
     from shadowattn.runtime.scheduling.bounds import one_after_the_other, speedup_bound
@@ -143,16 +155,17 @@ def _planners(problem: "Problem") -> list[dict[str, Any]]:
     return rows
 
 
-def _plan(schedule: "Schedule") -> dict[str, Any]:
+def _facts(schedule: "Schedule") -> dict[str, Any]:
     slots = [dataclasses.asdict(slot) for slot in schedule.slots]
     groups = [dataclasses.asdict(group) for group in schedule.groups]
     return {"order": schedule.planner, "makespan_ms": 1e3 * schedule.makespan, "groups": groups, "slots": slots}
 
 
 def _measure(
-    bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile", shape: "Shape", chosen: "Schedule"
-) -> "tuple[Sequence[Span], dict[str, Any]]":
-    """Spans of one layer, the one in the middle; and how long the layers took. Writes the trace of the last run."""
+    bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile", shape: "Shape"
+) -> "tuple[Schedule, list[Span], dict[str, Any]]":
+    """The plan and the spans of one layer, the one that took the median time; and what the chunk took and did. Writes
+    the trace of the last run."""
     from shadowattn.runtime.pipeline.measured import measure_chunk
     from shadowattn.runtime.tracing.perfetto import write_perfetto
     from shadowattn.runtime.workload import from_text
@@ -161,19 +174,36 @@ def _measure(
     with open_session(bundle, flag_values, executor="pipelined", pipeline=pipeline_options(**options)) as session:
         tokens = from_text(bundle, session.manifest, flag_values.text, (shape.kv_len,), 0).items[0].prompt
         taken = measure_chunk(session, tokens, shape.chunk, flag_values.runs)
-    errors = [abs(chosen.makespan - seconds) / seconds for seconds in taken.layers]
+        did = _what_it_did(session.pipelined, shape)
     if flag_values.trace:
         about = {"bundle": str(bundle), "kv_len": shape.kv_len, "estimates": profile.npu}
         write_perfetto(Path(flag_values.trace), taken.spans, simulated=False, metadata=about)
+    layer, spans = taken.middle_layer()
     facts = {
+        "layer": layer,
         "layer_ms": 1e3 * statistics.median(taken.layers),
-        "error_percent": 100 * statistics.median(errors),
+        "chunk_ms": 1e3 * statistics.median(record.measured for record in taken.records),
+        "chunk_predicted_ms": 1e3 * sum(schedule.makespan for schedule in taken.schedules),
+        "error_percent": 100 * taken.error(),
         "runs": flag_values.runs,
-        "overlaps": taken.overlaps,
         "gain": statistics.median(record.gained for record in taken.records),
         "bound": statistics.median(record.bound for record in taken.records),
     }
-    return taken.middle_layer(), facts
+    return taken.schedules[layer], spans, facts | did
+
+
+def _what_it_did(executor: "PipelinedExecutor", shape: "Shape") -> dict[str, Any]:
+    """Which buckets heads took, what planning took, and what ran where: of the graphs of that shape."""
+    record, plans = executor.record, executor.plans
+    prefix = f"estimate_{shape.chunk}_{shape.seq_len}_"
+    return {
+        "overlaps": executor.overlaps,
+        "buckets": record.buckets.sum(axis=0).tolist(),
+        "clamped": record.clamped,
+        "outside": record.outside,
+        "plans": {"made": plans.misses, "reused": plans.hits, "ms": 1e3 * plans.seconds},
+        "delegation": [row._asdict() for row in executor.delegation() if row.graph.startswith(prefix)],
+    }
 
 
 def _draw(path: Path, report: dict[str, Any], chosen: "Schedule", measured: "Sequence[Span]") -> None:
@@ -217,20 +247,41 @@ def _text(report: dict[str, Any]) -> str:
     names = ["launch", "heads", "bucket", *(f"{stage} {end} ms" for stage, end in _COLUMNS)]
     parts = [head, "", format_table(header, rows), "", f"the plan ({plan['order']}):", format_table(names, groups)]
     if "measured" in report:
-        parts += ["", _measured_line(report["measured"], plan["makespan_ms"])]
+        parts += ["", *_measured(report["measured"])]
     return "\n".join(parts)
 
 
 _COLUMNS = (("estimate", "start"), ("estimate", "end"), ("select", "start"), ("attend", "end"))
 
 
-def _measured_line(measured: dict[str, Any], predicted: float) -> str:
-    how = "" if measured["overlaps"] else " (one after the other: one thread has no core left for the host's estimates)"
-    return (
-        f"measured{how}: {measured['layer_ms']:.3g} ms a layer, predicted {predicted:.3g} ms, median error over layers "
-        f"and {measured['runs']} runs {measured['error_percent']:.0f} %; gain {measured['gain']:.2f} of at most "
-        f"{measured['bound']:.2f}"
-    )
+def _measured(facts: dict[str, Any]) -> list[str]:
+    from shadowattn.runtime.table import format_table
+
+    how = "" if facts["overlaps"] else " (one after the other: the planner is off, or the host has one thread)"
+    plans, graphs = facts["plans"], facts["delegation"]
+    return [
+        f"measured{how}: {facts['layer_ms']:.3g} ms a layer, median; the plan above ran in layer {facts['layer']}",
+        f"the chunk: {facts['chunk_ms']:.3g} ms, predicted {facts['chunk_predicted_ms']:.3g} ms, median error of "
+        f"{facts['runs']} runs {facts['error_percent']:.0f} %; gain {facts['gain']:.2f}, at most {facts['bound']:.2f}",
+        f"planning: {plans['made']} plans made, {plans['reused']} times reused, {plans['ms']:.3g} ms in all "
+        f"({plans['ms'] / (plans['made'] + plans['reused']):.2g} ms a layer)",
+        *_buckets(facts),
+        "",
+        format_table(list(graphs[0]), [list(row.values()) for row in graphs]),
+    ]
+
+
+def _buckets(facts: dict[str, Any]) -> list[str]:
+    """How often, over layers and runs, each head took each scale bucket; 0 is the rank-invariant one."""
+    taken = [{bucket: count for bucket, count in enumerate(head) if count} for head in facts["buckets"]]
+    if all(set(head) == {0} for head in taken):
+        return ["scales: rank-invariant, one graph for all heads"]
+    lines = [
+        f"  head {index}: {', '.join(f'{bucket} x {count}' for bucket, count in head.items())}"
+        for index, head in enumerate(taken)
+    ]
+    note = f"scale buckets by head (bucket x times); {facts['outside']} scales outside every bucket, "
+    return [f"{note}{facts['clamped']:,} elements clamped:", *lines]
 
 
 COMMAND = ScheduleCommand()

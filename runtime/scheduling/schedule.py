@@ -31,6 +31,11 @@ class Schedule:
     makespan: float
     planner: str
 
+    def buckets(self) -> tuple[int, ...]:
+        """Of scales, by query head."""
+        by_head = {head: group.bucket for group in self.groups for head in group.heads}
+        return tuple(by_head[head] for head in sorted(by_head))
+
 
 def schedule_of(problem: Problem, groups: Sequence[HeadGroup], planner: str) -> Schedule:
     """The schedule of these groups in this order, every stage as early as it can be. Raises ValueError for no group."""

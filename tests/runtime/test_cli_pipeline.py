@@ -81,7 +81,50 @@ def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
     check_balance(json.loads(trace.read_text()))
     text = run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", *SPARSE).out
     assert "measured: " in text
+    assert "scales: rank-invariant, one graph for all heads" in text
     assert "SIMULATED" not in text
+
+
+@needs_delegate
+def test_schedule_says_what_the_chunk_took_and_did(
+    capsys: pytest.CaptureFixture[str], bundle: Path, claiming: ClaimingLibrary
+) -> None:
+    """200 positions: four chunks below min_k, which launch nothing, then nine, of which the last is run twice more."""
+    args = ("--kv_len=200", "--runs=2", "--scales=nearest", *SPARSE)
+    outcome = run(capsys, "schedule", bundle, *args, f"--npu={claiming.npu()}", "--json")
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    facts = report["measured"]
+    assert (facts["overlaps"], facts["runs"]) == (True, 2)
+    assert facts["layer"] in (0, 1)
+    assert 0 < facts["layer_ms"] < facts["chunk_ms"]
+    assert facts["chunk_predicted_ms"] > report["plan"]["makespan_ms"]
+    assert facts["error_percent"] >= 0
+    assert [sum(head) for head in facts["buckets"]] == [2 * 2] * 4  # layers x runs
+    assert not any(head[0] for head in facts["buckets"])
+    assert all(facts["buckets"][head][group["bucket"]] for group in report["plan"]["groups"] for head in group["heads"])
+    plans = facts["plans"]
+    assert plans["made"] + plans["reused"] == 2 * (9 + 2)  # layers x chunks
+    assert plans["made"] > 0 < plans["ms"]
+    launched = sum(row["invokes"] for row in facts["delegation"])
+    assert launched >= 2 * len(report["plan"]["groups"])
+    assert {row["delegated"] for row in facts["delegation"]} == {"taken"}
+    assert all(row["graph"].startswith("estimate_16_256_") for row in facts["delegation"])
+    text = run(capsys, "schedule", bundle, *args).out
+    for line in ("the chunk: ", "planning: ", "scale buckets by head", "  head 3: ", "xnnpack"):
+        assert line in text, text
+
+
+@needs_delegate
+@pytest.mark.parametrize("flag", ["--planner=off", "--num_threads=1"])
+def test_schedule_without_overlap_predicts_the_sum(capsys: pytest.CaptureFixture[str], bundle: Path, flag: str) -> None:
+    outcome = run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", "--json", "--keep_ratio=0.3", flag)
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert not report["measured"]["overlaps"]
+    stages = sum(slot["end"] - slot["start"] for slot in report["plan"]["slots"])
+    assert report["plan"]["makespan_ms"] == pytest.approx(1e3 * stages)
+    assert "one after the other" in run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", flag).out
 
 
 @needs_delegate
@@ -97,6 +140,11 @@ def test_a_phone_is_simulated_and_says_so(capsys: pytest.CaptureFixture[str], bu
     assert "arXiv 2508.16703" in outcome.out
     assert "measured:" not in outcome.out
     assert picture.read_bytes().startswith(b"\x89PNG")
+    phone = ("--kv_len=200", "--soc=snapdragon_8_gen_3", "--runs=1", "--planner=off", "--json", *SPARSE)
+    report = json.loads(run(capsys, "schedule", bundle, *phone).out)
+    assert "measured" not in report
+    stages = sum(slot["end"] - slot["start"] for slot in report["plan"]["slots"])
+    assert report["plan"]["makespan_ms"] == pytest.approx(1e3 * stages)
     outcome = run(capsys, "schedule", bundle, "--kv_len=200", f"--soc={tmp_path / 'none.json'}", "--runs=1", *SPARSE)
     assert (outcome.code, "cannot be read as a latency profile" in outcome.err) == (1, True)
 

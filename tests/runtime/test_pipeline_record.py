@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.models.plan import Plan
 from shadowattn.models.scale_grid import ScaleGrid
 from shadowattn.runtime.npu.graphs import Estimator
+from shadowattn.runtime.pipeline.measured import measure_chunk
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.pipeline.profiles import identity
 from shadowattn.runtime.scheduling.profile import AppendTime, CpuTime, LatencyProfile, LaunchTime, LinearTime
@@ -164,7 +166,27 @@ def test_without_overlap_the_sum_is_predicted(wide: Path, text: list[int], optio
     with open_pipelined(wide, PipelineOptions(scales="rank", profile=profile, **options), threads) as session:
         session.prefill(text[:64])
         assert session.pipelined.record.chunks[-1].predicted == pytest.approx(2 * 7e-3)
-        assert session.pipelined.record.chunks[-1].launches == 2
+        assert [len(schedule.groups) for schedule in session.pipelined.schedules] == [1, 1]
+
+
+def test_a_measured_chunk(wide: Path, text: list[int]) -> None:
+    """Its spans are of the layer that took the median time; its error is of whole chunks, against the plan."""
+    options = PipelineOptions(scales="rank", profile=_profile(read_manifest(wide)), heads=(2,))
+    with open_pipelined(wide, options) as session:
+        taken = measure_chunk(session, text[:64], 16, 3)
+        session.configure(mode="dense")
+        with pytest.raises(ValueError, match=r"no estimate was launched in mode dense: wanted a sparse mode"):
+            measure_chunk(session, text[:64], 16, 1)
+    assert (len(taken.layers), len(taken.records), len(taken.schedules)) == (6, 3, 2)
+    layer, spans = taken.middle_layer()
+    assert {span.args["layer"] for span in spans if span.kind != "wait"} == {layer}
+    groups = [tuple(span.args["heads"]) for span in spans if span.name == "attend"]
+    assert sorted(groups) == sorted(group.heads for group in taken.schedules[layer].groups)
+    predicted = sum(schedule.makespan for schedule in taken.schedules)
+    errors = [abs(predicted - record.measured) / record.measured for record in taken.records]
+    assert taken.error() == pytest.approx(statistics.median(errors))
+    with open_pipelined(wide, PipelineOptions()) as session, pytest.raises(ValueError, match="nothing was predicted"):
+        measure_chunk(session, text[:64], 16, 1).error()
 
 
 # --- traces ---

@@ -118,6 +118,12 @@ def test_ramps_begin_heavy_and_end_light() -> None:
     assert [(8,), (1, 2), (3,), (4, 5, 6, 7), (9, 10), (11,), (0,)] in heads
 
 
+def test_a_schedule_knows_each_heads_bucket() -> None:
+    buckets = (0, 0, 0, 1, 2, 2, 2, 2)
+    for planner in ("fifo", "best"):
+        assert plan(problem(buckets=buckets), planner).buckets() == buckets
+
+
 def test_launches_that_cannot_cover() -> None:
     with pytest.raises(ValueError, match="launches of 2 heads cannot cover the heads; allow launches of 1 head"):
         plan(problem(3, 3, launch_seconds={2: 1.0}))
