@@ -14,12 +14,14 @@ import numpy as np
 from shadowattn.runtime.engine import Engine
 from shadowattn.runtime.executor import Step, StepResult, fill_tokens, read_result
 from shadowattn.runtime.litert import GraphRunner
+from shadowattn.runtime.npu.graphs import EstimateRow
 from shadowattn.runtime.pipeline.clock import Clock
 from shadowattn.runtime.pipeline.groups import GroupPlanner
 from shadowattn.runtime.pipeline.launches import Launches
 from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
 from shadowattn.runtime.pipeline.overlap import Overlapped, Runs, in_turn
 from shadowattn.runtime.pipeline.record import ChunkRecord, PipelineRecord
+from shadowattn.runtime.scheduling.plan_cache import PlanCache
 from shadowattn.runtime.scheduling.profiled import Shape
 from shadowattn.runtime.scheduling.schedule import Schedule
 from shadowattn.runtime.settings import CacheSettings
@@ -44,7 +46,6 @@ class PipelinedExecutor:
         options.scales_for("shadow", self.has_grid)
         self._stages = Stages(engine.shadow, model)
         self._estimator = engine.estimator(options.npu)
-        self._groups = GroupPlanner(model, self._estimator.keys, options)
         self._inputs: EstimateInputs | None = None
         self._launched: list[Schedule] = []  # of this chunk
         # Host INT8 has a core of its own, so with two threads the other is all that is left to attend with.
@@ -52,6 +53,7 @@ class PipelinedExecutor:
         self._may_share = not on_host or engine.num_threads > 2
         overlaps = options.planner != OFF and not (on_host and engine.num_threads == 1)
         self._slots = min(options.depth, model.num_heads) if overlaps else 1  # a launch has a head at least
+        self._groups = GroupPlanner(model, self._estimator.keys, options, self._slots)
         self._runs: Runs = Overlapped(self._slots, options.npu.name) if overlaps else in_turn
         self.clock = Clock()
         self.copied_bytes = 0
@@ -78,6 +80,11 @@ class PipelinedExecutor:
         return self._engine
 
     @property
+    def npu_name(self) -> str:
+        """Who was asked to run the estimates, for tables: host INT8, or a delegate."""
+        return self._options.npu.name
+
+    @property
     def seconds(self) -> defaultdict[str, float]:
         return self.clock.seconds
 
@@ -85,6 +92,25 @@ class PipelinedExecutor:
     def overlaps(self) -> bool:
         """Whether estimates run beside select and attend: not if they are off, or on the host with a single thread."""
         return self._runs is not in_turn
+
+    @property
+    def depth(self) -> int:
+        """Estimate buffers in use; 1: nothing overlaps."""
+        return self._slots
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Those of the latest chunk's layers, in their order; none if it launched nothing."""
+        return tuple(self._launched)
+
+    @property
+    def plans(self) -> PlanCache:
+        """The schedules made so far, and what making them took."""
+        return self._groups.plans
+
+    def delegation(self) -> list[EstimateRow]:
+        """What runs each estimate graph that was prepared, for all sessions of the engine with this npu."""
+        return self._estimator.report()
 
     def launch_sizes(self, chunk: int, seq_len: int) -> tuple[int, ...]:
         """Numbers of heads that its launches may have, ascending."""

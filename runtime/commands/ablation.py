@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.commands.pipeline_flags import pipeline_options
+from shadowattn.runtime.commands.pipeline_flags import found_profile, npu_options, pipeline_options, pipelined_only
 from shadowattn.runtime.commands.profile import measure
 from shadowattn.runtime.commands.session_flags import open_session
 from shadowattn.runtime.progress import Progress
@@ -20,7 +20,8 @@ _USUAL_LENGTHS = (2048, 4096)
 
 
 def run_ablation(bundle: Path, flag_values: flags.FlagValues, asked: tuple[int, ...] | None) -> int:
-    """A table per prompt length. asked None: the usual ones that fit. Raises ValueError."""
+    """A table per prompt length. asked None: the usual ones that fit. Raises flags.Error, ValueError."""
+    _check_usage(flag_values)
     from shadowattn.models.bundle import read_manifest
 
     manifest = read_manifest(bundle)
@@ -29,7 +30,7 @@ def run_ablation(bundle: Path, flag_values: flags.FlagValues, asked: tuple[int, 
     for length in lengths:
         if length % chunk or not chunk <= length <= most:
             raise ValueError(f"--prompt_lengths: wanted multiples of {chunk} up to {most:,}, got {length:,}")
-    profile = pipeline_options(bundle, flag_values).profile or measure(bundle, flag_values, None)
+    profile = found_profile(bundle, flag_values) or measure(bundle, flag_values, None)
     tables = {length: _rows(bundle, flag_values, profile, length) for length in lengths}
     report: dict[str, Any] = {
         "bundle": str(bundle),
@@ -44,13 +45,24 @@ def run_ablation(bundle: Path, flag_values: flags.FlagValues, asked: tuple[int, 
     return 0
 
 
+def _check_usage(flag_values: flags.FlagValues) -> None:
+    """Raises flags.Error for what an ablation does not read."""
+    pipelined_only(flag_values, "--ablation")
+    for name in ("planner", "scales"):
+        if flag_values[name].present:
+            raise flags.Error(f"--ablation goes through all of --{name} by itself; leave it out")
+    for name in ("prompt_file", "chat", "decode_tokens"):
+        if flag_values[name].present:
+            raise flags.Error(f"--{name} is not of --ablation, which prefills --prompt_lengths of --text; leave it out")
+
+
 def _rows(bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile", length: int) -> "list[AblationRow]":
     from shadowattn.runtime.pipeline.ablation import ablate, ways
     from shadowattn.runtime.tracing.perfetto import write_perfetto
     from shadowattn.runtime.tracing.trace import Trace
     from shadowattn.runtime.workload import from_text
 
-    options = pipeline_options(bundle, flag_values, profile=profile, launch_ms=0.0)
+    options = pipeline_options(**npu_options(flag_values), profile=profile)
     with (
         open_session(bundle, flag_values, executor="pipelined", pipeline=options) as session,
         open_session(bundle, flag_values, executor="fused") as fused,

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from shadowattn.runtime.commands.ablation import run_ablation
-from shadowattn.runtime.commands.pipeline_flags import check_trace, define_pipeline_flags, define_trace_flag
+from shadowattn.runtime.commands.pipeline_flags import (
+    check_trace,
+    define_pipeline_flags,
+    define_trace_flag,
+    given_pipeline_flags,
+)
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, session_options
 from shadowattn.runtime.progress import Progress, waiting
 
@@ -56,7 +61,9 @@ class Bench:
         flags.DEFINE_integer("runs", 5, "runs per length and setting", lower_bound=1, flag_values=flag_values)
         flags.DEFINE_integer("decode_tokens", 32, "decode steps per run", lower_bound=1, flag_values=flag_values)
         flags.DEFINE_bool("json", False, "print one JSON object", flag_values=flag_values)
-        ablation = "what each part of the NPU-CPU pipeline is worth, instead; --launch_ms adds EMULATED launches"
+        launch = "EMULATED: with --ablation also launches that sleep so many milliseconds"
+        flags.DEFINE_float("launch_ms", 0.0, launch, lower_bound=0.0, flag_values=flag_values)
+        ablation = "what each part of the NPU-CPU pipeline is worth, instead"
         flags.DEFINE_bool("ablation", False, ablation, flag_values=flag_values)
         define_trace_flag(flag_values)
         define_session_flags(flag_values)
@@ -70,6 +77,9 @@ class Bench:
         check_trace(flag_values.trace)
         if flag_values.trace and not flag_values.ablation:
             raise flags.Error("--trace is of --ablation here; `shadowattn generate --trace` records a prompt")
+        given = given_pipeline_flags(flag_values) + (["--launch_ms"] if flag_values.launch_ms else [])
+        if given and not flag_values.ablation:
+            raise flags.Error(f"{given[0]} is of --ablation here; without it bench compares dense with sparse")
         if flag_values.ablation:
             return run_ablation(bundle, flag_values, lengths)
         manifest = read_manifest(bundle)

@@ -7,13 +7,14 @@ from absl import flags
 
 if TYPE_CHECKING:
     from shadowattn.runtime.pipeline.options import PipelineOptions
+    from shadowattn.runtime.scheduling.profile import LatencyProfile
 
 _PLANNERS = ["best", "fifo", "greedy", "johnson", "gilmore_gomory", "exhaustive", "off"]
-_NAMES = ("npu", "require_npu", "scales", "planner", "profile", "launch_ms")
+_NAMES = ("npu", "require_npu", "scales", "planner", "profile")
 
 
-def define_pipeline_flags(flag_values: flags.FlagValues) -> None:
-    """npu, require_npu, scales, planner, profile, launch_ms."""
+def define_npu_flags(flag_values: flags.FlagValues) -> None:
+    """npu, require_npu."""
     flags.DEFINE_string(
         "npu", "host", "who runs the estimate graphs: host, delegate:PATH?key=value&.., blobs:FILE (docs/npu.md)",
         flag_values=flag_values,
@@ -21,6 +22,11 @@ def define_pipeline_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "require_npu", False, "an estimate that the NPU does not take whole is an error", flag_values=flag_values
     )
+
+
+def define_pipeline_flags(flag_values: flags.FlagValues) -> None:
+    """npu, require_npu, scales, planner, profile."""
+    define_npu_flags(flag_values)
     flags.DEFINE_enum(
         "scales", "auto", ["auto", "rank", "nearest", "log", "one"], "scale buckets of the estimate: docs/pipeline.md",
         flag_values=flag_values,
@@ -28,16 +34,8 @@ def define_pipeline_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "planner", "best", _PLANNERS, "order of the head groups; off: no overlap", flag_values=flag_values
     )
-    flags.DEFINE_string(
-        "profile",
-        None,
-        "latencies to plan with; default: BUNDLE.profile.json, if there is one",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_float(
-        "launch_ms", 0.0, "EMULATED: milliseconds that every estimate launch sleeps", lower_bound=0.0,
-        flag_values=flag_values,
-    )  # fmt: skip
+    profile = "latencies to plan with; default: BUNDLE.profile.json, if there is one"
+    flags.DEFINE_string("profile", None, profile, flag_values=flag_values)
 
 
 def define_trace_flag(flag_values: flags.FlagValues) -> None:
@@ -53,30 +51,51 @@ def check_trace(path: str | None) -> None:
         raise flags.Error(f"--trace: wanted a file in a folder that exists, got {path!r}")
 
 
+def given_pipeline_flags(flag_values: flags.FlagValues) -> list[str]:
+    """Those that were given, as --name."""
+    return [f"--{name}" for name in _NAMES if flag_values[name].present]
+
+
+def pipelined_only(flag_values: flags.FlagValues, what: str) -> None:
+    """Raises flags.Error where another executor was asked for. what: the command or flag that has only this one."""
+    if flag_values["executor"].present and flag_values.executor != "pipelined":
+        raise flags.Error(f"{what} is of the pipelined executor; leave out --executor={flag_values.executor}")
+
+
 def pipeline_overrides(bundle: Path, flag_values: flags.FlagValues) -> dict[str, Any]:
     """What to open a session with besides its own flags: the pipelined executor where it is asked for, or any flag that
     only it has. Raises flags.Error where another executor was asked for too; ValueError."""
-    given = [f"--{name}" for name in (*_NAMES, "trace") if flag_values[name].present]
+    given = given_pipeline_flags(flag_values) + (["--trace"] if flag_values["trace"].present else [])
     if flag_values.executor != "pipelined" and not given:
         return {}
-    if flag_values["executor"].present and flag_values.executor != "pipelined":
-        raise flags.Error(f"{given[0]} is of the pipelined executor; leave out --executor={flag_values.executor}")
-    return {"executor": "pipelined", "pipeline": pipeline_options(bundle, flag_values)}
+    pipelined_only(flag_values, given[0] if given else "")
+    options = npu_options(flag_values) | plan_options(flag_values) | {"profile": found_profile(bundle, flag_values)}
+    return {"executor": "pipelined", "pipeline": pipeline_options(**options)}
 
 
-def pipeline_options(bundle: Path, flag_values: flags.FlagValues, **overrides: Any) -> "PipelineOptions":
-    """What the flags stand for; `overrides` go before them. Raises ValueError."""
-    from shadowattn.models.bundle import read_manifest
+def npu_options(flag_values: flags.FlagValues) -> dict[str, Any]:
+    """Keyword arguments of PipelineOptions that the flags of define_npu_flags() stand for. Raises ValueError."""
     from shadowattn.runtime.npu.choice import NpuChoice
-    from shadowattn.runtime.pipeline.options import PipelineOptions
+
+    return {"npu": NpuChoice.parse(flag_values.npu, flag_values.require_npu)}
+
+
+def plan_options(flag_values: flags.FlagValues) -> dict[str, Any]:
+    """Those that scales and planner stand for."""
+    return {"scales": flag_values.scales, "planner": flag_values.planner}
+
+
+def found_profile(bundle: Path, flag_values: flags.FlagValues) -> "LatencyProfile | None":
+    """That of --profile, or else the one beside the bundle; None if there is none. Raises ValueError; warns."""
+    from shadowattn.models.bundle import read_manifest
     from shadowattn.runtime.pipeline.profiles import find_profile
 
-    profile = flag_values.profile
-    options = {
-        "npu": NpuChoice.parse(flag_values.npu, flag_values.require_npu),
-        "scales": flag_values.scales,
-        "planner": flag_values.planner,
-        "profile": find_profile(bundle, read_manifest(bundle), None if profile is None else Path(profile)),
-        "launch_ms": flag_values.launch_ms,
-    }
-    return PipelineOptions(**(options | overrides))
+    asked = None if flag_values.profile is None else Path(flag_values.profile)
+    return find_profile(bundle, read_manifest(bundle), npu_options(flag_values)["npu"].name, asked)
+
+
+def pipeline_options(**options: Any) -> "PipelineOptions":
+    """Of these keyword arguments. Raises ValueError."""
+    from shadowattn.runtime.pipeline.options import PipelineOptions
+
+    return PipelineOptions(**options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from shadowattn.runtime.commands.pipeline_flags import define_pipeline_flags, pipeline_options
+from shadowattn.runtime.commands.pipeline_flags import define_npu_flags, npu_options, pipeline_options, pipelined_only
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
 from shadowattn.runtime.progress import Progress
 
@@ -38,13 +38,14 @@ class Profile:
         output = "where to write it; default: BUNDLE.profile.json, where a session looks for it"
         flags.DEFINE_string("output", None, output, flag_values=flag_values)
         define_session_flags(flag_values)
-        define_pipeline_flags(flag_values)
+        define_npu_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.runtime.pipeline.profiles import default_path
         from shadowattn.runtime.scheduling.profile import write_profile
 
         bundle = bundle_argument(positional, f"shadowattn profile {self.usage}")
+        pipelined_only(flag_values, "profile")
         path = Path(flag_values.output) if flag_values.output else default_path(bundle)
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise flags.Error(f"--output: wanted a file in a folder that exists, got {str(path)!r}")
@@ -77,7 +78,7 @@ def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...
         if not chunk <= length <= most:
             raise ValueError(f"cache lengths must be from {chunk:,} (a chunk) to {most:,} (a session), got {length:,}")
     tokens = from_text(bundle, manifest, flag_values.text, chosen[-1:], 0).items[0].prompt
-    options = pipeline_options(bundle, flag_values, profile=None)
+    options = pipeline_options(**npu_options(flag_values))
     # How many launch sizes there are at a length is known when its graphs are; of the bundle's, this is all of them.
     sizes = len({key.heads for key in manifest.estimate_keys() if key.chunk == chunk})
     total = len(chosen) * sizes * (flag_values.runs + 1)
@@ -110,11 +111,14 @@ def text(profile: "LatencyProfile") -> str:
     cpu = [
         (
             *(time.chunk, time.kv_len, 1e3 * time.select_seconds, 1e3 * time.attend_seconds),
-            *(1e3 * time.group_seconds, appends.get(_place(time))),
+            *(1e3 * time.group_seconds, 1e3 * time.handover_seconds, appends.get(_place(time))),
         )
         for time in profile.cpu
     ]
-    header = ["chunk", "kv_len", "select a head, ms", "attend a head, ms", "a group besides, ms", "append a layer, ms"]
+    header = [
+        *("chunk", "kv_len", "select a head, ms", "attend a head, ms", "a group besides, ms"),
+        *("hand over, a layer, ms", "append a layer, ms"),
+    ]
     linear = ", ".join(f"{1e3 * time.seconds:.3g} ms for {time.chunk} rows" for time in profile.linear)
     return "\n".join([*parts, "", format_table(header, cpu), "", f"linear graphs, a layer: {linear or 'not known'}"])
 

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.commands.pipeline_flags import define_pipeline_flags, pipeline_options
+from shadowattn.runtime.commands.pipeline_flags import (
+    define_pipeline_flags,
+    found_profile,
+    npu_options,
+    pipeline_options,
+    pipelined_only,
+    plan_options,
+)
 from shadowattn.runtime.commands.profile import measure
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Manifest
+    from shadowattn.runtime.executor_pipelined import PipelinedExecutor
     from shadowattn.runtime.scheduling.problem import Problem
     from shadowattn.runtime.scheduling.profile import LatencyProfile
     from shadowattn.runtime.scheduling.profiled import Shape
@@ -31,6 +39,7 @@ class ScheduleCommand:
     example = (
         "shadowattn schedule smollm2.bundle --kv_len=4096 --png=plan.png\n"
         "shadowattn schedule smollm2.bundle --kv_len=2048 --trace=chunk.json    # opens in ui.perfetto.dev\n"
+        "shadowattn schedule smollm2.bundle --scales=nearest --npu='delegate:libvendor.so?backend=htp'\n"
         "shadowattn schedule smollm2.bundle --soc=snapdragon_8_gen_3 --kv_len=2048"
     )
 
@@ -52,7 +61,6 @@ class ScheduleCommand:
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.models.bundle import read_manifest
         from shadowattn.runtime.executor_pipelined import choose_bucket
-        from shadowattn.runtime.scheduling.planners import plan
         from shadowattn.runtime.scheduling.profiled import Shape, problem
 
         bundle = bundle_argument(positional, f"shadowattn schedule {self.usage}")
@@ -60,16 +68,20 @@ class ScheduleCommand:
         manifest = read_manifest(bundle)
         kv_len = _kv_len(flag_values, manifest)
         profile = _profile(bundle, manifest, flag_values, kv_len)
-        chunk = profile.launch[0].chunk if profile.simulated else manifest.prefill_chunks[-1]
+        chunk = manifest.prefill_chunks[-1] if flag_values.soc is None else profile.launch[0].chunk
         shape = Shape(chunk, choose_bucket(manifest.seq_lens, kv_len), kv_len)
         planned = problem(profile, manifest.model, shape, (0,) * manifest.model.num_heads)
-        chosen = plan(planned, "best" if flag_values.planner == "off" else flag_values.planner)
-        report = _report(bundle, manifest, profile, shape) | {"planners": _planners(planned), "plan": _plan(chosen)}
-        measured: Sequence[Span] = ()
+        facts: dict[str, Any] = {}
+        spans: Sequence[Span] = ()
         if flag_values.soc is None:
-            measured, report["measured"] = _measure(bundle, flag_values, profile, shape, chosen)
+            chosen, spans, facts["measured"] = _measure(bundle, flag_values, profile, shape)
+            planned = dataclasses.replace(planned, buckets=chosen.buckets())
+        else:
+            chosen = _plan(planned, flag_values.planner)
+        plans = {"planners": _planners(planned), "plan": _facts(chosen)}
+        report = _report(bundle, manifest, profile, shape) | plans | facts
         if flag_values.png:
-            _draw(Path(flag_values.png), report, chosen, measured)
+            _draw(Path(flag_values.png), report, chosen, spans)
         print(json.dumps(report, indent=1) if flag_values.json else _text(report))
         return 0
 
@@ -78,8 +90,10 @@ def _check_usage(flag_values: flags.FlagValues) -> None:
     """Raises flags.Error, ValueError."""
     from shadowattn.runtime.tracing import gantt
 
-    if flag_values.soc is not None and flag_values.trace is not None:
-        raise flags.Error("--trace is of a measured chunk, --soc runs nothing; leave one of them out")
+    pipelined_only(flag_values, "schedule")
+    for name, what in (("trace", "of a measured chunk"), ("scales", "measured of a chunk")):
+        if flag_values.soc is not None and flag_values[name].present:
+            raise flags.Error(f"--{name} is {what}, --soc runs nothing; leave one of them out")
     if flag_values.png and not gantt.can_plot():
         raise ValueError(gantt.MISSING)
     for name in ("png", "trace"):
@@ -100,8 +114,22 @@ def _profile(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, 
     """The one there is; else one measured now, at this length. With --soc that of a phone."""
     from shadowattn.runtime.pipeline.profiles import soc_profile
 
-    profile = pipeline_options(bundle, flag_values).profile or measure(bundle, flag_values, (kv_len,))
-    return profile if flag_values.soc is None else soc_profile(flag_values.soc, profile)
+    profile = found_profile(bundle, flag_values) or measure(bundle, flag_values, (kv_len,))
+    if flag_values.soc is not None:
+        return soc_profile(flag_values.soc, profile)
+    if profile.simulated:
+        where = "beside the bundle" if flag_values.profile is None else flag_values.profile
+        raise ValueError(f"the profile {where} is simulated, and a chunk would be measured; give it as --soc instead")
+    return profile
+
+
+def _plan(problem: "Problem", planner: str) -> "Schedule":
+    """off: the given order without overlap, which one estimate buffer is."""
+    from shadowattn.runtime.scheduling.planners import plan
+
+    if planner != "off":
+        return plan(problem, planner)
+    return plan(dataclasses.replace(problem, depth=1, handover_seconds=0.0), "fifo")
 
 
 def _planners(problem: "Problem") -> list[dict[str, Any]]:
@@ -129,37 +157,56 @@ def _planners(problem: "Problem") -> list[dict[str, Any]]:
     return rows
 
 
-def _plan(schedule: "Schedule") -> dict[str, Any]:
+def _facts(schedule: "Schedule") -> dict[str, Any]:
     slots = [dataclasses.asdict(slot) for slot in schedule.slots]
     groups = [dataclasses.asdict(group) for group in schedule.groups]
     return {"order": schedule.planner, "makespan_ms": 1e3 * schedule.makespan, "groups": groups, "slots": slots}
 
 
 def _measure(
-    bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile", shape: "Shape", chosen: "Schedule"
-) -> "tuple[Sequence[Span], dict[str, Any]]":
-    """Spans of one layer, the one in the middle; and how long the layers took. Writes the trace of the last run."""
+    bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile", shape: "Shape"
+) -> "tuple[Schedule, list[Span], dict[str, Any]]":
+    """The plan and the spans of one layer, the one that took the median time; and what the chunk took and did. Writes
+    the trace of the last run."""
     from shadowattn.runtime.pipeline.measured import measure_chunk
     from shadowattn.runtime.tracing.perfetto import write_perfetto
     from shadowattn.runtime.workload import from_text
 
-    options = pipeline_options(bundle, flag_values, profile=profile)
-    with open_session(bundle, flag_values, executor="pipelined", pipeline=options) as session:
+    options = npu_options(flag_values) | plan_options(flag_values) | {"profile": profile}
+    with open_session(bundle, flag_values, executor="pipelined", pipeline=pipeline_options(**options)) as session:
         tokens = from_text(bundle, session.manifest, flag_values.text, (shape.kv_len,), 0).items[0].prompt
         taken = measure_chunk(session, tokens, shape.chunk, flag_values.runs)
-    errors = [abs(chosen.makespan - seconds) / seconds for seconds in taken.layers]
+        did = _what_it_did(session.pipelined, shape)
     if flag_values.trace:
         about = {"bundle": str(bundle), "kv_len": shape.kv_len, "estimates": profile.npu}
         write_perfetto(Path(flag_values.trace), taken.spans, simulated=False, metadata=about)
+    layer, spans = taken.middle_layer()
     facts = {
+        "layer": layer,
         "layer_ms": 1e3 * statistics.median(taken.layers),
-        "error_percent": 100 * statistics.median(errors),
+        "chunk_ms": 1e3 * statistics.median(record.measured for record in taken.records),
+        "chunk_ms_of_runs": [1e3 * record.measured for record in taken.records],
+        "chunk_predicted_ms": 1e3 * sum(schedule.makespan for schedule in taken.schedules),
+        "error_percent": 100 * taken.error(),
         "runs": flag_values.runs,
-        "overlaps": taken.overlaps,
         "gain": statistics.median(record.gained for record in taken.records),
         "bound": statistics.median(record.bound for record in taken.records),
     }
-    return taken.middle_layer(), facts
+    return taken.schedules[layer], spans, facts | did
+
+
+def _what_it_did(executor: "PipelinedExecutor", shape: "Shape") -> dict[str, Any]:
+    """Which buckets heads took, what planning took, and what ran where: of the graphs of that shape."""
+    record, plans = executor.record, executor.plans
+    prefix = f"estimate_{shape.chunk}_{shape.seq_len}_"
+    return {
+        "overlaps": executor.overlaps,
+        "buckets": record.buckets.sum(axis=0).tolist(),
+        "clamped": record.clamped,
+        "outside": record.outside,
+        "plans": {"made": plans.misses, "reused": plans.hits, "ms": 1e3 * plans.seconds},
+        "delegation": [row._asdict() for row in executor.delegation() if row.graph.startswith(prefix)],
+    }
 
 
 def _draw(path: Path, report: dict[str, Any], chosen: "Schedule", measured: "Sequence[Span]") -> None:
@@ -203,20 +250,42 @@ def _text(report: dict[str, Any]) -> str:
     names = ["launch", "heads", "bucket", *(f"{stage} {end} ms" for stage, end in _COLUMNS)]
     parts = [head, "", format_table(header, rows), "", f"the plan ({plan['order']}):", format_table(names, groups)]
     if "measured" in report:
-        parts += ["", _measured_line(report["measured"], plan["makespan_ms"])]
+        parts += ["", *_measured(report["measured"])]
     return "\n".join(parts)
 
 
 _COLUMNS = (("estimate", "start"), ("estimate", "end"), ("select", "start"), ("attend", "end"))
 
 
-def _measured_line(measured: dict[str, Any], predicted: float) -> str:
-    how = "" if measured["overlaps"] else " (one after the other: one thread has no core left for the host's estimates)"
-    return (
-        f"measured{how}: {measured['layer_ms']:.3g} ms a layer, predicted {predicted:.3g} ms, median error over layers "
-        f"and {measured['runs']} runs {measured['error_percent']:.0f} %; gain {measured['gain']:.2f} of at most "
-        f"{measured['bound']:.2f}"
-    )
+def _measured(facts: dict[str, Any]) -> list[str]:
+    from shadowattn.runtime.table import format_table
+
+    how = "" if facts["overlaps"] else " (one after the other: the planner is off, or the host has one thread)"
+    plans, graphs, times = facts["plans"], facts["delegation"], facts["chunk_ms_of_runs"]
+    return [
+        f"measured{how}: {facts['layer_ms']:.3g} ms a layer, median; the plan above ran in layer {facts['layer']}",
+        f"the chunk: {facts['chunk_ms']:,.1f} ms, median of {facts['runs']} runs "
+        f"({min(times):,.1f} to {max(times):,.1f}), predicted {facts['chunk_predicted_ms']:,.1f} ms, median error "
+        f"{facts['error_percent']:.0f} %; gain {facts['gain']:.2f} of at most {facts['bound']:.2f}",
+        f"planning: {plans['made']} plans made, {plans['reused']} times reused, {plans['ms']:,.1f} ms in all "
+        f"({plans['ms'] / (plans['made'] + plans['reused']):.2g} ms a layer)",
+        *_buckets(facts),
+        "",
+        format_table(list(graphs[0]), [list(row.values()) for row in graphs]),
+    ]
+
+
+def _buckets(facts: dict[str, Any]) -> list[str]:
+    """How often, over layers and runs, each head took each scale bucket; 0 is the rank-invariant one."""
+    taken = [{bucket: count for bucket, count in enumerate(head) if count} for head in facts["buckets"]]
+    if all(set(head) == {0} for head in taken):
+        return ["scales: rank-invariant, one graph for all heads"]
+    lines = [
+        f"  head {index}: {', '.join(f'{bucket} x {count}' for bucket, count in head.items())}"
+        for index, head in enumerate(taken)
+    ]
+    note = f"scale buckets by head (bucket x times); {facts['outside']} scales outside every bucket, "
+    return [f"{note}{facts['clamped']:,} elements clamped:", *lines]
 
 
 COMMAND = ScheduleCommand()

@@ -21,10 +21,12 @@ _LAUNCH_SECONDS = 2e-4
 class GroupPlanner:
     """Schedules of one session. keys: the estimate graphs that there are."""
 
-    def __init__(self, model: ModelSpec, keys: Iterable[EstimateKey], options: PipelineOptions) -> None:
-        """Raises ValueError for numbers of heads that no graph has, and for a profile of other chunks."""
+    def __init__(self, model: ModelSpec, keys: Iterable[EstimateKey], options: PipelineOptions, depth: int) -> None:
+        """depth: estimate buffers that are used; 1: nothing overlaps. Raises ValueError for numbers of heads that no
+        graph has, and for a profile of other chunks."""
         self._model = model
         self._options = options
+        self._depth = depth
         self._counts: dict[tuple[int, int], set[int]] = {}
         for key in keys:
             if options.heads is None or key.heads in options.heads:
@@ -65,7 +67,7 @@ class GroupPlanner:
             )
         if self._options.profile is None or not self.predicts(shape.chunk):
             return self._unprofiled(counts, buckets)
-        profiled = problem(self._options.profile, self._model, shape, buckets, self._options.depth)
+        profiled = problem(self._options.profile, self._model, shape, buckets, self._depth)
         known = {count: seconds for count, seconds in profiled.launch_seconds.items() if count in counts}
         if not known:
             raise ValueError(
@@ -96,7 +98,7 @@ class GroupPlanner:
             launch_seconds={count: _LAUNCH_SECONDS + count * _HEAD_SECONDS for count in counts},
             select_seconds=(0.0,) * len(buckets),
             attend_seconds=(_HEAD_SECONDS,) * len(buckets),
-            depth=self._options.depth,
+            depth=self._depth,
         )
 
 

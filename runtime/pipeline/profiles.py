@@ -20,9 +20,10 @@ def identity(manifest: Manifest) -> BundleIdentity:
     return BundleIdentity(manifest.name, manifest.files[MODEL].sha256)
 
 
-def find_profile(bundle: Path, manifest: Manifest, asked: Path | None) -> LatencyProfile | None:
-    """The profile asked for, or else the one beside the bundle; None if there is none. Raises ValueError for one asked
-    for that is another bundle's or cannot be read; one that merely lies there is left aside, with a warning."""
+def find_profile(bundle: Path, manifest: Manifest, npu: str, asked: Path | None) -> LatencyProfile | None:
+    """The profile asked for, or else the one beside the bundle; None if there is none. npu: who runs the estimates.
+    Raises ValueError for one asked for that is another bundle's or another NPU's, or cannot be read; one that merely
+    lies there is left aside, with a warning."""
     own = identity(manifest)
     path = asked or default_path(bundle)
     if asked is None and not path.exists():
@@ -30,6 +31,9 @@ def find_profile(bundle: Path, manifest: Manifest, asked: Path | None) -> Latenc
     try:
         profile = read_profile(path)
         profile.check_bundle(own.name, own.model_sha256)
+        if profile.npu != npu:
+            advice = "plan a phone with schedule --soc" if profile.simulated else "measure again with the same --npu"
+            raise ValueError(f"the profile's launches are of {profile.npu}, the session's of {npu}; {advice}")
     except ValueError as error:
         if asked is not None:
             raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None

@@ -13,7 +13,7 @@ Stage = Literal["estimate", "select", "attend"]
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """One stage of one group. group: its place in the launch order; start, end: seconds from the first launch."""
+    """One stage of one group. group: its place in the launch order; start, end: seconds of the layer's groups."""
 
     resource: Resource
     group: int
@@ -31,6 +31,11 @@ class Schedule:
     makespan: float
     planner: str
 
+    def buckets(self) -> tuple[int, ...]:
+        """Of scales, by query head."""
+        by_head = {head: group.bucket for group in self.groups for head in group.heads}
+        return tuple(by_head[head] for head in sorted(by_head))
+
 
 def schedule_of(problem: Problem, groups: Sequence[HeadGroup], planner: str) -> Schedule:
     """The schedule of these groups in this order, every stage as early as it can be. Raises ValueError for no group."""
@@ -38,7 +43,8 @@ def schedule_of(problem: Problem, groups: Sequence[HeadGroup], planner: str) -> 
         raise ValueError("wanted at least one head group to schedule, got none")
     slots = []
     work = work_of(problem, groups)
-    for index, ((begin, cpu_begin), (estimate, cpu)) in enumerate(zip(starts(work, problem.depth), work, strict=True)):
+    for index, (begins, (estimate, cpu)) in enumerate(zip(starts(work, problem.depth), work, strict=True)):
+        begin, cpu_begin = (problem.handover_seconds + seconds for seconds in begins)
         selected = cpu_begin + problem.group_seconds + sum(problem.select_seconds[head] for head in groups[index].heads)
         end = cpu_begin + cpu
         slots.append(Slot("npu", index, "estimate", begin, begin + estimate))

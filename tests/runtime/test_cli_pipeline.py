@@ -1,12 +1,17 @@
 """`shadowattn profile`, `schedule`, `bench --ablation` and `generate --npu`: the pipeline from the command line."""
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 from claiming import ClaimingLibrary
 from cli_runner import needs_delegate, run, write_speaking_bundle
 
+from shadowattn.models.plan import FILE_NAME as PLAN
+from shadowattn.models.plan import Plan
+from shadowattn.models.scale_grid import ScaleGrid
 from shadowattn.runtime.pipeline.profiles import default_path
 from shadowattn.runtime.scheduling.profile import read_profile
 from shadowattn.runtime.tracing.balance import check_balance
@@ -29,7 +34,25 @@ def bundle(tmp_path: Path) -> Path:
         ("profile", ["b", "--output=/nowhere/at/all"], "--output: wanted a file in a folder that exists"),
         ("schedule", ["b", "--soc=x", "--trace=y"], "--trace is of a measured chunk, --soc runs nothing"),
         ("schedule", ["b", "--png=/nowhere/at/all.png"], "--png: wanted a file in a folder that exists"),
+        ("schedule", ["b", "--soc=x", "--scales=one"], "--scales is measured of a chunk, --soc runs nothing"),
+        ("schedule", ["b", "--executor=fused"], "schedule is of the pipelined executor; leave out --executor=fused"),
+        ("profile", ["b", "--executor=fused"], "profile is of the pipelined executor; leave out --executor=fused"),
+        ("profile", ["b", "--scales=one"], "Unknown command line flag 'scales'"),
+        ("profile", ["b", "--planner=fifo"], "Unknown command line flag 'planner'"),
+        ("profile", ["b", "--profile=x"], "Unknown command line flag 'profile'"),
         ("bench", ["b", "--trace=x"], "--trace is of --ablation here"),
+        ("bench", ["b", "--npu=host"], "--npu is of --ablation here; without it bench compares dense with sparse"),
+        ("bench", ["b", "--require_npu"], "--require_npu is of --ablation here"),
+        ("bench", ["b", "--scales=one"], "--scales is of --ablation here"),
+        ("bench", ["b", "--planner=fifo"], "--planner is of --ablation here"),
+        ("bench", ["b", "--profile=x"], "--profile is of --ablation here"),
+        ("bench", ["b", "--launch_ms=1"], "--launch_ms is of --ablation here"),
+        ("bench", ["b", "--ablation", "--executor=fused"], "--ablation is of the pipelined executor"),
+        ("bench", ["b", "--ablation", "--planner=fifo"], "--ablation goes through all of --planner by itself"),
+        ("bench", ["b", "--ablation", "--scales=one"], "--ablation goes through all of --scales by itself"),
+        ("bench", ["b", "--ablation", "--prompt_file=x"], "--prompt_file is not of --ablation, which prefills"),
+        ("bench", ["b", "--ablation", "--decode_tokens=3"], "--decode_tokens is not of --ablation"),
+        ("generate", ["b", "--prompt=x", "--launch_ms=1"], "Unknown command line flag 'launch_ms'"),
         ("generate", ["b", "--prompt=x", "--executor=fused", "--npu=host"], "--npu is of the pipelined executor"),
         ("generate", ["b", "--prompt=x", "--trace=/nowhere/at/all"], "--trace: wanted a file in a folder that exists"),
     ],
@@ -50,6 +73,7 @@ def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
     assert outcome.code == 0, outcome.err
     assert "host INT8" in outcome.out
     assert "NPU" not in outcome.out
+    assert "hand over, a layer, ms" in outcome.out
     profile = read_profile(default_path(bundle))
     assert [time.kv_len for time in profile.cpu] == [100, 200]
     assert {time.heads for time in profile.launch} == {1, 2, 4}
@@ -60,12 +84,54 @@ def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
     assert not report["simulated"]
     assert {row["planner"] for row in report["planners"]} >= {"fifo", "greedy", "johnson", "best"}
     assert sorted(head for group in report["plan"]["groups"] for head in group["heads"]) == [0, 1, 2, 3]
-    assert report["measured"]["overlaps"]
-    assert report["measured"]["layer_ms"] > 0
     check_balance(json.loads(trace.read_text()))
     text = run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", *SPARSE).out
     assert "measured: " in text
+    assert "scales: rank-invariant, one graph for all heads" in text
     assert "SIMULATED" not in text
+
+
+@needs_delegate
+def test_schedule_says_what_the_chunk_took_and_did(
+    capsys: pytest.CaptureFixture[str], bundle: Path, claiming: ClaimingLibrary
+) -> None:
+    """200 positions: four chunks below min_k, which launch nothing, then nine, of which the last is run twice more."""
+    args = ("--kv_len=200", "--runs=2", "--scales=nearest", *SPARSE)
+    outcome = run(capsys, "schedule", bundle, *args, f"--npu={claiming.npu()}", "--json")
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    facts = report["measured"]
+    assert (facts["overlaps"], facts["runs"]) == (True, 2)
+    assert facts["layer"] in (0, 1)
+    assert 0 < facts["layer_ms"] < facts["chunk_ms"]
+    assert facts["chunk_predicted_ms"] > report["plan"]["makespan_ms"]
+    assert facts["error_percent"] >= 0
+    assert sum(facts["chunk_ms_of_runs"]) / 2 == pytest.approx(facts["chunk_ms"])
+    assert [sum(head) for head in facts["buckets"]] == [2 * 2] * 4  # layers x runs
+    assert not any(head[0] for head in facts["buckets"])
+    assert all(facts["buckets"][head][group["bucket"]] for group in report["plan"]["groups"] for head in group["heads"])
+    plans = facts["plans"]
+    assert plans["made"] + plans["reused"] == 2 * (9 + 2)  # layers x chunks
+    assert plans["made"] > 0 < plans["ms"]
+    launched = sum(row["invokes"] for row in facts["delegation"])
+    assert launched >= 2 * len(report["plan"]["groups"])
+    assert {row["delegated"] for row in facts["delegation"]} == {"taken"}
+    assert all(row["graph"].startswith("estimate_16_256_") for row in facts["delegation"])
+    text = run(capsys, "schedule", bundle, *args).out
+    for line in ("the chunk: ", "planning: ", "scale buckets by head", "  head 3: ", "xnnpack"):
+        assert line in text, text
+
+
+@needs_delegate
+@pytest.mark.parametrize("flag", ["--planner=off", "--num_threads=1"])
+def test_schedule_without_overlap_predicts_the_sum(capsys: pytest.CaptureFixture[str], bundle: Path, flag: str) -> None:
+    outcome = run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", "--json", "--keep_ratio=0.3", flag)
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert not report["measured"]["overlaps"]
+    stages = sum(slot["end"] - slot["start"] for slot in report["plan"]["slots"])
+    assert report["plan"]["makespan_ms"] == pytest.approx(1e3 * stages)
+    assert "one after the other" in run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", flag).out
 
 
 @needs_delegate
@@ -81,6 +147,11 @@ def test_a_phone_is_simulated_and_says_so(capsys: pytest.CaptureFixture[str], bu
     assert "arXiv 2508.16703" in outcome.out
     assert "measured:" not in outcome.out
     assert picture.read_bytes().startswith(b"\x89PNG")
+    phone = ("--kv_len=200", "--soc=snapdragon_8_gen_3", "--runs=1", "--planner=off", "--json", *SPARSE)
+    report = json.loads(run(capsys, "schedule", bundle, *phone).out)
+    assert "measured" not in report
+    stages = sum(slot["end"] - slot["start"] for slot in report["plan"]["slots"])
+    assert report["plan"]["makespan_ms"] == pytest.approx(1e3 * stages)
     outcome = run(capsys, "schedule", bundle, "--kv_len=200", f"--soc={tmp_path / 'none.json'}", "--runs=1", *SPARSE)
     assert (outcome.code, "cannot be read as a latency profile" in outcome.err) == (1, True)
 
@@ -95,6 +166,30 @@ def test_another_bundles_profile(capsys: pytest.CaptureFixture[str], bundle: Pat
     asked = run(capsys, "schedule", other, f"--profile={default_path(other)}", "--kv_len=100", *SPARSE)
     assert asked.code == 1
     assert "the profile was measured with bundle" in asked.error
+
+
+@needs_delegate
+def test_profiles_that_a_measured_chunk_is_not_compared_with(
+    capsys: pytest.CaptureFixture[str], bundle: Path, claiming: ClaimingLibrary
+) -> None:
+    """Another NPU's: an error where asked for, left aside with a warning where it merely lies there. Simulated ones and
+    one without the bundle's chunks: errors."""
+    assert run(capsys, "profile", bundle, "--kv_lens=100", "--runs=1", *SPARSE).code == 0
+    path = default_path(bundle)
+    args = ("schedule", bundle, "--kv_len=100", "--runs=1", *SPARSE)
+    asked = run(capsys, *args, f"--npu={claiming.npu()}", f"--profile={path}")
+    wanted = f"launches are of host INT8, the session's of delegate {claiming.path.name}; measure again with the same"
+    assert (asked.code, wanted in asked.error) == (1, True)
+    aside = run(capsys, *args, f"--npu={claiming.npu()}", "--json")
+    assert aside.err.count(f"{path.name} is not used: the profile's launches are of host INT8") == 1
+    assert json.loads(aside.out)["estimates"] == f"delegate {claiming.path.name}"
+    measured = path.read_text()
+    path.write_text(json.dumps(json.loads(measured) | {"simulated": True}))
+    simulated = "is simulated, and a chunk would be measured; give it as --soc instead"
+    assert f"the profile beside the bundle {simulated}" in run(capsys, *args).error
+    assert f"the profile {path} {simulated}" in run(capsys, *args, f"--profile={path}").error
+    path.write_text(measured.replace('"chunk": 16', '"chunk": 4'))
+    assert "the profile has no launches for chunks of 16 tokens, it has them for: 4" in run(capsys, *args).error
 
 
 @needs_delegate
@@ -119,6 +214,25 @@ def test_the_ablation(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path
 
 
 @needs_delegate
+def test_an_answer_says_which_scales_the_grid_lacks(capsys: pytest.CaptureFixture[str], bundle: Path) -> None:
+    """All scales of the grid a thousandth: every head's lie above, and its elements are clamped."""
+    plan = Plan.from_bytes((bundle / PLAN).read_bytes(), PLAN)
+    assert plan.grid is not None
+    grid = ScaleGrid(plan.grid.q_scales * 1e-3, plan.grid.k_scales * 1e-3, plan.grid.score_scales * 1e-6)
+    (bundle / PLAN).write_bytes(dataclasses.replace(plan, grid=grid).to_bytes())
+    prompt = ("--prompt=" + "a long enough prompt " * 8, "--max_new_tokens=2", *SPARSE)
+    told = run(capsys, "generate", bundle, *prompt, "--scales=nearest")
+    assert re.search(r"of at most \d\.\d\d, \d+ scales outside every bucket \([\d,]+ elements clamped\)\]", told.err)
+    facts = json.loads(run(capsys, "generate", bundle, *prompt, "--scales=nearest", "--json").out)["pipeline"]
+    assert facts["outside"] > 0 < facts["clamped"]
+    assert (facts["estimates"], facts["launches"] > 0) == ("host INT8", True)
+    inside = run(capsys, "generate", bundle, *prompt, "--scales=rank").err
+    assert "outside every bucket" not in inside
+    assert "no estimate was launched" in run(capsys, "generate", bundle, *prompt, "--scales=rank", "--mode=dense").err
+    assert json.loads(run(capsys, "generate", bundle, *prompt, "--json").out)["pipeline"] is None
+
+
+@needs_delegate
 def test_a_delegate_runs_the_estimates_of_a_prompt(
     capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path, claiming: ClaimingLibrary
 ) -> None:
@@ -127,6 +241,7 @@ def test_a_delegate_runs_the_estimates_of_a_prompt(
     trace = tmp_path / "run.json"
     host = run(capsys, "generate", bundle, *prompt, "--npu=host", f"--trace={trace}")
     assert host.code == 0, host.err
+    assert re.search(r"\d+ launches by host INT8, gain \d\.\d\d of at most 1\.\d\d\]", host.err)
     workers = {e["args"]["name"] for e in json.loads(trace.read_text())["traceEvents"] if e["name"] == "thread_name"}
     assert workers == {"cpu", "host INT8"}
     taken = run(capsys, "generate", bundle, *prompt, f"--npu={claiming.npu()}", "--require_npu")

@@ -91,7 +91,7 @@ def test_inside_a_pipelined_chunk(
         with pytest.raises(KeyboardInterrupt):
             session.prefill(text[:80])
         monkeypatch.setattr(owner, method, original)
-        assert session.length % 16 == 0
+        assert session.length in (0, 16, 32)
         assert session._engine.shadow.cache_length(session._cache) == session.length
         assert np.array_equal(session.prefill(text[session.length : 80]), wanted)
 

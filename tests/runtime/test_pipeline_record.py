@@ -2,9 +2,11 @@
 
 import dataclasses
 import re
+import statistics
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pipelines import one_after_the_other, open_pipelined, outcome
@@ -15,6 +17,7 @@ from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.models.plan import Plan
 from shadowattn.models.scale_grid import ScaleGrid
 from shadowattn.runtime.npu.graphs import Estimator
+from shadowattn.runtime.pipeline.measured import measure_chunk
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.pipeline.profiles import identity
 from shadowattn.runtime.scheduling.profile import AppendTime, CpuTime, LatencyProfile, LaunchTime, LinearTime
@@ -57,6 +60,10 @@ def test_the_record(wide: Path, text: list[int]) -> None:
             # Beside what each worker does there is only handing over.
             assert chunk.measured >= 0.999 * max(chunk.estimate, chunk.attend)
         assert (record.buckets.sum(-1) == 4).all()
+        totals = record.totals()
+        assert totals["launches"] == 4 * 3 * model.num_layers
+        assert totals["gain"] <= 1.001 * totals["bound"]
+        assert min(chunk.gained for chunk in record.chunks) <= totals["gain"] <= 2
         seconds = session.stats().seconds
         assert seconds["groups"] == pytest.approx(sum(chunk.measured for chunk in record.chunks))
         session.reset_stats()
@@ -129,6 +136,7 @@ def test_heads_outside_the_grid(tmp_path: Path, text: list[int], factor: float, 
         chunks = len(record.chunks)
         assert record.outside == chunks * model.num_layers * (model.num_heads + model.num_kv_heads) > inside
         assert bool(record.clamped) == clamps
+        assert record.totals()["outside"] == record.outside
         assert (record.buckets[..., 9 if clamps else 1] == chunks).all()
         session.configure(mode="shadow")
         session.use_pipeline(session.make_pipeline(PipelineOptions(scales="rank")))
@@ -153,6 +161,37 @@ def test_predicted_with_a_profile_only(wide: Path, text: list[int]) -> None:
         # Whole: two layers of the shortest plan, which cannot be shorter than a launch of all heads and one attend.
         assert all(chunk.predicted is not None and chunk.predicted > 2 * 2e-3 for chunk in chunks[:4])
         assert chunks[4].predicted is None
+
+
+@pytest.mark.parametrize("options", [{"planner": "off"}, {"num_threads": 1}], ids=str)
+def test_without_overlap_the_sum_is_predicted(wide: Path, text: list[int], options: dict[str, Any]) -> None:
+    """A launch of all six heads is the cheapest: 2.2 ms, then 6 x 0.8 ms, in two layers."""
+    threads = options.pop("num_threads", 2)
+    profile = _profile(read_manifest(wide))
+    with open_pipelined(wide, PipelineOptions(scales="rank", profile=profile, **options), threads) as session:
+        session.prefill(text[:64])
+        assert session.pipelined.record.chunks[-1].predicted == pytest.approx(2 * 7e-3)
+        assert [len(schedule.groups) for schedule in session.pipelined.schedules] == [1, 1]
+
+
+def test_a_measured_chunk(wide: Path, text: list[int]) -> None:
+    """Its spans are of the layer that took the median time; its error is of whole chunks, against the plan."""
+    options = PipelineOptions(scales="rank", profile=_profile(read_manifest(wide)), heads=(2,))
+    with open_pipelined(wide, options) as session:
+        taken = measure_chunk(session, text[:64], 16, 3)
+        session.configure(mode="dense")
+        with pytest.raises(ValueError, match=r"no estimate was launched in mode dense: wanted a sparse mode"):
+            measure_chunk(session, text[:64], 16, 1)
+    assert (len(taken.layers), len(taken.records), len(taken.schedules)) == (6, 3, 2)
+    layer, spans = taken.middle_layer()
+    assert {span.args["layer"] for span in spans if span.kind != "wait"} == {layer}
+    groups = [tuple(span.args["heads"]) for span in spans if span.name == "attend"]
+    assert sorted(groups) == sorted(group.heads for group in taken.schedules[layer].groups)
+    predicted = sum(schedule.makespan for schedule in taken.schedules)
+    errors = [abs(predicted - record.measured) / record.measured for record in taken.records]
+    assert taken.error() == pytest.approx(statistics.median(errors))
+    with open_pipelined(wide, PipelineOptions()) as session, pytest.raises(ValueError, match="nothing was predicted"):
+        measure_chunk(session, text[:64], 16, 1).error()
 
 
 # --- traces ---

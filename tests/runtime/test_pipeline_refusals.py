@@ -158,22 +158,40 @@ def _profile(bundle: BundleIdentity, chunk: int = 16, heads: tuple[int, ...] = (
 def test_a_profile_of_another_bundle(tiny: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     manifest = write_tiny_bundle(bundle)
-    assert find_profile(bundle, manifest, None) is None
+    host = "host INT8"
+    assert find_profile(bundle, manifest, host, None) is None
     own, other = _profile(identity(manifest)), _profile(BundleIdentity("other", "ab" * 32))
     asked = tmp_path / "asked.json"
     write_profile(other, asked)
     with pytest.raises(ValueError, match=r"asked\.json: the profile was measured with bundle 'other'.* wanted 'tiny'"):
-        find_profile(bundle, manifest, asked)
+        find_profile(bundle, manifest, host, asked)
     write_profile(other, default_path(bundle))
     with pytest.warns(RuntimeWarning, match=r"bundle\.profile\.json is not used: .* bundle 'other'"):
-        assert find_profile(bundle, manifest, None) is None
+        assert find_profile(bundle, manifest, host, None) is None
     default_path(bundle).write_text("{")
     with pytest.warns(RuntimeWarning, match=r"profile\.json is not used: .*not valid JSON"):
-        assert find_profile(bundle, manifest, None) is None
+        assert find_profile(bundle, manifest, host, None) is None
     with pytest.raises(ValueError, match=r"gone\.json: cannot be read"):
-        find_profile(bundle, manifest, tmp_path / "gone.json")
+        find_profile(bundle, manifest, host, tmp_path / "gone.json")
     write_profile(own, default_path(bundle))
-    assert find_profile(bundle, manifest, None) == own
+    assert find_profile(bundle, manifest, host, None) == own
+
+
+def test_a_profile_of_another_npu(tiny: Path, tmp_path: Path) -> None:
+    """Its launches take another time; nothing else in it does."""
+    bundle = tmp_path / "bundle"
+    own = _profile(identity(write_tiny_bundle(bundle)))
+    manifest, npu = read_manifest(bundle), "delegate libvendor.so"
+    write_profile(own, default_path(bundle))
+    message = r"launches are of host INT8, the session's of delegate libvendor\.so; plan a phone with schedule --soc"
+    with pytest.warns(RuntimeWarning, match=rf"bundle\.profile\.json is not used: the profile's {message}"):
+        assert find_profile(bundle, manifest, npu, None) is None
+    write_profile(dataclasses.replace(own, simulated=False), tmp_path / "asked.json")
+    with pytest.raises(ValueError, match=r"asked\.json: the profile's launches .*; measure again with the same --npu"):
+        find_profile(bundle, manifest, npu, tmp_path / "asked.json")
+    found = find_profile(bundle, manifest, "host INT8", tmp_path / "asked.json")
+    assert found is not None
+    assert not found.simulated
 
 
 def test_profiles_that_plan_nothing(tiny: Path, text: list[int]) -> None:

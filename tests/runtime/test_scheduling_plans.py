@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from scheduling_problems import SEED, random_problem, simulate
+from scheduling_problems import SEED, every_grouping, random_problem, simulate
 
 from shadowattn.runtime.scheduling.bounds import lower_bound, one_after_the_other, speedup_bound
 from shadowattn.runtime.scheduling.grouping import ramps, uniform
@@ -14,6 +14,7 @@ from shadowattn.runtime.scheduling.plan_cache import PlanCache
 from shadowattn.runtime.scheduling.planners import PLANNERS, plan
 from shadowattn.runtime.scheduling.problem import HeadGroup, Problem, work_of
 from shadowattn.runtime.scheduling.schedule import Schedule, schedule_of
+from shadowattn.runtime.scheduling.timing import makespan
 from shadowattn.runtime.scheduling.validity import check
 
 LAUNCH = {1: 0.002, 2: 0.003, 4: 0.004}
@@ -37,9 +38,10 @@ def test_every_plan_is_valid_and_within_its_bounds() -> None:
         given = random_problem(rng)
         best = plan(given)
         check(given, best)
-        assert best.makespan == pytest.approx(simulate(work_of(given, best.groups), given.depth), abs=1e-12)
-        assert best.makespan >= lower_bound(given, best.groups) * (1 - 1e-12)
-        assert best.makespan <= one_after_the_other(given, best.groups) * (1 + 1e-12)
+        seconds = best.makespan - given.handover_seconds
+        assert seconds == pytest.approx(simulate(work_of(given, best.groups), given.depth), abs=1e-12)
+        assert seconds >= lower_bound(given, best.groups) * (1 - 1e-12) - 1e-12
+        assert seconds <= one_after_the_other(given, best.groups) * (1 + 1e-12) + 1e-12
         for groups in [*uniform(given), *ramps(given)]:
             assert best.makespan <= schedule_of(given, groups, "fifo").makespan * (1 + 1e-12), given
 
@@ -57,10 +59,74 @@ def test_best_is_near_all_orders_of_all_groupings() -> None:
         orders = (order for groups in groupings for order in itertools.permutations(work_of(given, groups)))
         least = min(simulate(order, given.depth) for order in orders)
         count += 1
-        near += (found := plan(given).makespan) <= least * 1.02 + 1e-12
+        near += (found := plan(given).makespan - given.handover_seconds) <= least * 1.02 + 1e-12
         if given.depth <= 2:
             assert found <= least * (1 + 1e-9) + 1e-12, given
     assert near >= 0.95 * count
+
+
+@pytest.mark.parametrize(("heads", "count"), [(6, 200), (8, 50)])
+def test_best_is_near_all_orders_of_everything_that_can_be_launched(heads: int, count: int) -> None:
+    """Within 2 % on at least 95 % of small instances, also of groupings that the planners do not try."""
+    rng = random.Random(SEED + heads)
+    print(f"seed {SEED + heads}")
+    near = done = 0
+    while done < count:
+        given = random_problem(rng, max_units=3)
+        if given.num_heads > heads:
+            continue
+        least = float("inf")
+        for groups in every_grouping(given):
+            work = work_of(given, groups)
+            if lower_bound(given, groups) < least:
+                least = min(least, *(makespan(order, given.depth) for order in itertools.permutations(work)))
+        found = plan(given).makespan - given.handover_seconds
+        assert found >= least * (1 - 1e-9) - 1e-12, given
+        near += found <= least * 1.02 + 1e-12
+        done += 1
+    assert near >= 0.95 * count, f"{near} of {count}"
+
+
+def test_every_grouping_of_two_units_by_hand() -> None:
+    """Each unit of two heads whole or halved, or both in one launch; with other buckets never both."""
+    launch = {1: 0.1, 2: 0.1, 4: 0.1}
+    assert len(set(every_grouping(problem(4, 2, launch_seconds=launch)))) == 5
+    assert len(set(every_grouping(problem(4, 2, launch_seconds=launch, buckets=(0, 0, 1, 1))))) == 4
+    assert len(set(every_grouping(problem(4, 2, launch_seconds=launch, buckets=(0, 1, 1, 1))))) == 2
+    for groups in every_grouping(problem(12)):
+        check(problem(12), schedule_of(problem(12), groups, "fifo"))
+
+
+def test_planning_32_heads_costs_less_than_a_millisecond_a_layer() -> None:
+    """A prompt of 4,096 tokens, 32 layers, in chunks of 256: one plan a chunk, and the layers share it."""
+    launch = {1: 2e-3, 4: 4e-3, 8: 6e-3, 16: 1e-2, 32: 2e-2}  # the sizes that a bundle of 8 KV heads has
+    chunks, layers = 16, 32
+    best = float("inf")
+    for _ in range(3):  # what else the machine does falls on some
+        cache = PlanCache()
+        for chunk in range(chunks):
+            cpu = (1e-4 * (1 + chunk),) * 32
+            costs = {"launch_seconds": launch, "attend_seconds": cpu, "select_seconds": cpu}
+            for _ in range(layers):
+                cache.get(chunk, lambda costs=costs: problem(32, 4, **costs))
+        assert (cache.misses, cache.hits) == (chunks, chunks * (layers - 1))
+        best = min(best, cache.seconds / (chunks * layers))
+    assert best < 1e-3, f"{1e3 * best:.3f} ms a layer"
+
+
+def test_a_schedule_begins_when_both_workers_are_under_way() -> None:
+    """Every slot is later by the handover, and nothing else differs."""
+    given = problem()
+    late = dataclasses.replace(given, handover_seconds=0.005)
+    for planner in ("fifo", "best"):
+        one, other = plan(given, planner), plan(late, planner)
+        check(late, other)
+        assert other.groups == one.groups
+        assert other.makespan == pytest.approx(one.makespan + 0.005)
+        for early, slot in zip(one.slots, other.slots, strict=True):
+            assert (slot.start, slot.end) == (pytest.approx(early.start + 0.005), pytest.approx(early.end + 0.005))
+        with pytest.raises(ValueError, match=r"begins before 0\.005, when both workers are under way"):
+            check(late, one)
 
 
 def test_other_planners_are_valid_and_no_better() -> None:
@@ -118,6 +184,12 @@ def test_ramps_begin_heavy_and_end_light() -> None:
     assert [(8,), (1, 2), (3,), (4, 5, 6, 7), (9, 10), (11,), (0,)] in heads
 
 
+def test_a_schedule_knows_each_heads_bucket() -> None:
+    buckets = (0, 0, 0, 1, 2, 2, 2, 2)
+    for planner in ("fifo", "best"):
+        assert plan(problem(buckets=buckets), planner).buckets() == buckets
+
+
 def test_launches_that_cannot_cover() -> None:
     with pytest.raises(ValueError, match="launches of 2 heads cannot cover the heads; allow launches of 1 head"):
         plan(problem(3, 3, launch_seconds={2: 1.0}))
@@ -148,6 +220,7 @@ def test_bounds_by_hand() -> None:
         ({"depth": 0}, "at least 1, got 0"),
         ({"select_seconds": (0.1,) * 7}, "select_seconds: wanted one for each of 8 heads, got 7"),
         ({"attend_seconds": (float("nan"),) * 8}, "attend_seconds: wanted finite seconds"),
+        ({"handover_seconds": float("inf")}, "handover_seconds: wanted finite seconds of at least 0, got inf"),
         ({"launch_seconds": {1: -0.1}}, "launch_seconds: wanted finite seconds of at least 0, got -0.1"),
         ({"launch_seconds": {}}, "launch_seconds is empty"),
         ({"launch_seconds": {6: 0.1}}, "6 heads are no group of 8 heads in units of 4"),
