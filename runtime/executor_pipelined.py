@@ -89,6 +89,11 @@ class PipelinedExecutor:
         return self._runs is not in_turn
 
     @property
+    def depth(self) -> int:
+        """Estimate buffers in use; 1: nothing overlaps."""
+        return self._slots
+
+    @property
     def schedules(self) -> tuple[Schedule, ...]:
         """Those of the latest chunk's layers, in their order; none if it launched nothing."""
         return tuple(self._launched)

@@ -111,11 +111,14 @@ def text(profile: "LatencyProfile") -> str:
     cpu = [
         (
             *(time.chunk, time.kv_len, 1e3 * time.select_seconds, 1e3 * time.attend_seconds),
-            *(1e3 * time.group_seconds, appends.get(_place(time))),
+            *(1e3 * time.group_seconds, 1e3 * time.handover_seconds, appends.get(_place(time))),
         )
         for time in profile.cpu
     ]
-    header = ["chunk", "kv_len", "select a head, ms", "attend a head, ms", "a group besides, ms", "append a layer, ms"]
+    header = [
+        *("chunk", "kv_len", "select a head, ms", "attend a head, ms", "a group besides, ms"),
+        *("hand over, a layer, ms", "append a layer, ms"),
+    ]
     linear = ", ".join(f"{1e3 * time.seconds:.3g} ms for {time.chunk} rows" for time in profile.linear)
     return "\n".join([*parts, "", format_table(header, cpu), "", f"linear graphs, a layer: {linear or 'not known'}"])
 

@@ -127,7 +127,9 @@ def _plan(problem: "Problem", planner: str) -> "Schedule":
     """off: the given order without overlap, which one estimate buffer is."""
     from shadowattn.runtime.scheduling.planners import plan
 
-    return plan(dataclasses.replace(problem, depth=1), "fifo") if planner == "off" else plan(problem, planner)
+    if planner != "off":
+        return plan(problem, planner)
+    return plan(dataclasses.replace(problem, depth=1, handover_seconds=0.0), "fifo")
 
 
 def _planners(problem: "Problem") -> list[dict[str, Any]]:
@@ -183,6 +185,7 @@ def _measure(
         "layer": layer,
         "layer_ms": 1e3 * statistics.median(taken.layers),
         "chunk_ms": 1e3 * statistics.median(record.measured for record in taken.records),
+        "chunk_ms_of_runs": [1e3 * record.measured for record in taken.records],
         "chunk_predicted_ms": 1e3 * sum(schedule.makespan for schedule in taken.schedules),
         "error_percent": 100 * taken.error(),
         "runs": flag_values.runs,
@@ -258,11 +261,12 @@ def _measured(facts: dict[str, Any]) -> list[str]:
     from shadowattn.runtime.table import format_table
 
     how = "" if facts["overlaps"] else " (one after the other: the planner is off, or the host has one thread)"
-    plans, graphs = facts["plans"], facts["delegation"]
+    plans, graphs, times = facts["plans"], facts["delegation"], facts["chunk_ms_of_runs"]
     return [
         f"measured{how}: {facts['layer_ms']:.3g} ms a layer, median; the plan above ran in layer {facts['layer']}",
-        f"the chunk: {facts['chunk_ms']:.3g} ms, predicted {facts['chunk_predicted_ms']:.3g} ms, median error of "
-        f"{facts['runs']} runs {facts['error_percent']:.0f} %; gain {facts['gain']:.2f}, at most {facts['bound']:.2f}",
+        f"the chunk: {facts['chunk_ms']:.3g} ms, median of {facts['runs']} runs ({min(times):.3g} to {max(times):.3g}),"
+        f" predicted {facts['chunk_predicted_ms']:.3g} ms, median error {facts['error_percent']:.0f} %; gain "
+        f"{facts['gain']:.2f} of at most {facts['bound']:.2f}",
         f"planning: {plans['made']} plans made, {plans['reused']} times reused, {plans['ms']:.3g} ms in all "
         f"({plans['ms'] / (plans['made'] + plans['reused']):.2g} ms a layer)",
         *_buckets(facts),

@@ -4,6 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
+from shadowattn.runtime.pipeline.layers import by_layer
 from shadowattn.runtime.pipeline.record import ChunkRecord
 from shadowattn.runtime.scheduling.schedule import Schedule
 from shadowattn.runtime.session import Session
@@ -22,10 +23,9 @@ class MeasuredChunk:
 
     def middle_layer(self) -> tuple[int, list[Span]]:
         """The last run's layer that took the median time: its number; its estimates, attends and waits."""
-        groups = sorted((span for span in self.spans if span.name == "groups"), key=lambda span: span.end - span.start)
-        outer = groups[len(groups) // 2]
-        inside = [span for span in self.spans if outer.start <= span.start and span.end <= outer.end]
-        return outer.args["layer"], [span for span in inside if span.name != "groups"]
+        layers = sorted(by_layer(self.spans), key=lambda layer: layer.seconds)
+        middle = layers[len(layers) // 2]
+        return middle.whole.args["layer"], list(middle.parts)
 
     def error(self) -> float:
         """Median over the runs of |predicted - measured| / measured, of the whole chunk. Raises ValueError if nothing

@@ -22,8 +22,8 @@ class HeadGroup:
 class Problem:
     """group_size: G; buckets: of scales, by head; launch_seconds: estimate of a launch, by its number of heads (the
     allowed numbers); select_seconds, attend_seconds: by head; depth: estimate buffers, so that the i-th estimate may
-    begin when the CPU is done with group i - depth; group_seconds: of the CPU, for any group besides its heads. Raises
-    ValueError for numbers that mean nothing."""
+    begin when the CPU is done with group i - depth; group_seconds: of the CPU, for any group besides its heads;
+    handover_seconds: before the first launch, whatever the groups. Raises ValueError for numbers that mean nothing."""
 
     group_size: int
     buckets: tuple[int, ...]
@@ -32,6 +32,7 @@ class Problem:
     attend_seconds: tuple[float, ...]
     depth: int = 2
     group_seconds: float = 0.0
+    handover_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         heads = len(self.buckets)
@@ -44,6 +45,7 @@ class Problem:
                 raise ValueError(f"{name}: wanted one for each of {heads} heads, got {len(seconds)}")
             _need_times(name, seconds)
         _need_times("group_seconds", (self.group_seconds,))
+        _need_times("handover_seconds", (self.handover_seconds,))
         _need_times("launch_seconds", self.launch_seconds.values())
         if not self.launch_seconds:
             raise ValueError("launch_seconds is empty: wanted the seconds of at least one number of heads")

@@ -39,13 +39,15 @@ class LaunchTime:
 
 @dataclasses.dataclass(frozen=True)
 class CpuTime:
-    """Mean per query head, for a chunk that ends at kv_len positions; group_seconds: of any head group besides."""
+    """Mean per query head, for a chunk that ends at kv_len positions; group_seconds: of any head group besides;
+    handover_seconds: of a layer besides, until both workers are under way."""
 
     chunk: int
     kv_len: int
     select_seconds: float
     attend_seconds: float
     group_seconds: float
+    handover_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +108,9 @@ class LatencyProfile:
         _need_chunk("CPU figures", chunk, own, self.cpu)
         fields = ("select_seconds", "attend_seconds", "group_seconds")
         found = {name: interpolate({time.kv_len: getattr(time, name) for time in own}, kv_len) for name in fields}
-        return CpuTime(chunk, kv_len, **found)
+        handovers = {time.kv_len: time.handover_seconds for time in own}
+        inside = min(max(kv_len, min(handovers)), max(handovers))  # it does not grow with the cache
+        return CpuTime(chunk, kv_len, **found, handover_seconds=interpolate(handovers, inside))
 
     def linear_seconds(self, chunk: int) -> float:
         """Of one layer. Raises ValueError for a chunk that was not profiled."""
@@ -205,7 +209,7 @@ def write_profile(profile: LatencyProfile, path: Path) -> None:
 def _need_positive(name: str, entry: LaunchTime | CpuTime | LinearTime | AppendTime) -> None:
     for field, value in dataclasses.asdict(entry).items():
         most = MAX_LENGTH if isinstance(value, int) else math.inf
-        if field == "group_seconds" and value == 0:
+        if field in ("group_seconds", "handover_seconds") and value == 0:
             continue
         if not 0 < value <= most or value == math.inf:
             raise ValueError(f"{name}: {field} must be positive and finite, got {value!r:.60}")

@@ -38,4 +38,5 @@ def problem(profile: LatencyProfile, model: ModelSpec, shape: Shape, buckets: Se
         attend_seconds=(cpu.attend_seconds,) * model.num_heads,
         depth=depth,
         group_seconds=cpu.group_seconds,
+        handover_seconds=cpu.handover_seconds if depth > 1 else 0.0,
     )

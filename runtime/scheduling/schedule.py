@@ -13,7 +13,7 @@ Stage = Literal["estimate", "select", "attend"]
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """One stage of one group. group: its place in the launch order; start, end: seconds from the first launch."""
+    """One stage of one group. group: its place in the launch order; start, end: seconds of the layer's groups."""
 
     resource: Resource
     group: int
@@ -43,7 +43,8 @@ def schedule_of(problem: Problem, groups: Sequence[HeadGroup], planner: str) -> 
         raise ValueError("wanted at least one head group to schedule, got none")
     slots = []
     work = work_of(problem, groups)
-    for index, ((begin, cpu_begin), (estimate, cpu)) in enumerate(zip(starts(work, problem.depth), work, strict=True)):
+    for index, (begins, (estimate, cpu)) in enumerate(zip(starts(work, problem.depth), work, strict=True)):
+        begin, cpu_begin = (problem.handover_seconds + seconds for seconds in begins)
         selected = cpu_begin + problem.group_seconds + sum(problem.select_seconds[head] for head in groups[index].heads)
         end = cpu_begin + cpu
         slots.append(Slot("npu", index, "estimate", begin, begin + estimate))

@@ -20,7 +20,7 @@ def check(problem: Problem, schedule: Schedule) -> None:
     slack = _TOLERANCE * max(schedule.makespan, 1e-9)
     for index, group in enumerate(schedule.groups):
         _check_durations(problem, group, [slots[index, stage] for stage in _STAGES], slack)
-        _check_order(slots, index, problem.depth, slack)
+        _check_order(slots, index, problem, slack)
     last = max(slot.end for slot in schedule.slots)
     if abs(last - schedule.makespan) > slack:
         raise ValueError(f"makespan is {schedule.makespan}, the last slot ends at {last}")
@@ -61,7 +61,7 @@ def _check_durations(problem: Problem, group: HeadGroup, slots: list[Slot], slac
             raise ValueError(f"{slot} lasts {slot.end - slot.start} s, wanted {seconds}")
 
 
-def _check_order(slots: dict[tuple[int, str], Slot], index: int, depth: int, slack: float) -> None:
+def _check_order(slots: dict[tuple[int, str], Slot], index: int, problem: Problem, slack: float) -> None:
     """Stages of one group, then what ran before on either resource, then the buffers."""
     estimate, select, attend = (slots[index, stage] for stage in _STAGES)
     before = [
@@ -73,10 +73,10 @@ def _check_order(slots: dict[tuple[int, str], Slot], index: int, depth: int, sla
     if index:
         before.append(("the estimate before it", slots[index - 1, "estimate"], estimate))
         before.append(("the attend before it", slots[index - 1, "attend"], select))
-    if index >= depth:
+    if index >= (depth := problem.depth):
         before.append((f"the attend that frees one of {depth} buffers", slots[index - depth, "attend"], estimate))
     for what, earlier, later in before:
         if later.start < earlier.end - slack:
             raise ValueError(f"{later} begins before {what} ends at {earlier.end}")
-    if estimate.start < -slack:
-        raise ValueError(f"{estimate} begins before 0")
+    if estimate.start < problem.handover_seconds - slack:
+        raise ValueError(f"{estimate} begins before {problem.handover_seconds}, when both workers are under way")

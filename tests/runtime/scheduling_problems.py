@@ -33,6 +33,7 @@ def random_problem(rng: random.Random, max_units: int = 4, depths: Sequence[int]
         attend_seconds=tuple(seconds(0, cpu) for _ in range(heads)),
         depth=rng.choice(depths),
         group_seconds=rng.choice((0.0, seconds(0, 1))),
+        handover_seconds=rng.choice((0.0, seconds(0, 1))),
     )
 
 

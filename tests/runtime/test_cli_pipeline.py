@@ -68,6 +68,7 @@ def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
     assert outcome.code == 0, outcome.err
     assert "host INT8" in outcome.out
     assert "NPU" not in outcome.out
+    assert "hand over, a layer, ms" in outcome.out
     profile = read_profile(default_path(bundle))
     assert [time.kv_len for time in profile.cpu] == [100, 200]
     assert {time.heads for time in profile.launch} == {1, 2, 4}
@@ -100,6 +101,7 @@ def test_schedule_says_what_the_chunk_took_and_did(
     assert 0 < facts["layer_ms"] < facts["chunk_ms"]
     assert facts["chunk_predicted_ms"] > report["plan"]["makespan_ms"]
     assert facts["error_percent"] >= 0
+    assert sum(facts["chunk_ms_of_runs"]) / 2 == pytest.approx(facts["chunk_ms"])
     assert [sum(head) for head in facts["buckets"]] == [2 * 2] * 4  # layers x runs
     assert not any(head[0] for head in facts["buckets"])
     assert all(facts["buckets"][head][group["bucket"]] for group in report["plan"]["groups"] for head in group["heads"])

@@ -37,9 +37,10 @@ def test_every_plan_is_valid_and_within_its_bounds() -> None:
         given = random_problem(rng)
         best = plan(given)
         check(given, best)
-        assert best.makespan == pytest.approx(simulate(work_of(given, best.groups), given.depth), abs=1e-12)
-        assert best.makespan >= lower_bound(given, best.groups) * (1 - 1e-12)
-        assert best.makespan <= one_after_the_other(given, best.groups) * (1 + 1e-12)
+        seconds = best.makespan - given.handover_seconds
+        assert seconds == pytest.approx(simulate(work_of(given, best.groups), given.depth), abs=1e-12)
+        assert seconds >= lower_bound(given, best.groups) * (1 - 1e-12) - 1e-12
+        assert seconds <= one_after_the_other(given, best.groups) * (1 + 1e-12) + 1e-12
         for groups in [*uniform(given), *ramps(given)]:
             assert best.makespan <= schedule_of(given, groups, "fifo").makespan * (1 + 1e-12), given
 
@@ -57,10 +58,25 @@ def test_best_is_near_all_orders_of_all_groupings() -> None:
         orders = (order for groups in groupings for order in itertools.permutations(work_of(given, groups)))
         least = min(simulate(order, given.depth) for order in orders)
         count += 1
-        near += (found := plan(given).makespan) <= least * 1.02 + 1e-12
+        near += (found := plan(given).makespan - given.handover_seconds) <= least * 1.02 + 1e-12
         if given.depth <= 2:
             assert found <= least * (1 + 1e-9) + 1e-12, given
     assert near >= 0.95 * count
+
+
+def test_a_schedule_begins_when_both_workers_are_under_way() -> None:
+    """Every slot is later by the handover, and nothing else differs."""
+    given = problem()
+    late = dataclasses.replace(given, handover_seconds=0.005)
+    for planner in ("fifo", "best"):
+        one, other = plan(given, planner), plan(late, planner)
+        check(late, other)
+        assert other.groups == one.groups
+        assert other.makespan == pytest.approx(one.makespan + 0.005)
+        for early, slot in zip(one.slots, other.slots, strict=True):
+            assert (slot.start, slot.end) == (pytest.approx(early.start + 0.005), pytest.approx(early.end + 0.005))
+        with pytest.raises(ValueError, match=r"begins before 0\.005, when both workers are under way"):
+            check(late, one)
 
 
 def test_other_planners_are_valid_and_no_better() -> None:
@@ -154,6 +170,7 @@ def test_bounds_by_hand() -> None:
         ({"depth": 0}, "at least 1, got 0"),
         ({"select_seconds": (0.1,) * 7}, "select_seconds: wanted one for each of 8 heads, got 7"),
         ({"attend_seconds": (float("nan"),) * 8}, "attend_seconds: wanted finite seconds"),
+        ({"handover_seconds": float("inf")}, "handover_seconds: wanted finite seconds of at least 0, got inf"),
         ({"launch_seconds": {1: -0.1}}, "launch_seconds: wanted finite seconds of at least 0, got -0.1"),
         ({"launch_seconds": {}}, "launch_seconds is empty"),
         ({"launch_seconds": {6: 0.1}}, "6 heads are no group of 8 heads in units of 4"),

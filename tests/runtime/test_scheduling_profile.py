@@ -39,8 +39,8 @@ def measured() -> LatencyProfile:
         source="shadowattn profile",
         launch=tuple(LaunchTime(*time) for time in (*launch, (128, 4096, 1, 0.005))),
         cpu=(
-            CpuTime(128, 1000, 0.0001, 0.001, 0.0),
-            CpuTime(128, 3000, 0.0003, 0.002, 0.0),
+            CpuTime(128, 1000, 0.0001, 0.001, 0.0, 0.0002),
+            CpuTime(128, 3000, 0.0003, 0.002, 0.0, 0.0004),
             CpuTime(64, 1000, 0.1, 0.1, 0.1),
         ),
         linear=(LinearTime(128, 0.004),),
@@ -67,7 +67,10 @@ def test_lookups() -> None:
     assert profile.launch_seconds(128, 3072) == pytest.approx({1: 0.004, 3: 0.006})
     found = profile.cpu_seconds(128, 2500)
     assert (found.select_seconds, found.attend_seconds) == pytest.approx((0.00025, 0.00175))
-    assert profile.cpu_seconds(64, 1000) == CpuTime(64, 1000, 0.1, 0.1, 0.1)
+    handovers = {length: profile.cpu_seconds(128, length).handover_seconds for length in (100, 1000, 2000, 3000, 9000)}
+    assert handovers == pytest.approx({100: 2e-4, 1000: 2e-4, 2000: 3e-4, 3000: 4e-4, 9000: 4e-4})  # not in proportion
+    assert profile.for_chunk(32).cpu_seconds(32, 1000).handover_seconds == 2e-4
+    assert profile.cpu_seconds(64, 1000) == CpuTime(64, 1000, 0.1, 0.1, 0.1, 0.0)
     assert profile.linear_seconds(128) == 0.004
     assert profile.append_seconds(128, 1500) == pytest.approx(0.0006)
 
@@ -157,6 +160,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         (_set("launch", 0, "seconds", 0), "launch: seconds must be positive and finite, got 0"),
         (_set("launch", 0, "seconds", float("nan")), "launch: seconds must be positive and finite, got nan"),
         (_set("cpu", 0, "attend_seconds", float("inf")), "cpu: attend_seconds must be positive and finite, got inf"),
+        (_set("cpu", 0, "handover_seconds", -1), "cpu: handover_seconds must be positive and finite, got -1"),
         (_set("cpu", 0, "kv_len", 10**400), "cpu: kv_len must be positive and finite, got 1000"),
         (_set("append", 0, "chunk", -1), "append: chunk must be positive and finite, got -1"),
         (_set("launch", 0, "heads", 3), r"launch: two entries for \(128, 1024, 3\)"),

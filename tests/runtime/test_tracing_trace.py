@@ -72,7 +72,8 @@ def test_schedules_become_balanced_traces() -> None:
     rng = random.Random(SEED)
     print(f"seed {SEED}")
     for _ in range(50):
-        schedule = plan(random_problem(rng))
+        given = random_problem(rng)
+        schedule = plan(given)
         spans = predicted_spans(schedule, start=rng.uniform(0, 1e6))
         trace = to_perfetto(spans, simulated=True)
         check_balance(trace)
@@ -81,6 +82,9 @@ def test_schedules_become_balanced_traces() -> None:
         assert [span.args["heads"] for span in spans if span.name == "estimate"] == [
             list(group.heads) for group in schedule.groups
         ]
+        handovers = [span.end - span.start for span in spans if span.kind == "wait"]
+        assert sum(handovers) == pytest.approx(given.handover_seconds, abs=1e-8)  # of a large clock
+        assert len(handovers) == bool(given.handover_seconds)
 
 
 def test_nested_spans_stay_nested() -> None:
