@@ -1,9 +1,10 @@
-"""Random problems, and an event-by-event simulator: the slow oracle of the planner's timing."""
+"""Random problems, every grouping of a small one, and an event-by-event simulator: the slow oracles of the planners."""
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from shadowattn.runtime.scheduling.problem import Problem, Work
+from shadowattn.runtime.scheduling.problem import HeadGroup, Problem, Work
 
 SEED = 20251122
 
@@ -35,6 +36,44 @@ def random_problem(rng: random.Random, max_units: int = 4, depths: Sequence[int]
         group_seconds=rng.choice((0.0, seconds(0, 1))),
         handover_seconds=rng.choice((0.0, seconds(0, 1))),
     )
+
+
+def every_grouping(problem: Problem, units: Sequence[int] | None = None) -> Iterator[tuple[HeadGroup, ...]]:
+    """All ways to divide the heads (of these units) into groups that can be launched."""
+    left = tuple(range(problem.num_heads // problem.group_size)) if units is None else units
+    if not left:
+        yield ()
+        return
+    first, *others = left
+    for few in range(1, len(left)):
+        for more in itertools.combinations(others, few):
+            group = _group(problem, [head for unit in (first, *more) for head in _heads(problem, unit)])
+            if group is not None:
+                rest = [unit for unit in others if unit not in more]
+                yield from ((group, *groups) for groups in every_grouping(problem, rest))
+    for own in _divided(problem, _heads(problem, first)):
+        yield from ((*own, *groups) for groups in every_grouping(problem, others))
+
+
+def _divided(problem: Problem, heads: Sequence[int]) -> Iterator[tuple[HeadGroup, ...]]:
+    """All ways to cut adjacent heads of one unit."""
+    if not heads:
+        yield ()
+    for count in range(1, len(heads) + 1):
+        group = _group(problem, heads[:count])
+        if group is not None:
+            yield from ((group, *groups) for groups in _divided(problem, heads[count:]))
+
+
+def _group(problem: Problem, heads: Sequence[int]) -> HeadGroup | None:
+    buckets = {problem.buckets[head] for head in heads}
+    if len(heads) not in problem.launch_seconds or len(buckets) > 1:
+        return None
+    return HeadGroup(tuple(heads), buckets.pop())
+
+
+def _heads(problem: Problem, unit: int) -> range:
+    return range(unit * problem.group_size, (unit + 1) * problem.group_size)
 
 
 def random_work(rng: random.Random, count: int) -> list[Work]:
