@@ -80,6 +80,11 @@ class PipelinedExecutor:
         return self._engine
 
     @property
+    def npu_name(self) -> str:
+        """Who was asked to run the estimates, for tables: host INT8, or a delegate."""
+        return self._options.npu.name
+
+    @property
     def seconds(self) -> defaultdict[str, float]:
         return self.clock.seconds
 

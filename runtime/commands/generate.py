@@ -272,7 +272,17 @@ def _facts(answer: "Answer", prefilled: int, session: "Session") -> dict[str, An
         "tpot_ms": answer.tpot,
         "mean_keep_ratio": stats.mean_keep_ratio,
         "token_ids": list(answer.token_ids),
+        "pipeline": _pipeline_facts(session),
     }
+
+
+def _pipeline_facts(session: "Session") -> dict[str, Any] | None:
+    """None with the fused executor."""
+    try:
+        executor = session.pipelined
+    except ValueError:
+        return None
+    return {"estimates": executor.npu_name, **executor.record.totals()}
 
 
 def _statistics(facts: dict[str, Any]) -> str:
@@ -285,7 +295,20 @@ def _statistics(facts: dict[str, Any]) -> str:
     if facts["tpot_ms"] is not None:
         parts.append(f"TPOT {facts['tpot_ms']:.1f} ms")
     parts.append(f"mean keep_ratio {facts['mean_keep_ratio']:.3f}")
+    if facts["pipeline"] is not None:
+        parts.append(_pipeline(facts["pipeline"]))
     return f"[{', '.join(parts)}]"
+
+
+def _pipeline(facts: dict[str, Any]) -> str:
+    """What the estimates were, and what overlap gained; scales that the grid lacks, if there were any."""
+    if not facts["launches"]:
+        return "no estimate was launched"
+    told = f"{facts['launches']:,} launches by {facts['estimates']}"
+    told += f", gain {facts['gain']:.2f} of at most {facts['bound']:.2f}"
+    if facts["outside"]:
+        told += f", {facts['outside']:,} scales outside every bucket ({facts['clamped']:,} elements clamped)"
+    return told
 
 
 def _note_if_full(answer: "Answer", session: "Session") -> None:

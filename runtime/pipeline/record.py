@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +67,19 @@ class PipelineRecord:
             self.clamped += clamped
             self.outside += outside
         self._taken.clear()
+
+    def totals(self) -> dict[str, Any]:
+        """Of all chunks so far: launches; gain of overlap and its bound, None without a launch; clamped; outside."""
+        alone = sum(chunk.estimate + chunk.attend for chunk in self.chunks)
+        took = sum(chunk.measured for chunk in self.chunks)
+        busiest = sum(max(chunk.estimate, chunk.attend) for chunk in self.chunks)
+        return {
+            "launches": sum(chunk.launches for chunk in self.chunks),
+            "gain": alone / took if took else None,
+            "bound": alone / busiest if busiest else None,
+            "clamped": self.clamped,
+            "outside": self.outside,
+        }
 
     def clear(self) -> None:
         self.chunks.clear()

@@ -1,12 +1,17 @@
 """`shadowattn profile`, `schedule`, `bench --ablation` and `generate --npu`: the pipeline from the command line."""
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 from claiming import ClaimingLibrary
 from cli_runner import needs_delegate, run, write_speaking_bundle
 
+from shadowattn.models.plan import FILE_NAME as PLAN
+from shadowattn.models.plan import Plan
+from shadowattn.models.scale_grid import ScaleGrid
 from shadowattn.runtime.pipeline.profiles import default_path
 from shadowattn.runtime.scheduling.profile import read_profile
 from shadowattn.runtime.tracing.balance import check_balance
@@ -209,6 +214,25 @@ def test_the_ablation(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path
 
 
 @needs_delegate
+def test_an_answer_says_which_scales_the_grid_lacks(capsys: pytest.CaptureFixture[str], bundle: Path) -> None:
+    """All scales of the grid a thousandth: every head's lie above, and its elements are clamped."""
+    plan = Plan.from_bytes((bundle / PLAN).read_bytes(), PLAN)
+    assert plan.grid is not None
+    grid = ScaleGrid(plan.grid.q_scales * 1e-3, plan.grid.k_scales * 1e-3, plan.grid.score_scales * 1e-6)
+    (bundle / PLAN).write_bytes(dataclasses.replace(plan, grid=grid).to_bytes())
+    prompt = ("--prompt=" + "a long enough prompt " * 8, "--max_new_tokens=2", *SPARSE)
+    told = run(capsys, "generate", bundle, *prompt, "--scales=nearest")
+    assert re.search(r"of at most \d\.\d\d, \d+ scales outside every bucket \([\d,]+ elements clamped\)\]", told.err)
+    facts = json.loads(run(capsys, "generate", bundle, *prompt, "--scales=nearest", "--json").out)["pipeline"]
+    assert facts["outside"] > 0 < facts["clamped"]
+    assert (facts["estimates"], facts["launches"] > 0) == ("host INT8", True)
+    inside = run(capsys, "generate", bundle, *prompt, "--scales=rank").err
+    assert "outside every bucket" not in inside
+    assert "no estimate was launched" in run(capsys, "generate", bundle, *prompt, "--scales=rank", "--mode=dense").err
+    assert json.loads(run(capsys, "generate", bundle, *prompt, "--json").out)["pipeline"] is None
+
+
+@needs_delegate
 def test_a_delegate_runs_the_estimates_of_a_prompt(
     capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path, claiming: ClaimingLibrary
 ) -> None:
@@ -217,6 +241,7 @@ def test_a_delegate_runs_the_estimates_of_a_prompt(
     trace = tmp_path / "run.json"
     host = run(capsys, "generate", bundle, *prompt, "--npu=host", f"--trace={trace}")
     assert host.code == 0, host.err
+    assert re.search(r"\d+ launches by host INT8, gain \d\.\d\d of at most 1\.\d\d\]", host.err)
     workers = {e["args"]["name"] for e in json.loads(trace.read_text())["traceEvents"] if e["name"] == "thread_name"}
     assert workers == {"cpu", "host INT8"}
     taken = run(capsys, "generate", bundle, *prompt, f"--npu={claiming.npu()}", "--require_npu")

@@ -60,6 +60,10 @@ def test_the_record(wide: Path, text: list[int]) -> None:
             # Beside what each worker does there is only handing over.
             assert chunk.measured >= 0.999 * max(chunk.estimate, chunk.attend)
         assert (record.buckets.sum(-1) == 4).all()
+        totals = record.totals()
+        assert totals["launches"] == 4 * 3 * model.num_layers
+        assert totals["gain"] <= 1.001 * totals["bound"]
+        assert min(chunk.gained for chunk in record.chunks) <= totals["gain"] <= 2
         seconds = session.stats().seconds
         assert seconds["groups"] == pytest.approx(sum(chunk.measured for chunk in record.chunks))
         session.reset_stats()
@@ -132,6 +136,7 @@ def test_heads_outside_the_grid(tmp_path: Path, text: list[int], factor: float, 
         chunks = len(record.chunks)
         assert record.outside == chunks * model.num_layers * (model.num_heads + model.num_kv_heads) > inside
         assert bool(record.clamped) == clamps
+        assert record.totals()["outside"] == record.outside
         assert (record.buckets[..., 9 if clamps else 1] == chunks).all()
         session.configure(mode="shadow")
         session.use_pipeline(session.make_pipeline(PipelineOptions(scales="rank")))
