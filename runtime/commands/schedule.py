@@ -264,10 +264,10 @@ def _measured(facts: dict[str, Any]) -> list[str]:
     plans, graphs, times = facts["plans"], facts["delegation"], facts["chunk_ms_of_runs"]
     return [
         f"measured{how}: {facts['layer_ms']:.3g} ms a layer, median; the plan above ran in layer {facts['layer']}",
-        f"the chunk: {facts['chunk_ms']:.3g} ms, median of {facts['runs']} runs ({min(times):.3g} to {max(times):.3g}),"
-        f" predicted {facts['chunk_predicted_ms']:.3g} ms, median error {facts['error_percent']:.0f} %; gain "
-        f"{facts['gain']:.2f} of at most {facts['bound']:.2f}",
-        f"planning: {plans['made']} plans made, {plans['reused']} times reused, {plans['ms']:.3g} ms in all "
+        f"the chunk: {facts['chunk_ms']:,.1f} ms, median of {facts['runs']} runs "
+        f"({min(times):,.1f} to {max(times):,.1f}), predicted {facts['chunk_predicted_ms']:,.1f} ms, median error "
+        f"{facts['error_percent']:.0f} %; gain {facts['gain']:.2f} of at most {facts['bound']:.2f}",
+        f"planning: {plans['made']} plans made, {plans['reused']} times reused, {plans['ms']:,.1f} ms in all "
         f"({plans['ms'] / (plans['made'] + plans['reused']):.2g} ms a layer)",
         *_buckets(facts),
         "",
