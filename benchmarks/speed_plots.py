@@ -68,11 +68,12 @@ def _lines(ours: Series, theirs: Series, words: tuple[str, str, str], path: Path
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.xaxis.set_major_formatter("{x:g}")
-    panel.set_title(f"{words[0]}\nL^p: fitted from {_SLOPE_FROM:,} on, where there are two such lengths", fontsize=10)
+    note = f"L^p: fitted from {_SLOPE_FROM:,} on, where there are two such lengths"
+    figure.suptitle(f"{words[0]}\n{note}", fontsize=10)  # over the whole width: of the panel it would be cut off
     panel.set_xlabel(words[1])
     panel.set_ylabel(words[2])
     panel.grid(alpha=0.3, which="both")
-    panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure.legend(fontsize=7, loc="outside lower center", ncols=2)
     return _save(figure, path)
 
 
