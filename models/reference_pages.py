@@ -73,6 +73,6 @@ class PageHistory:
         noted = [lost for (of, at), lost in self._lost.items() if of == head and begin <= at < end]
         if len(noted) < _FEWEST_SAMPLES:
             return float("inf")
-        total = np.sum(noted, axis=0, dtype=np.int64)
+        total: list[int] = np.stack(noted).astype(np.int64).sum(axis=0).tolist()
         good = [margin for margin, lost in zip(MARGINS, total, strict=True) if lost <= share * 65535 * len(noted)]
         return float(good[0]) if good else float("inf")
