@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kScoreBudget = 18 << 13;   // scores at a time: 576 KB, which stay in a second-level cache
 constexpr int64_t kWeightBudget = 24 << 13;  // the same of weights, most of whose pages are not stored
+constexpr int64_t kListedBudget = 60 << 13;  // where rows leave out pages: enough that some score each page
 constexpr int64_t kQueryRows = 6;            // that the estimate kernels work on at once
 
 }  // namespace
@@ -24,9 +25,9 @@ int64_t RowsScored(const TileRows& rows) {
 }
 
 int64_t RowsWeighed(const TileRows& rows) {
-  const int64_t most = MayLeaveOut(rows, rows.count()) ? kMostRowsBounded : rows.count();
-  const int64_t fit =
-      (most == kMostRowsBounded ? 60 << 13 : kWeightBudget) / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
+  const bool some = MayLeaveOut(rows, rows.count());
+  const int64_t most = some ? kMostRowsBounded : rows.count(), budget = some ? kListedBudget : kWeightBudget;
+  const int64_t fit = budget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
   return std::clamp(fit, kQueryRows, std::max(kQueryRows, most));
 }
 
