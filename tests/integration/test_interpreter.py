@@ -1,17 +1,14 @@
 """The ops in LiteRT: every refusal reaches Python as one sentence, and the split form follows the oracle."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, load_delegate
-from cli_runner import environment
 from flat_graph import FlatModel
 from one_op import OneOp, Rows, Sizes, one_op_model, open_op, plan_for
+from resident_growth import growth_of
 
 from shadowattn.models import reference
 from shadowattn.models.op_options import KV_APPEND, SPARSE_ATTENTION, Form, OpOptions
@@ -166,23 +163,18 @@ def test_several_interpreters_share_a_delegate() -> None:
     assert (run(1, newest, 4) > 0.5).all()  # five rows, and the newest has the largest score
 
 
-def growth(*args: str) -> dict[str, float]:
-    """Bytes of resident memory that a cycle of open_and_close.py adds, in a process with nothing else in it."""
-    command = [sys.executable, str(Path(__file__).with_name("open_and_close.py")), *args]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+CYCLES = Path(__file__).with_name("open_and_close.py")
 
 
 def test_a_thousand_open_and_close_cycles_leak_nothing() -> None:
     """whole: with an interpreter and a chunk, 1,000 counted; bare: the delegate alone, 20,000."""
-    found = growth()
+    found = growth_of(CYCLES)
     assert found["whole"] < 512, found
     assert found["bare"] < 32, found
 
 
 def test_a_leak_of_a_kilobyte_would_be_seen() -> None:
-    found = growth("--leak=1024")
+    found = growth_of(CYCLES, "--leak=1024")
     assert found["whole"] >= 512, found
     assert found["bare"] >= 32, found
 

@@ -1,7 +1,6 @@
 """Sessions of one bundle share an engine; nothing leaks; closing works in any order, also at interpreter exit."""
 
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -9,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resident_growth import growth_of
 
 from shadowattn.runtime import Session
 from shadowattn.runtime.engine import num_engines
 
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+CYCLES = Path(__file__).with_name("sessions_in_turn.py")
 
 
 def test_two_sessions_share_one_engine(tiny: Path, text: list[int]) -> None:
@@ -74,22 +72,15 @@ def test_a_forgotten_session_is_collected(tiny: Path) -> None:
 
 def test_a_thousand_sessions_leak_nothing(tiny: Path) -> None:
     """A thousand caches on one engine, and a hundred engines."""
-    with Session.open(tiny) as keeper:
-        for number in range(1000):
-            with Session.open(tiny) as session:
-                session.prefill([1, 2, 3, 4])
-            if number == 100:
-                before = _resident_bytes()
-        assert keeper._engine.shadow.num_caches == 1
-        grown = _resident_bytes() - before
-        assert grown < 2 << 20, f"{grown} bytes more after 900 sessions"
-    for number in range(120):
-        with Session.open(tiny) as session:
-            session.prefill([1, 2])
-        if number == 20:
-            before = _resident_bytes()
-    grown = _resident_bytes() - before
-    assert grown < 4 << 20, f"{grown} bytes more after 100 engines"
+    found = growth_of(CYCLES, str(tiny))
+    assert found["sessions"] < 512, found
+    assert found["engines"] < 16384, found
+
+
+def test_a_leak_of_a_page_would_be_seen(tiny: Path) -> None:
+    found = growth_of(CYCLES, str(tiny), "--leak=16384")
+    assert found["sessions"] >= 512, found
+    assert found["engines"] >= 16384, found
 
 
 SCRIPTS = {
