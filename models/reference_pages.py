@@ -6,10 +6,10 @@ import numpy as np
 from shadowattn.models.reference import PAGE
 
 FEWEST_PAGES = 16  # full ones of a row, below which it scores them all
-MARGINS = (5, 6, 7, 8, 9, 10, 11, 12, 14, 16)  # logits
+MARGINS = (4, 5, 5.5, 6, 6.5, 7, 7.5, 8, 8.5, 9, 9.5, 10, 11, 12, 14, 16)  # logits
 BLOCK = 256  # positions that share their margins
-_EVERY = 16
-_SAMPLES_BACK = 256
+_EVERY = 32
+_SAMPLES_BACK = 128
 _FEWEST_SAMPLES = 16
 _LANES = 16
 

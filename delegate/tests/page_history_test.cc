@@ -1,6 +1,7 @@
 // Margins from what rows noted: which count, in which blocks, and what rewinding leaves of them.
 #include "page_history.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/check.h"
@@ -12,10 +13,10 @@ namespace {
 
 constexpr int kHeads = 3;
 
-// `of_margin` 65535ths lost at the least margin, half as much at each that follows.
+// `of_margin` 65535ths lost at the least margin, half as much at each that follows, at least one (of zero: none).
 void Note(int64_t position, int64_t head, int of_margin, PageHistory* history) {
   uint16_t lost[kNumMargins];
-  for (int i = 0; i < kNumMargins; ++i) lost[i] = uint16_t(of_margin >> i);
+  for (int i = 0; i < kNumMargins; ++i) lost[i] = uint16_t(std::max(of_margin >> i, std::min(of_margin, 1)));
   history->Note(1, head, position, lost);
 }
 
@@ -38,31 +39,31 @@ float Margin(PageHistory* history, int head, int64_t position, double share) {
 void TestMargins() {
   PageHistory history = Filled(600, 6554);  // a tenth, a fifth, two fifths at the least margin
   for (int head = 0; head < kHeads; ++head) {
-    CHECK(Margin(&history, head, 256, 0.9) == kMargins[0]);
+    CHECK(std::isinf(Margin(&history, head, 256, 0.9)));
     CHECK(Margin(&history, head, 512, 0.05001) == kMargins[1 + head]);
     CHECK(Margin(&history, head, 512, 0.025) == kMargins[2 + head]);
     CHECK(std::isinf(Margin(&history, head, 512, 1e-9)));
-    CHECK(std::isinf(Margin(&history, head, 240, 0.9)));    // fifteen notes
+    CHECK(std::isinf(Margin(&history, head, 496, 0.9)));    // fifteen notes
     CHECK(std::isinf(history.Margins(0, 512, 0.9)[head]));  // a layer that noted nothing
   }
 }
 
 void TestOnlyTheLatestCount() {
   PageHistory history = Filled(5100, 65534);
-  for (int64_t position = 920; position < 5100; position += 16) Note(position, 0, 0, &history);  // 8 modulo 16
-  CHECK(Margin(&history, 0, 4992, 0.001) > kMargins[0]);  // reaches back to the note at 904
+  for (int64_t position = 912; position < 5100; position += 32) Note(position, 0, 0, &history);  // 16 modulo 32
+  CHECK(Margin(&history, 0, 4976, 0.001) > kMargins[0]);  // reaches back to the note at 880
   CHECK(Margin(&history, 0, 5008, 0.0) == kMargins[0]);
-  CHECK(std::isinf(Margin(&history, 1, 4992, 0.001)) || Margin(&history, 1, 4992, 0.001) > kMargins[5]);
+  CHECK(std::isinf(Margin(&history, 1, 4976, 0.001)) || Margin(&history, 1, 4976, 0.001) > kMargins[5]);
 }
 
 void TestRewinding() {
   PageHistory history = Filled(600, 6554);
   const int64_t bytes = history.bytes();
-  CHECK(bytes == 37 * kHeads * kNumMargins * 2);
-  history.Truncate(1, 264);  // the row at 264 is gone
+  CHECK(bytes == 19 * kHeads * kNumMargins * 2);
+  history.Truncate(1, 528);  // the row at 528 is gone
   CHECK(history.bytes() == 16 * kHeads * kNumMargins * 2);
   CHECK(Margin(&history, 0, 512, 0.9) == kMargins[0]);
-  history.Truncate(1, 248);
+  history.Truncate(1, 496);
   CHECK(std::isinf(Margin(&history, 0, 512, 0.9)));
   history.Reserve(1, 600);  // room, but nothing noted
   CHECK(std::isinf(Margin(&history, 0, 512, 0.9)) && history.bytes() == bytes);
