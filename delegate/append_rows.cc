@@ -98,8 +98,9 @@ Status CheckFinite(const RowsToCheck& tensor, const Chunk& chunk) {
   const int32_t limit = tensor.type == CacheType::kFloat16 ? kTooLargeForHalfBits : kTooLargeToSumBits;
   const int64_t width = int64_t{tensor.num_heads} * tensor.head_dim;
   for (int64_t row = 0; row < chunk.n_valid; ++row) {
-    const int32_t largest = LargestMagnitudeBits(tensor.rows + row * width, width);
-    if (largest >= limit) return RefuseRow(tensor, chunk, row, largest < kInfinityBits);
+    const float* values = tensor.rows + row * width;
+    if (!AnyMagnitudeFrom(limit, values, width)) continue;
+    return RefuseRow(tensor, chunk, row, LargestMagnitudeBits(values, width) < kInfinityBits);
   }
   return Status::Ok();
 }

@@ -19,6 +19,17 @@ inline int32_t LargestMagnitudeBits(const float* values, int64_t count) {
   return largest;
 }
 
+// Whether any magnitude has at least these bits. Cheaper than the largest: a difference's sign tells.
+inline bool AnyMagnitudeFrom(int32_t bits, const float* values, int64_t count) {
+  int32_t signs = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t of_value;
+    std::memcpy(&of_value, values + i, sizeof(of_value));
+    signs |= (bits - 1) - (of_value & 0x7FFFFFFF);
+  }
+  return signs < 0;
+}
+
 inline float LargestMagnitude(const float* values, int64_t count) {
   const int32_t bits = LargestMagnitudeBits(values, count);
   float largest;

@@ -8,8 +8,8 @@
 
 namespace shadow {
 
-inline constexpr float kMargins[] = {4, 5,   5.5f, 6,  6.5f, 7,  7.5f, 8,  // logits
-                                     8.5f, 9, 9.5f, 10, 11, 12, 14, 16};
+inline constexpr float kMargins[] = {4,    5, 5.5f, 6,  6.5f, 7,  7.5f, 8,  // logits
+                                     8.5f, 9, 9.5f, 10, 11,   12, 14,   16};
 inline constexpr int kNumMargins = sizeof(kMargins) / sizeof(kMargins[0]);
 // Rows of a block of positions have the same margins, from what the blocks before it noted.
 inline constexpr int64_t kHistoryBlock = 256;

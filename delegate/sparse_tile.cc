@@ -59,6 +59,7 @@ void SparseTile::Run(Statistics* statistics) {
       }
       observer_.Chosen(r, scratch_->selected.data() + (r - first_) * stride_, scratch_->counts.data()[r - first_]);
     }
+    if (trusts_scores() && settings().tail) AddShares(begin, end);
     statistics->seconds_select += clock.Lap();
     begin = end;
   }
@@ -198,7 +199,6 @@ void SparseTile::ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_ro
   if (!tail) DropTail(left, k);
   const float all = mass + w.SinkMass(of_row, sinks);
   if (tail && trusts_scores()) {
-    TakeOver(left, 1.0f, k, pages_, kept);
     scratch_->factor.data()[i] = 1.0f / all;
     return;
   }
@@ -207,13 +207,24 @@ void SparseTile::ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_ro
   scratch_->factor.data()[i] = selected > 0 ? 1.0f / selected : 0.0f;  // zero: all that is kept has underflowed
 }
 
+// The scores' weights are final. Once all rows have chosen: what a row has just stored in pieces is slow to load whole.
+void SparseTile::AddShares(int64_t begin, int64_t end) {
+  for (int64_t i = begin - first_; i < end - first_; ++i) {
+    TakeOver(Tail(i), 1.0f, scratch_->counts.data()[i], pages_, scratch_->weights.data() + i * stride_);
+  }
+}
+
 // What each position takes over of a page on which nothing is kept.
 void SparseTile::SpreadEvenly(int64_t begin, int64_t end, const RowWeights& w) {
+  const int64_t rows = end - begin;
   for (int64_t page = 0; page < pages_; ++page) {
     float* rest = scratch_->rest.data() + page * count() + begin - first_;
-    for (int64_t i = 0; i < end - begin; ++i) {
-      rest[i] = page < w.pages ? w.sums[page * w.rows + i] * (1.0f / kPageRows) : 0.0f;
+    if (page >= w.pages) {
+      std::fill_n(rest, rows, 0.0f);
+      continue;
     }
+    const float* sums = w.sums + page * w.rows;
+    for (int64_t i = 0; i < rows; ++i) rest[i] = sums[i] * (1.0f / kPageRows);
   }
   for (int64_t r = begin; r < end; ++r) {
     const int64_t page = rows_.Causal(r) / kPageRows, own = rows_.Causal(r) % kPageRows;

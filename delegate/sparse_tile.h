@@ -50,6 +50,7 @@ class SparseTile {
   void ChooseByGraph(int64_t r, const RowWeights& w, int64_t of_row, Statistics* statistics);
   void ChooseTopK(int64_t r, const int32_t* scores);
   RowTail Tail(int64_t i) const;  // of row first_ + i
+  void AddShares(int64_t begin, int64_t end);
   void SpreadEvenly(int64_t begin, int64_t end, const RowWeights& w);
   void DropTail(const RowTail& tail, int k) const;
   const int8_t* CoarseScores(int64_t r) const;

@@ -18,12 +18,13 @@ namespace {
 
 struct Level {
   const char* name;
-  ArchFlags flags;  // this level and all below it
+  ArchFlags flags;      // this level and all below it
+  ArchFlags extra = 0;  // what comes with it where the machine has it
 };
 
 constexpr Level kLevels[] = {
-    {"avx512amx", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni | kArchAvx512Amx},
-    {"avx512vnni", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni},
+    {"avx512amx", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni | kArchAvx512Amx, kArchAvx512Vbmi2},
+    {"avx512vnni", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni, kArchAvx512Vbmi2},
     {"avx512", kArchAvx2 | kArchAvx512},
     {"avx2", kArchAvx2},
     {"neondot", kArchNeon | kArchNeonDot},
@@ -72,6 +73,7 @@ ArchFlags Detect() {
   if ((saved & kZmmState) != kZmmState) return flags;
   if (!HasAll(extended.ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL)) return flags;
   flags |= kArchAvx512;
+  if (HasAll(extended.ecx, bit_AVX512VBMI2)) flags |= kArchAvx512Vbmi2;
   if (!HasAll(extended.ecx, bit_AVX512VNNI)) return flags;
   flags |= kArchAvx512Vnni;
   const bool has_tiles = HasAll(extended.edx, kAmxTile | kAmxInt8) && (saved & kTileState) == kTileState;
@@ -119,7 +121,7 @@ bool ArchFromName(const char* name, ArchFlags* flags, const char** message) {
       *message = Explain("is more than this machine has", name);
       return false;
     }
-    *flags = level.flags;
+    *flags = level.flags | (level.extra & machine);
     return true;
   }
   *message = Explain("is unknown", name);
