@@ -42,7 +42,7 @@ sanitize: $(VENV)/.test  ## the same under ASan and UBSan
 bazel-test:  ## needs Debian's bazel-bootstrap and its rule packages (docs/building.md)
 	bazel test //delegate/...
 
-accuracy: $(VENV)/.test .demo/smollm2.bundle  ## every table of docs/accuracy.md into build/accuracy; hours, and it may be stopped and started
+accuracy: $(VENV)/.test .demo/smollm2.bundle .demo/smollm2-float32.bundle  ## every table of docs/accuracy.md into build/accuracy; hours, and it may be stopped and started
 	$(BIN)/python benchmarks/accuracy.py $(ACCURACY)
 
 bench: $(VENV)/.test .demo/smollm2.bundle  ## every figure of docs/performance.md into build/bench; about half an hour on a quiet machine
@@ -50,6 +50,10 @@ bench: $(VENV)/.test .demo/smollm2.bundle  ## every figure of docs/performance.m
 
 .demo/smollm2.bundle:
 	$(MAKE) demo
+
+.demo/smollm2-float32.bundle: | $(VENV)/.demo
+	mkdir -p $(@D)
+	$(BIN)/shadowattn convert "$$(PYTHONPATH=examples $(BIN)/python -c 'import demo; print(demo.find_model())')" -o $@ --weights=float32
 
 wheel: $(VENV)/bin/pip
 	$(PIP) wheel --no-deps -w dist .

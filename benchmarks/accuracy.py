@@ -13,11 +13,12 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import texts as text_files
+from accuracy_sections import Bundles, Part, Section, full_sections, short_sections
 from publish import publish
 
 from shadowattn.models.bundle import MANIFEST
@@ -27,120 +28,12 @@ from shadowattn.runtime.evaluate.evaluation import evaluate
 from shadowattn.runtime.evaluate.options import EvalOptions
 from shadowattn.runtime.evaluate.perplexity import worst_texts
 from shadowattn.runtime.evaluate.report import tables
-from shadowattn.runtime.modes import MODES
 from shadowattn.runtime.table import format_markdown
 
 BUNDLE = Path(".demo/smollm2.bundle")
+FLOAT32_BUNDLE = Path(".demo/smollm2-float32.bundle")
 OUT = Path("build/accuracy")
 PAGE = Path("docs/accuracy.md")
-_USUAL_LENGTHS = (1000, 2000, 4000, 8000)
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A command line and its tables. split: the option whose values are computed one at a time."""
-
-    name: str
-    title: str
-    options: EvalOptions
-    split: str
-
-    def parts(self) -> "list[Part]":
-        """In the order of the tables' rows."""
-        found = []
-        for value in getattr(self.options, self.split):
-            label = Path(value).stem if self.split == "texts" else str(value).replace(":", "_")
-            change: dict[str, Any] = {self.split: (value,)}
-            options = dataclasses.replace(self.options, **change)
-            found.append(Part(f"{self.name}_{label}", options))
-        return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """What is computed and stored at once."""
-
-    name: str
-    options: EvalOptions
-
-    def cost(self) -> float:
-        """About proportional to the time it takes: tokens, which cost more the longer the prompt is."""
-        options = self.options
-        work = 0.0
-        if "estimate" in options.tasks:
-            work += 2 * _cost(options.window or 2048, options.window or 2048)
-        if {"perplexity", "heads"} & set(options.tasks):
-            work += len(options.texts) * _cost(options.max_tokens, options.window or 2048)
-        for length in (options.needle_lengths or _USUAL_LENGTHS) if "needle" in options.tasks else ():
-            work += _cost(length * len(options.needle_depths) * options.needles, length)
-        if "greedy" in options.tasks:
-            prefill = options.prompts * options.prompt_tokens
-            decode = 10 * options.prompts * options.continue_tokens  # one at a time
-            work += _cost(prefill + decode, options.prompt_tokens)
-        return work * len(options.variants())
-
-
-def _cost(tokens: int, length: int) -> float:
-    return tokens * (1 + length / 4000)
-
-
-# --- what is measured ---
-
-
-def full_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Section]:
-    """docs/accuracy.md. files: the held-out texts; needles and heads want prose."""
-    common: dict[str, Any] = {"texts": tuple(files), "session": session}
-    prose: dict[str, Any] = common | {
-        "texts": tuple(file for file in files if "python" not in Path(file).stem) or tuple(files)
-    }
-    ours = ("shadow", "shadow@0.1", "shadow@0.05", "shadow@0.02")
-    others: tuple[str, ...] = ("shadow:no_tail@0.05", "shadow_paper@0.2", "shadow_paper@0.1", "shadow_paper@0.05")
-    others += ("float_estimate@0.2", "float_estimate@0.05", "block_sparse@0.2", "block_sparse@0.05")
-    whole = ("int8", "npu_full")
-    auto: dict[str, Any] = {"keep_ratios": ("auto",)}
-    plain = EvalOptions(modes=(*whole, *ours, *others), window=2048, max_tokens=8192, **auto, **common)
-    long = EvalOptions(modes=("int8", *ours, "shadow_paper@0.2"), window=8192, max_tokens=8192, **auto, **common)
-    needle = EvalOptions(
-        modes=(*ours[1:], "shadow_paper@0.2"), tasks=("needle",), needle_lengths=_USUAL_LENGTHS,
-        needle_depths=(0.2, 0.7), **auto, **prose,
-    )  # fmt: skip
-    greedy = EvalOptions(
-        modes=(*whole, *ours, "shadow_paper@0.2", "block_sparse@0.2"), tasks=("greedy",), prompts=10,
-        prompt_tokens=1000, **auto, **prose,
-    )  # fmt: skip
-    heads = EvalOptions(
-        modes=("shadow@0.1", "shadow@0.05", "shadow_paper@0.2"), tasks=("heads",), window=2048, max_tokens=4096,
-        **auto, **prose,
-    )  # fmt: skip
-    estimate = EvalOptions(tasks=("estimate",), window=2048, max_tokens=2048, **common)
-    return [
-        Section("perplexity_2048", "Perplexity, windows of 2,048 tokens", plain, "texts"),
-        Section("perplexity_8192", "Perplexity, windows of 8,192 tokens", long, "texts"),
-        Section("needle", "Needles", needle, "needle_lengths"),
-        Section("greedy", "Greedy continuations", greedy, "texts"),
-        Section("heads", "Layers and heads", heads, "texts"),
-        Section("estimate", "Static INT8 estimates", estimate, "texts"),
-    ]
-
-
-def short_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Section]:
-    """The same form, in a few minutes: whether it all works, and which mode is ahead."""
-    text: dict[str, Any] = {"texts": (files[0],), "session": session, "keep_ratios": (0.1, 0.05)}
-    plain = EvalOptions(modes=(*MODES, "shadow:no_tail"), window=1024, max_tokens=2048, **text)
-    needle = EvalOptions(
-        modes=("int8", "shadow"), tasks=("needle",), needle_lengths=(1000,), needle_depths=(0.3, 0.7), needles=2, **text
-    )
-    greedy = EvalOptions(
-        modes=("int8", "shadow"), tasks=("greedy",), prompts=3, prompt_tokens=1000, continue_tokens=16, **text
-    )
-    heads = EvalOptions(modes=("shadow@0.05",), tasks=("heads",), window=512, max_tokens=512, **text)
-    return [
-        Section("perplexity_1024", "Perplexity, windows of 1,024 tokens", plain, "texts"),
-        Section("needle", "Needles", needle, "needle_lengths"),
-        Section("greedy", "Greedy continuations", greedy, "texts"),
-        Section("heads", "Layers and heads", heads, "texts"),
-        Section("estimate", "Static INT8 estimates", dataclasses.replace(heads, tasks=("estimate",)), "texts"),
-    ]
 
 
 # --- computing it, once ---
@@ -149,10 +42,9 @@ def short_sections(files: Sequence[str], session: Mapping[str, Any]) -> list[Sec
 class Store:
     """Finished parts in a folder. A part is known again by its settings, the bundle and the texts."""
 
-    def __init__(self, folder: Path, bundle: Path, force: bool) -> None:
+    def __init__(self, folder: Path, force: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._bundle = bundle
         self._force = force
 
     def finished(self, part: Part) -> dict[str, Any] | None:
@@ -170,7 +62,7 @@ class Store:
 
     def compute(self, part: Part) -> dict[str, Any]:
         """Raises ValueError for what this delegate or bundle cannot do."""
-        report = evaluate(self._bundle, part.options)
+        report = evaluate(part.bundle, part.options)
         report |= {"fingerprint": self._fingerprint(part), "delegate_sha256": _sha256(library_path())}
         path = self._path(part)
         unfinished = path.with_suffix(".unfinished")
@@ -185,7 +77,7 @@ class Store:
         """The manifest holds the hashes of the bundle's other files. The number of threads changes seconds only."""
         session = {name: value for name, value in part.options.session.items() if name != "num_threads"}
         settings = dataclasses.asdict(part.options) | {"session": session}
-        files = [_sha256(self._bundle / MANIFEST), *(_sha256(Path(file)) for file in part.options.texts)]
+        files = [_sha256(part.bundle / MANIFEST), *(_sha256(Path(file)) for file in part.options.texts)]
         return hashlib.sha256(json.dumps([settings, files], sort_keys=True).encode()).hexdigest()
 
 
@@ -278,23 +170,24 @@ def command_line(bundle: Path, options: EvalOptions) -> str:
 
 
 def write_document(
-    path: Path, outcomes: Sequence[Outcome], bundle: Path, texts: Sequence[text_files.Text], notes: Sequence[str]
+    path: Path, outcomes: Sequence[Outcome], texts: Sequence[text_files.Text], notes: Sequence[str]
 ) -> None:
     """The tables as Markdown, each section under its command line; pictures beside it where matplotlib is there."""
-    first = next((outcome.reports[0] for outcome in outcomes if outcome.reports), None)
+    first = next(((outcome.section.bundle, outcome.reports[0]) for outcome in outcomes if outcome.reports), None)
     lines = ["# Accuracy", ""]
     if first is not None:
-        lines += [f"{first['model']} ({first['weights']}), ISA {first['isa']}, bundle `{bundle}`.", ""]
+        lines += [f"{first[1]['model']} ({first[1]['weights']}), ISA {first[1]['isa']}, bundle `{first[0]}`.", ""]
     rows = [[text.name, text.role, text.source, f"`{text.sha256}`"] for text in texts]
     lines += [format_markdown(("text", "role", "source", "SHA-256"), rows), "", *(f"Missing: {n}" for n in notes), ""]
     for outcome in outcomes:
-        lines += _section_lines(outcome, bundle, path.parent)
+        lines += _section_lines(outcome, path.parent)
     path.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
 
 
-def _section_lines(outcome: Outcome, bundle: Path, folder: Path) -> list[str]:
-    options = dataclasses.replace(outcome.section.options, session=_without_threads(outcome.section.options.session))
-    lines = [f"## {outcome.section.title}", "", "```", command_line(bundle, options), "```", ""]
+def _section_lines(outcome: Outcome, folder: Path) -> list[str]:
+    section = outcome.section
+    options = dataclasses.replace(section.options, session=_without_threads(section.options.session))
+    lines = [f"## {section.title}", "", "```", command_line(section.bundle, options), "```", ""]
     lines += [f"Missing: {reason}\n" for reason in outcome.failures]
     notes = dict.fromkeys(note for report in outcome.reports for note in report["notes"])
     lines += [f"Note: {note}.\n" for note in notes]
@@ -303,8 +196,8 @@ def _section_lines(outcome: Outcome, bundle: Path, folder: Path) -> list[str]:
     for table in tables(rows, worst_texts(perplexity)):
         lines += [f"{table.title}:", "", format_markdown(table.header, table.rows), ""]
     if plots.can_plot():
-        pictures = plots.draw(rows, folder)
-        lines += [line for picture in pictures for line in (f"![{picture.stem}]({picture.name})", "")]
+        for picture in plots.draw(rows, folder / section.name):
+            lines += [f"![{picture.stem}]({section.name}/{picture.name})", ""]
     return lines
 
 
@@ -318,6 +211,7 @@ def _without_threads(session: Mapping[str, Any]) -> dict[str, Any]:
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: the one `make demo` makes")
+    parser.add_argument("--float32_bundle", type=Path, default=FLOAT32_BUNDLE, help="the same model, --weights=float32")
     parser.add_argument("--out", type=Path, default=None, help="default: build/accuracy, or build/accuracy/short")
     parser.add_argument("--only", default="", help="names of sections, with commas between; default: all")
     parser.add_argument("--short", action="store_true", help="a trial of a few minutes")
@@ -337,6 +231,13 @@ def choose(sections: Sequence[Section], only: str) -> list[Section]:
     return [section for section in sections if section.name in wanted]
 
 
+def _bundles(arguments: argparse.Namespace, skip: Callable[[str, str], None]) -> Bundles:
+    if (arguments.float32_bundle / MANIFEST).is_file():
+        return Bundles(arguments.bundle, arguments.float32_bundle)
+    skip(str(arguments.float32_bundle), "no bundle of float32 weights there; `make accuracy` makes one")
+    return Bundles(arguments.bundle)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(words)
     if not (arguments.bundle / MANIFEST).is_file():
@@ -353,11 +254,13 @@ def main(words: Sequence[str] | None = None) -> int:
     if not files:
         raise SystemExit("accuracy: none of the held-out texts can be had, see above")
     session = {} if arguments.num_threads is None else {"num_threads": arguments.num_threads}
-    sections = (short_sections if arguments.short else full_sections)(files, session)
-    store = Store(out, arguments.bundle, arguments.force)
-    outcomes = compute_sections(choose(sections, arguments.only), store)
+    if arguments.short:
+        sections = short_sections(files, session, arguments.bundle)
+    else:
+        sections = full_sections(files, session, _bundles(arguments, skip))
+    outcomes = compute_sections(choose(sections, arguments.only), Store(out, arguments.force))
     document = out / "accuracy.md"
-    write_document(document, outcomes, arguments.bundle, texts, notes)
+    write_document(document, outcomes, texts, notes)
     print(f"wrote {document}")
     if arguments.publish:
         print("wrote", ", ".join(map(str, [PAGE, *publish(document, PAGE)])))

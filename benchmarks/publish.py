@@ -10,7 +10,7 @@ _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.png)\)")
 
 def publish(document: Path, page: Path, marker: str = MARKER) -> list[Path]:
     """Replaces what follows the marker in `page` by `document` without its title; copies the pictures it shows to
-    images/ beside the page and returns them. Raises ValueError for a page without the marker."""
+    images/ beside the page, without folders, and returns them. Raises ValueError for a page without the marker."""
     text = page.read_text("utf-8")
     if marker not in text:
         raise ValueError(f"{page}: wanted a line {marker!r}, behind which the tables go")
@@ -19,7 +19,11 @@ def publish(document: Path, page: Path, marker: str = MARKER) -> list[Path]:
     copied = []
     for name in dict.fromkeys(match[1] for match in _PICTURE.findall(body)):
         images.mkdir(exist_ok=True)
-        copied.append(Path(shutil.copy(document.parent / name, images / name)))
-    body = _PICTURE.sub(rf"![\1]({images.name}/\2)", body)
+        copied.append(Path(shutil.copy(document.parent / name, images / _flat(name))))
+    body = _PICTURE.sub(lambda match: f"![{match[1]}]({images.name}/{_flat(match[2])})", body)
     page.write_text(text.split(marker)[0] + f"{marker}\n\n{body}\n", "utf-8")
     return copied
+
+
+def _flat(name: str) -> str:
+    return name.replace("/", "_")

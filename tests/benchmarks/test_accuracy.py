@@ -23,7 +23,8 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def all_sections(files: list[str]) -> list[accuracy.Section]:
-    return [*accuracy.full_sections(files, {}), *accuracy.short_sections(files, {})]
+    bundles = accuracy.Bundles(Path("x.bundle"), Path("y.bundle"))
+    return [*accuracy.full_sections(files, {}, bundles), *accuracy.short_sections(files, {}, bundles.int8)]
 
 
 def test_parts_cover_their_section(files: list[str]) -> None:
@@ -37,15 +38,15 @@ def test_parts_cover_their_section(files: list[str]) -> None:
 
 def test_the_command_line_says_what_was_done(files: list[str]) -> None:
     for section in all_sections(files):
-        words = accuracy.shlex.split(accuracy.command_line(Path("x.bundle"), section.options))
-        assert words[:3] == ["shadowattn", "eval", "x.bundle"]
+        words = accuracy.shlex.split(accuracy.command_line(section.bundle, section.options))
+        assert words[:3] == ["shadowattn", "eval", "y.bundle" if "float32" in section.name else "x.bundle"]
         flag_values = command_flags(COMMAND)
         flag_values(["eval", *words[3:]])
         assert dataclasses.replace(_options(flag_values), session={}) == section.options
 
 
 def test_sections_are_chosen_by_name(files: list[str]) -> None:
-    sections = accuracy.full_sections(files, {})
+    sections = accuracy.full_sections(files, {}, accuracy.Bundles(Path("x.bundle")))
     assert [section.name for section in accuracy.choose(sections, "greedy,needle")] == ["needle", "greedy"]
     with pytest.raises(SystemExit, match=r"--only: wanted some of perplexity_2048, .*, got 'speed'"):
         accuracy.choose(sections, "speed")
@@ -61,12 +62,12 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_speaking_bundle(tmp_path_factory.mktemp("accuracy") / "tiny.bundle")
 
 
-def small_section(files: list[str]) -> accuracy.Section:
+def small_section(files: list[str], bundle: Path) -> accuracy.Section:
     options = EvalOptions(
         modes=("shadow",), keep_ratios=(0.1,), texts=tuple(files[:2]), window=60, max_tokens=60,
         session={"num_threads": 1},
     )  # fmt: skip
-    return accuracy.Section("small", "Small", options, "texts")
+    return accuracy.Section("small", "Small", options, "texts", bundle)
 
 
 @needs_delegate
@@ -84,7 +85,7 @@ def test_a_finished_part_is_not_computed_again(
 
     def compute(force: bool = False) -> list[str]:
         computed.clear()
-        accuracy.compute_sections([small_section(files)], accuracy.Store(tmp_path / "out", bundle, force))
+        accuracy.compute_sections([small_section(files, bundle)], accuracy.Store(tmp_path / "out", force))
         return list(computed)
 
     monkeypatch.setattr(accuracy, "evaluate", counting)
@@ -102,15 +103,15 @@ def test_a_finished_part_is_not_computed_again(
 
 @needs_delegate
 def test_the_document(files: list[str], speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    impossible = dataclasses.replace(small_section(files).options, window=300, max_tokens=300)
-    sections = [small_section(files), accuracy.Section("long", "Long", impossible, "texts")]
-    outcomes = accuracy.compute_sections(sections, accuracy.Store(tmp_path / "out", speaking, False))
+    impossible = dataclasses.replace(small_section(files, speaking).options, window=300, max_tokens=300)
+    sections = [small_section(files, speaking), accuracy.Section("long", "Long", impossible, "texts", speaking)]
+    outcomes = accuracy.compute_sections(sections, accuracy.Store(tmp_path / "out", False))
     assert "accuracy: FAILED long_one: --window: wanted at most the 256 positions" in capsys.readouterr().err
     assert [(row["text"], row["mode"]) for row in outcomes[0].rows()] == [
         *(("one.txt", "dense"), ("one.txt", "shadow"), ("two.txt", "dense"), ("two.txt", "shadow"))
     ]
     path = tmp_path / "out" / "accuracy.md"
-    accuracy.write_document(path, outcomes, speaking, [], ["brown: no network here"])
+    accuracy.write_document(path, outcomes, [], ["brown: no network here"])
     text = path.read_text()
     assert "Missing: brown: no network here" in text
     assert "Missing: long_one: --window" in text
@@ -120,7 +121,7 @@ def test_the_document(files: list[str], speaking: Path, tmp_path: Path, capsys: 
     assert "num_threads" not in text
     assert "Over 2 texts:" in text
     if accuracy.plots.can_plot():
-        assert "![loss_60](loss_60.png)" in text
+        assert "![loss_60](small/loss_60.png)" in text
 
 
 def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
