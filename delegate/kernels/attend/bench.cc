@@ -1,4 +1,4 @@
-// ns of the attend kernels: sparse per selected key and per (query, key) pair, dense per visible pair. Caches as in a
+// ns of the attend kernels: sparse per selected key, weights and values apart, dense per visible pair. Caches as in a
 // run: one KV head, kv_len rows; d 64 with 4,096 rows in 16 bits are 1 MiB.
 #include <algorithm>
 
@@ -53,19 +53,26 @@ void BenchSparse(const char* name, const Sparse& kernel, const Sparse& scalar, c
     expected_rows.push_back(expected.data() + r * d);
   }
   const Selection selection{selected.data(), stride, counts.data(), rows};
-  const auto run = [&](const Sparse& which, float* const* to) {
+  const auto weigh = [&](const Sparse& which) {
     which.weigh({q.data(), selection, 0.125f, weights.data(), weights_stride, sums.data()}, cache.view(),
                 scratch.data());
+  };
+  const auto add = [&](const Sparse& which, float* const* to) {
     std::fill(start.begin(), start.end(), 0.0f);
     which.add({selection, weights.data(), weights_stride, nullptr, 0, nullptr, 0, start.data(), sums.data(), to},
               cache.view());
   };
-  run(scalar, expected_rows.data());
-  run(kernel, out_rows.data());
+  for (const auto& [which, to] : {std::pair{&scalar, expected_rows.data()}, std::pair{&kernel, out_rows.data()}}) {
+    weigh(*which);
+    for (float& sum : sums) sum = 1.0f / sum;
+    add(*which, to);
+  }
   CheckClose(out.data(), expected.data(), rows * d, name);
-  const double ns = testing::Nanoseconds([&] { run(kernel, out_rows.data()); });
-  std::printf("attend %-16s d %3d kv_len %5d rows %2d keep %.2f: %6.2f ns/selected key, %.3f ns/pair\n", name, d,
-              cache.n, rows, static_cast<double>(keep), ns / k / rows, ns / cache.n / rows);
+  const double adding = testing::Nanoseconds([&] { add(kernel, out_rows.data()); }) / k / rows;
+  const double weighing = testing::Nanoseconds([&] { weigh(kernel); }) / k / rows;
+  std::printf(
+      "attend %-16s d %3d kv_len %5d rows %2d keep %.2f: weights %5.2f, values %5.2f ns/selected key, %.0f GFLOP/s\n",
+      name, d, cache.n, rows, static_cast<double>(keep), weighing, adding, 2 * d / adding);
 }
 
 void BenchDense(const char* name, AttendDenseFn kernel, AttendDenseFn scalar, const TestCache& cache, int rows) {
