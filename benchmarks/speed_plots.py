@@ -57,7 +57,7 @@ def _lines(ours: Series, theirs: Series, words: tuple[str, str, str], path: Path
     """words: title, label of x, label of y. Ours solid, others dashed; slopes in the legend."""
     if not ours:
         return None
-    figure, [panel] = _figure(1, (8.4, 5.2))
+    figure, [panel] = figure_of(1, (8.4, 5.2))
     for series, style in ((ours, "-"), (theirs, "--")):
         for index, (label, points) in enumerate(series.items()):
             exponent = slope(points)
@@ -74,7 +74,7 @@ def _lines(ours: Series, theirs: Series, words: tuple[str, str, str], path: Path
     panel.set_ylabel(words[2])
     panel.grid(alpha=0.3, which="both")
     figure.legend(fontsize=7, loc="outside lower center", ncols=2)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _stages(result: Result, folder: Path) -> Path | None:
@@ -83,7 +83,7 @@ def _stages(result: Result, folder: Path) -> Path | None:
     if not rows:
         return None
     kernels = list(dict.fromkeys(row["kernel"] for row in rows))
-    figure, panels = _figure(len(kernels), (3.4, 3.8))
+    figure, panels = figure_of(len(kernels), (3.4, 3.8))
     for panel, kernel in zip(panels, kernels, strict=True):
         own = [row for row in rows if row["kernel"] == kernel]
         below = [0.0] * len(own)
@@ -97,7 +97,7 @@ def _stages(result: Result, folder: Path) -> Path | None:
         panel.grid(alpha=0.3, axis="y")
     panels[0].set_ylabel("ns per causal (head, query, key)")
     panels[-1].legend(fontsize=8)
-    return _save(figure, folder / "attention_stages.png")
+    return save(figure, folder / "attention_stages.png")
 
 
 def _stage_ms(row: Result, stage: str) -> float:
@@ -110,7 +110,7 @@ def _pairs(result: Result, row: Result) -> float:
     return float(result["shape"]["num_heads"] * row["length"] ** 2 / 2)
 
 
-def _figure(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+def figure_of(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
     """`count` panels of that size in inches, with one y axis; made without pyplot, which would ask for a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -120,7 +120,7 @@ def _figure(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
     return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI)
     return path
