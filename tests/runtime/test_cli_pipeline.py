@@ -40,7 +40,12 @@ def bundle(tmp_path: Path) -> Path:
         ("profile", ["b", "--scales=one"], "Unknown command line flag 'scales'"),
         ("profile", ["b", "--planner=fifo"], "Unknown command line flag 'planner'"),
         ("profile", ["b", "--profile=x"], "Unknown command line flag 'profile'"),
-        ("bench", ["b", "--trace=x"], "--trace is of --ablation here"),
+        (
+            "bench",
+            ["b", "--trace=x"],
+            "--trace records the pipelined executor; add --executor=pipelined, or --ablation",
+        ),
+        ("bench", ["b", "--trace=/nowhere/at/all"], "--trace: wanted a file in a folder that exists"),
         ("bench", ["b", "--npu=host"], "--npu is of --ablation here; without it bench compares dense with sparse"),
         ("bench", ["b", "--require_npu"], "--require_npu is of --ablation here"),
         ("bench", ["b", "--scales=one"], "--scales is of --ablation here"),
