@@ -49,6 +49,7 @@ class Bench:
         "shadowattn bench smollm2.bundle --prompt_lengths=1024,4096 --runs=9 --keep_ratio=0.1\n"
         "shadowattn bench smollm2.bundle --chat --prompt_file=question.txt\n"
         "shadowattn bench smollm2.bundle --text=report.txt --json > bench.json\n"
+        "shadowattn bench smollm2.bundle --executor=pipelined --prompt_lengths=2048 --trace=run.json\n"
         "shadowattn bench smollm2.bundle --ablation --launch_ms=1"
     )
 
@@ -75,8 +76,8 @@ class Bench:
         bundle = bundle_argument(positional, f"shadowattn bench {self.usage}")
         lengths = _check_usage(flag_values)
         check_trace(flag_values.trace)
-        if flag_values.trace and not flag_values.ablation:
-            raise flags.Error("--trace is of --ablation here; `shadowattn generate --trace` records a prompt")
+        if flag_values.trace and not flag_values.ablation and flag_values.executor != "pipelined":
+            raise flags.Error("--trace records the pipelined executor; add --executor=pipelined, or --ablation")
         given = given_pipeline_flags(flag_values) + (["--launch_ms"] if flag_values.launch_ms else [])
         if given and not flag_values.ablation:
             raise flags.Error(f"{given[0]} is of --ablation here; without it bench compares dense with sparse")
@@ -89,6 +90,8 @@ class Bench:
             report = _report(bundle, manifest, flag_values, processes["sparse"].facts) | {"text": workload.source}
             measurement = _Measurement(processes, flag_values.decode_tokens, manifest.prefill_chunks[-1])
             report["rows"] = measurement.rows(workload, flag_values.runs)
+            if flag_values.trace:
+                _record(Path(flag_values.trace), processes["sparse"], workload.items[-1], flag_values)
             report["custom_ops"] = {name: _custom_ops(process) for name, process in processes.items()}
         print(json.dumps(report, indent=1) if flag_values.json else _text(report))
         return 0
@@ -133,6 +136,17 @@ def _start(bundle: Path, flag_values: flags.FlagValues, stack: contextlib.ExitSt
         with waiting(f"opening {bundle} ({name})"):
             processes[name] = stack.enter_context(SessionProcess(name, bundle, options | changes[name]))
     return processes
+
+
+def _record(path: Path, process: "SessionProcess", item: "Item", flag_values: flags.FlagValues) -> None:
+    """Writes the trace of one more run of this prompt, which no figure counts."""
+    from shadowattn.runtime.tracing.perfetto import write_perfetto
+
+    continuation = flag_values.decode_tokens if item.continuation is None else item.continuation
+    with waiting(f"recording {len(item.prompt):,} tokens"):
+        spans = process.traced_run(item.prompt, continuation)
+    about = {"prompt_tokens": len(item.prompt), "mode": flag_values.mode or "shadow"}
+    write_perfetto(path, spans, simulated=False, metadata=about)
 
 
 class _Measurement:

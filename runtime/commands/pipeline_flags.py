@@ -88,10 +88,14 @@ def plan_options(flag_values: flags.FlagValues) -> dict[str, Any]:
 def found_profile(bundle: Path, flag_values: flags.FlagValues) -> "LatencyProfile | None":
     """That of --profile, or else the one beside the bundle; None if there is none. Raises ValueError; warns."""
     from shadowattn.models.bundle import read_manifest
+    from shadowattn.runtime.modes import MODES
     from shadowattn.runtime.pipeline.profiles import find_profile
+    from shadowattn.runtime.scheduling.profile import Conditions
+    from shadowattn.runtime.threads import default_num_threads
 
     asked = None if flag_values.profile is None else Path(flag_values.profile)
-    return find_profile(bundle, read_manifest(bundle), npu_options(flag_values)["npu"].name, asked)
+    conditions = Conditions(flag_values.num_threads or default_num_threads(), flag_values.mode or MODES[0])
+    return find_profile(bundle, read_manifest(bundle), npu_options(flag_values)["npu"].name, conditions, asked)
 
 
 def pipeline_options(**options: Any) -> "PipelineOptions":

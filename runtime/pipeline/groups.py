@@ -37,6 +37,7 @@ class GroupPlanner:
                 f"{_list({key.heads for key in keys})}"
             )
         self._profiled = self._profiled_chunks()
+        self._costs: tuple[Shape, Problem] | None = None
         self.plans = PlanCache(planner="fifo" if options.planner == OFF else options.planner)
 
     def predicts(self, chunk: int) -> bool:
@@ -49,14 +50,19 @@ class GroupPlanner:
 
     def schedule(self, shape: Shape, buckets: np.ndarray) -> Schedule:
         """buckets int32 [H]. Raises ValueError where there are no graphs for the shape, or none that is profiled."""
-        key = (
-            shape if self.predicts(shape.chunk) else dataclasses.replace(shape, kv_len=shape.seq_len),
-            buckets.tobytes(),
+        known = shape if self.predicts(shape.chunk) else dataclasses.replace(shape, kv_len=shape.seq_len)
+        return self.plans.get_layer(
+            known, buckets.tolist(), self._model.group_size, lambda own: self.problem(known, own)
         )
-        return self.plans.get(key, lambda: self.problem(shape, tuple(map(int, buckets))))
 
     def problem(self, shape: Shape, buckets: tuple[int, ...]) -> Problem:
         """What schedule() plans. Raises ValueError."""
+        if self._costs is None or self._costs[0] != shape:  # of the chunk under way, for each of its layers
+            self._costs = shape, self._one_bucket(shape)
+        return dataclasses.replace(self._costs[1], buckets=buckets)
+
+    def _one_bucket(self, shape: Shape) -> Problem:
+        """The problem if all heads took one bucket."""
         counts = self.counts(shape.chunk, shape.seq_len)
         if not counts:
             wanted = "" if self._options.heads is None else f" of {', '.join(map(str, self._options.heads))} heads"
@@ -65,6 +71,7 @@ class GroupPlanner:
                 f"no estimate graph{wanted} for chunks of {shape.chunk} rows and bucket {shape.seq_len}; there are "
                 f"such for {there}; convert the model again"
             )
+        buckets = (0,) * self._model.num_heads
         if self._options.profile is None or not self.predicts(shape.chunk):
             return self._unprofiled(counts, buckets)
         profiled = problem(self._options.profile, self._model, shape, buckets, self._depth)

@@ -14,6 +14,7 @@ from typing import Protocol
 from shadowattn.runtime.pipeline.clock import Clock
 
 Step = Callable[[int, int], None]  # (number of the group, slot)
+_Free = queue.SimpleQueue[int | None]  # slots; None: no more will come
 
 
 class Runs(Protocol):
@@ -38,12 +39,15 @@ class Overlapped:
         self._depth = depth
         self._worker = worker
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._unsettled: list[_Free] = []  # free slots of calls whose launch may wait for one for ever
         weakref.finalize(self, self._tasks.put, None)  # ends the thread
         threading.Thread(target=_work, args=(self._tasks,), name="shadowattn-estimate", daemon=True).start()
 
     def __call__(self, count: int, estimate: Step, attend: Step, clock: Clock) -> None:
         """As Runs. The clock's stages `wait_scores` and `wait_slot` are of this thread and of the other."""
-        free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        if self._unsettled:  # Ctrl-C, twice: the second one before the first was dealt with
+            self._settle()
+        free: _Free = queue.SimpleQueue()
         done: queue.SimpleQueue[tuple[int, int] | BaseException] = queue.SimpleQueue()
         for slot in range(self._depth):
             free.put(slot)
@@ -61,6 +65,7 @@ class Overlapped:
                 done.put(error)
 
         try:
+            self._unsettled.append(free)
             self._tasks.put(launch)
             for _ in range(count):
                 with clock.span("wait_scores", "wait"):
@@ -69,20 +74,23 @@ class Overlapped:
                     raise result
                 attend(*result)
                 free.put(result[1])
+            self._unsettled.clear()
         except BaseException:
-            self._settle(free)
+            self._settle()
             raise
 
-    def _settle(self, free: "queue.SimpleQueue[int | None]") -> None:
+    def _settle(self) -> None:
         """Returns when the other thread has ended its task, and so is done with the buffers. Ctrl-C meanwhile is raised
         afterwards: queues stand it at any moment, unlike the locks of threading.Event."""
         ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         interrupt: KeyboardInterrupt | None = None
         while True:
             try:
-                free.put(None)  # a launch that waits for a slot gives up
+                for free in self._unsettled:
+                    free.put(None)  # a launch that waits for a slot gives up
                 self._tasks.put(functools.partial(ended.put, None))  # after the task, if that was put at all
                 ended.get()
+                self._unsettled.clear()
                 break
             except KeyboardInterrupt as error:
                 interrupt = error

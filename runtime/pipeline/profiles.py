@@ -4,7 +4,13 @@ import warnings
 from pathlib import Path
 
 from shadowattn.models.bundle import MODEL, Manifest
-from shadowattn.runtime.scheduling.profile import SNAPDRAGON_8_GEN_3, BundleIdentity, LatencyProfile, read_profile
+from shadowattn.runtime.scheduling.profile import (
+    SNAPDRAGON_8_GEN_3,
+    BundleIdentity,
+    Conditions,
+    LatencyProfile,
+    read_profile,
+)
 
 PUBLISHED = {"snapdragon_8_gen_3": SNAPDRAGON_8_GEN_3}
 
@@ -20,10 +26,12 @@ def identity(manifest: Manifest) -> BundleIdentity:
     return BundleIdentity(manifest.name, manifest.files[MODEL].sha256)
 
 
-def find_profile(bundle: Path, manifest: Manifest, npu: str, asked: Path | None) -> LatencyProfile | None:
-    """The profile asked for, or else the one beside the bundle; None if there is none. npu: who runs the estimates.
-    Raises ValueError for one asked for that is another bundle's or another NPU's, or cannot be read; one that merely
-    lies there is left aside, with a warning."""
+def find_profile(
+    bundle: Path, manifest: Manifest, npu: str, conditions: Conditions, asked: Path | None
+) -> LatencyProfile | None:
+    """The profile asked for, or else the one beside the bundle; None if there is none. npu: who runs the estimates;
+    conditions: the session's. Raises ValueError for one asked for that is another bundle's or another NPU's, was
+    measured under other conditions, or cannot be read; one that merely lies there is left aside, with a warning."""
     own = identity(manifest)
     path = asked or default_path(bundle)
     if asked is None and not path.exists():
@@ -34,6 +42,7 @@ def find_profile(bundle: Path, manifest: Manifest, npu: str, asked: Path | None)
         if profile.npu != npu:
             advice = "plan a phone with schedule --soc" if profile.simulated else "measure again with the same --npu"
             raise ValueError(f"the profile's launches are of {profile.npu}, the session's of {npu}; {advice}")
+        profile.check_conditions(conditions)
     except ValueError as error:
         if asked is not None:
             raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None

@@ -16,6 +16,7 @@ from shadowattn.runtime.pipeline.turns import Advance, take_turns
 from shadowattn.runtime.scheduling.problem import Work
 from shadowattn.runtime.scheduling.profile import (
     AppendTime,
+    Conditions,
     CpuTime,
     LatencyProfile,
     LaunchTime,
@@ -69,6 +70,7 @@ def measure_profile(
         simulated=False,
         source=about,
         bundle=identity(manifest),
+        conditions=Conditions(session.num_threads, session.settings.mode),
         **figures.entries(),
     )
 

@@ -24,8 +24,13 @@ def speedup_bound(problem: Problem, groups: Sequence[HeadGroup]) -> float:
 
 def bound_of(work: Sequence[Work], depth: int) -> float:
     """max(all estimates and the shortest CPU span, which follows the last of them; the shortest estimate, which goes
-    before the first CPU span, and all of those; the longest group). One buffer (depth 1) overlaps nothing."""
+    before the first CPU span, and all of those; the longest group). One buffer (depth 1) overlaps nothing; with two the
+    n-th longest estimate and the n-th longest CPU span, together the cheapest neighbours that each could have, are a
+    bound too (gilmore_gomory.py)."""
     estimates, spans = zip(*work, strict=True)
     if depth == 1:
         return sum(estimates) + sum(spans)
-    return max(sum(estimates) + min(spans), min(estimates) + sum(spans), *map(sum, work))
+    bound = max(sum(estimates) + min(spans), min(estimates) + sum(spans), *map(sum, work))
+    if depth == 2:
+        return max(bound, sum(map(max, sorted(estimates), sorted(spans))))
+    return bound

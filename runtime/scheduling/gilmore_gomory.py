@@ -36,13 +36,22 @@ def _swaps(jobs: Sequence[Work], rising_b: Sequence[int], rising_a: Sequence[int
     a = [jobs[job][0] for job in rising_a]
     b = [jobs[job][1] for job in rising_b]
     costs = [max(0.0, min(b[p + 1], a[p + 1]) - max(b[p], a[p])) for p in places]
-    cycle = _cycles(rising_b, rising_a)
-    chosen = []
-    for place in sorted(places, key=lambda p: (costs[p], p)):
-        one, other = cycle[place], cycle[place + 1]
+    joined = _cycles(rising_b, rising_a)  # by place: a place of the same cycle, nearer to the one that names it
+    enough = len(set(joined)) - 1
+
+    def name(place: int) -> int:
+        while joined[place] != place:
+            joined[place] = place = joined[joined[place]]
+        return place
+
+    chosen: list[int] = []
+    for place in sorted(places, key=costs.__getitem__):
+        if len(chosen) == enough:
+            break
+        one, other = name(place), name(place + 1)
         if one != other:
             chosen.append(place)
-            cycle = [one if label == other else label for label in cycle]
+            joined[other] = one
     upper = sorted((place for place in chosen if a[place] >= b[place]), reverse=True)
     return upper + sorted(place for place in chosen if a[place] < b[place])
 

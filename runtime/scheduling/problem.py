@@ -4,7 +4,9 @@ A *unit* is one KV head with its G query heads: head h belongs to unit h // G.
 """
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 
 Work = tuple[float, float]  # seconds of a group: its estimate on the NPU, its select and attend on the CPU
@@ -62,7 +64,11 @@ class Problem:
 
     def cpu_seconds(self, heads: Iterable[int]) -> float:
         """Select and attend of these heads."""
-        return self.group_seconds + sum(self.select_seconds[head] + self.attend_seconds[head] for head in heads)
+        return self.group_seconds + sum(map(self._head_seconds.__getitem__, heads))
+
+    @functools.cached_property
+    def _head_seconds(self) -> list[float]:
+        return list(map(operator.add, self.select_seconds, self.attend_seconds))
 
 
 def can_launch(count: int, group_size: int, num_heads: int) -> bool:

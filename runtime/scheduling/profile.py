@@ -14,9 +14,10 @@ from shadowattn.models.spec import MAX_LENGTH
 from shadowattn.runtime.scheduling.interpolation import interpolate
 
 FORMAT = "shadowattn-profile"
-VERSION = 1
+VERSION = 2
+_WITHOUT_CONDITIONS = 1  # an older version, which does not say how it was measured
 SNAPDRAGON_8_GEN_3 = Path(__file__).with_name("snapdragon_8_gen_3.json")  # the paper's launches, no CPU figures
-_ADVICE = "measure the profile again"
+_ADVICE = "run `shadowattn profile` again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,17 @@ class BundleIdentity:
 
     name: str
     model_sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """What a session was opened with while it was measured: its threads, and its attention mode (runtime/modes.py)."""
+
+    num_threads: int
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''} in mode {self.mode}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +81,8 @@ class AppendTime:
 
 @dataclasses.dataclass(frozen=True)
 class LatencyProfile:
-    """machine, npu, source: for people. bundle: None only for published figures, which are simulated and of the NPU
-    alone. Raises ValueError for figures that mean nothing."""
+    """machine, npu, source: for people. bundle, conditions: what was measured, and how; None only for published
+    figures, which are simulated and of the NPU alone. Raises ValueError for figures that mean nothing."""
 
     machine: str
     npu: str
@@ -81,6 +93,7 @@ class LatencyProfile:
     linear: tuple[LinearTime, ...]
     append: tuple[AppendTime, ...]
     bundle: BundleIdentity | None = None
+    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
         for name in ("launch", "cpu", "linear", "append"):
@@ -92,6 +105,11 @@ class LatencyProfile:
         _need_unique("append", ((time.chunk, time.kv_len) for time in self.append))
         if self.bundle is None and not (self.simulated and not (self.cpu or self.linear or self.append)):
             raise ValueError("bundle is missing: only simulated figures of an NPU alone belong to no bundle")
+        if (self.conditions is None) != (self.bundle is None):
+            missing = "bundle" if self.bundle is None else "conditions"
+            raise ValueError(f"wanted bundle and conditions (num_threads, mode) together, {missing} is missing")
+        if self.conditions is not None and self.conditions.num_threads < 1:
+            raise ValueError(f"conditions: num_threads must be at least 1, got {self.conditions.num_threads}")
 
     def launch_seconds(self, chunk: int, seq_len: int) -> dict[int, float]:
         """Number of heads -> seconds of their launch: as profiled for that seq_len, else `interpolate`d between the
@@ -168,11 +186,19 @@ class LatencyProfile:
                 f"{self.bundle.model_sha256:.12}), wanted {name!r} ({model_sha256:.12}); {_ADVICE} with this bundle"
             )
 
+    def check_conditions(self, own: Conditions) -> None:
+        """Raises ValueError if the profile was measured with other threads or in another mode than a session's own."""
+        if self.conditions is not None and self.conditions != own:
+            raise ValueError(
+                f"the profile was measured with {self.conditions}, the session has {own}; {_ADVICE} with the same "
+                "--num_threads and --mode"
+            )
+
     def to_json(self) -> str:
         """The text of a profile file."""
         body = dataclasses.asdict(self)
         if self.bundle is None:
-            del body["bundle"]
+            del body["bundle"], body["conditions"]
         return json.dumps({"format": FORMAT, "version": VERSION, **body}, indent=1) + "\n"
 
     @classmethod
@@ -184,7 +210,13 @@ class LatencyProfile:
             raise ValueError(f"{where}: not valid JSON ({error}); {_ADVICE}") from None
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
             raise ValueError(f"{where}: not a latency profile (wanted format {FORMAT!r})")
-        if (version := raw.pop("version", None)) != VERSION:
+        version = raw.pop("version", None)
+        if version == _WITHOUT_CONDITIONS and "bundle" in raw:
+            raise ValueError(
+                f"{where}: version {version} does not say with how many threads and in which mode it was measured, "
+                f"wanted version {VERSION}; {_ADVICE}"
+            )
+        if version not in (VERSION, _WITHOUT_CONDITIONS):
             raise ValueError(f"{where}: version {version!r} is not {VERSION}; update shadowattn or {_ADVICE}")
         try:
             profile: LatencyProfile = strict_json.build(cls, raw, where, _CONTAINERS)
@@ -234,6 +266,7 @@ def _need_chunk(what: str, chunk: int, own: list, every: _Times) -> None:
 
 _CONTAINERS: strict_json.FieldTypes = {
     (LatencyProfile, "bundle"): BundleIdentity,
+    (LatencyProfile, "conditions"): Conditions,
     (LatencyProfile, "launch"): (tuple, LaunchTime),
     (LatencyProfile, "cpu"): (tuple, CpuTime),
     (LatencyProfile, "linear"): (tuple, LinearTime),

@@ -45,7 +45,8 @@ def schedule_of(problem: Problem, groups: Sequence[HeadGroup], planner: str) -> 
     work = work_of(problem, groups)
     for index, (begins, (estimate, cpu)) in enumerate(zip(starts(work, problem.depth), work, strict=True)):
         begin, cpu_begin = (problem.handover_seconds + seconds for seconds in begins)
-        selected = cpu_begin + problem.group_seconds + sum(problem.select_seconds[head] for head in groups[index].heads)
+        select = sum(map(problem.select_seconds.__getitem__, groups[index].heads))
+        selected = cpu_begin + problem.group_seconds + select
         end = cpu_begin + cpu
         slots.append(Slot("npu", index, "estimate", begin, begin + estimate))
         slots.append(Slot("cpu", index, "select", cpu_begin, min(selected, end)))

@@ -40,7 +40,12 @@ def bundle(tmp_path: Path) -> Path:
         ("profile", ["b", "--scales=one"], "Unknown command line flag 'scales'"),
         ("profile", ["b", "--planner=fifo"], "Unknown command line flag 'planner'"),
         ("profile", ["b", "--profile=x"], "Unknown command line flag 'profile'"),
-        ("bench", ["b", "--trace=x"], "--trace is of --ablation here"),
+        (
+            "bench",
+            ["b", "--trace=x"],
+            "--trace records the pipelined executor; add --executor=pipelined, or --ablation",
+        ),
+        ("bench", ["b", "--trace=/nowhere/at/all"], "--trace: wanted a file in a folder that exists"),
         ("bench", ["b", "--npu=host"], "--npu is of --ablation here; without it bench compares dense with sparse"),
         ("bench", ["b", "--require_npu"], "--require_npu is of --ablation here"),
         ("bench", ["b", "--scales=one"], "--scales is of --ablation here"),
@@ -188,6 +193,11 @@ def test_profiles_that_a_measured_chunk_is_not_compared_with(
     simulated = "is simulated, and a chunk would be measured; give it as --soc instead"
     assert f"the profile beside the bundle {simulated}" in run(capsys, *args).error
     assert f"the profile {path} {simulated}" in run(capsys, *args, f"--profile={path}").error
+    path.write_text(measured)
+    with_one = ("schedule", bundle, "--kv_len=100", "--runs=1", "--keep_ratio=0.3", "--num_threads=1")
+    conditions = "measured with 2 threads in mode shadow, the session has"
+    assert f"{conditions} 1 thread in mode shadow" in run(capsys, *with_one, f"--profile={path}").error
+    assert f"{conditions} 2 threads in mode shadow_paper" in run(capsys, *args, "--mode=shadow_paper").err
     path.write_text(measured.replace('"chunk": 16', '"chunk": 4'))
     assert "the profile has no launches for chunks of 16 tokens, it has them for: 4" in run(capsys, *args).error
 

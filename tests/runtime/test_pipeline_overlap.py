@@ -169,6 +169,27 @@ def test_ctrl_c_while_a_task_is_handed_over(after: bool, put: int) -> None:
     assert len(again.events) == 4 * 5
 
 
+def test_a_second_ctrl_c_before_the_first_is_dealt_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimates' thread still waits for a slot then, and the next run must not wait for that thread."""
+    run = Overlapped(1, "npu")
+    log, again = _Log(), _Log()
+    log.failing["attend", 1] = KeyboardInterrupt("first")
+
+    def second(*_: object) -> None:
+        raise KeyboardInterrupt("second")
+
+    def interrupted() -> None:
+        with pytest.raises(KeyboardInterrupt, match="second"):
+            run(5, log.estimate, log.attend, Clock())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_settle", second)
+        within_seconds(interrupted)
+    within_seconds(lambda: run(5, again.estimate, again.attend, Clock()))
+    assert len(again.events) == 4 * 5
+    assert ("estimate begins", 2) not in log.events
+
+
 def test_waits_belong_to_the_worker_that_waits() -> None:
     clock = Clock()
     slow, fast = (lambda *_: time.sleep(5e-3)), (lambda *_: None)

@@ -20,7 +20,14 @@ from shadowattn.runtime.npu.graphs import Estimator
 from shadowattn.runtime.pipeline.measured import measure_chunk
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.pipeline.profiles import identity
-from shadowattn.runtime.scheduling.profile import AppendTime, CpuTime, LatencyProfile, LaunchTime, LinearTime
+from shadowattn.runtime.scheduling.profile import (
+    AppendTime,
+    Conditions,
+    CpuTime,
+    LatencyProfile,
+    LaunchTime,
+    LinearTime,
+)
 from shadowattn.runtime.stages import Stages
 from shadowattn.runtime.tracing.balance import check_balance
 from shadowattn.runtime.tracing.perfetto import to_perfetto
@@ -39,6 +46,7 @@ def _profile(manifest: Manifest, chunk: int = 16, heads: tuple[int, ...] = (1, 2
         linear=(LinearTime(chunk, 1e-3),),
         append=(AppendTime(chunk, 64, 1e-4),),
         bundle=identity(manifest),
+        conditions=Conditions(2, "shadow"),
     )
 
 

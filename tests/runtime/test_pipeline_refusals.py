@@ -20,6 +20,7 @@ from shadowattn.runtime.pipeline.profiles import default_path, find_profile, ide
 from shadowattn.runtime.scheduling.profile import (
     SNAPDRAGON_8_GEN_3,
     BundleIdentity,
+    Conditions,
     CpuTime,
     LatencyProfile,
     LaunchTime,
@@ -147,34 +148,35 @@ def test_an_executor_of_another_engine(tiny: Path, tmp_path: Path, text: list[in
 
 # --- profiles ---
 
+CONDITIONS = Conditions(2, "shadow")
+
 
 def _profile(bundle: BundleIdentity, chunk: int = 16, heads: tuple[int, ...] = (1, 2, 4)) -> LatencyProfile:
     launch = tuple(LaunchTime(chunk, 64, count, 1e-3) for count in heads)
-    return LatencyProfile(
-        "none", "host INT8", True, "invented", launch, (CpuTime(chunk, 64, 1e-4, 1e-3, 0.0),), (), (), bundle
-    )
+    cpu = (CpuTime(chunk, 64, 1e-4, 1e-3, 0.0),)
+    return LatencyProfile("none", "host INT8", True, "invented", launch, cpu, (), (), bundle, CONDITIONS)
 
 
 def test_a_profile_of_another_bundle(tiny: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     manifest = write_tiny_bundle(bundle)
     host = "host INT8"
-    assert find_profile(bundle, manifest, host, None) is None
+    assert find_profile(bundle, manifest, host, CONDITIONS, None) is None
     own, other = _profile(identity(manifest)), _profile(BundleIdentity("other", "ab" * 32))
     asked = tmp_path / "asked.json"
     write_profile(other, asked)
     with pytest.raises(ValueError, match=r"asked\.json: the profile was measured with bundle 'other'.* wanted 'tiny'"):
-        find_profile(bundle, manifest, host, asked)
+        find_profile(bundle, manifest, host, CONDITIONS, asked)
     write_profile(other, default_path(bundle))
     with pytest.warns(RuntimeWarning, match=r"bundle\.profile\.json is not used: .* bundle 'other'"):
-        assert find_profile(bundle, manifest, host, None) is None
+        assert find_profile(bundle, manifest, host, CONDITIONS, None) is None
     default_path(bundle).write_text("{")
     with pytest.warns(RuntimeWarning, match=r"profile\.json is not used: .*not valid JSON"):
-        assert find_profile(bundle, manifest, host, None) is None
+        assert find_profile(bundle, manifest, host, CONDITIONS, None) is None
     with pytest.raises(ValueError, match=r"gone\.json: cannot be read"):
-        find_profile(bundle, manifest, host, tmp_path / "gone.json")
+        find_profile(bundle, manifest, host, CONDITIONS, tmp_path / "gone.json")
     write_profile(own, default_path(bundle))
-    assert find_profile(bundle, manifest, host, None) == own
+    assert find_profile(bundle, manifest, host, CONDITIONS, None) == own
 
 
 def test_a_profile_of_another_npu(tiny: Path, tmp_path: Path) -> None:
@@ -185,13 +187,32 @@ def test_a_profile_of_another_npu(tiny: Path, tmp_path: Path) -> None:
     write_profile(own, default_path(bundle))
     message = r"launches are of host INT8, the session's of delegate libvendor\.so; plan a phone with schedule --soc"
     with pytest.warns(RuntimeWarning, match=rf"bundle\.profile\.json is not used: the profile's {message}"):
-        assert find_profile(bundle, manifest, npu, None) is None
+        assert find_profile(bundle, manifest, npu, CONDITIONS, None) is None
     write_profile(dataclasses.replace(own, simulated=False), tmp_path / "asked.json")
     with pytest.raises(ValueError, match=r"asked\.json: the profile's launches .*; measure again with the same --npu"):
-        find_profile(bundle, manifest, npu, tmp_path / "asked.json")
-    found = find_profile(bundle, manifest, "host INT8", tmp_path / "asked.json")
+        find_profile(bundle, manifest, npu, CONDITIONS, tmp_path / "asked.json")
+    found = find_profile(bundle, manifest, "host INT8", CONDITIONS, tmp_path / "asked.json")
     assert found is not None
     assert not found.simulated
+
+
+@pytest.mark.parametrize("other", [Conditions(1, "shadow"), Conditions(2, "shadow_paper")])
+def test_a_profile_of_other_conditions(tmp_path: Path, other: Conditions) -> None:
+    """Other threads or another mode; and a file that does not say which."""
+    bundle, asked = tmp_path / "bundle", tmp_path / "asked.json"
+    own = _profile(identity(write_tiny_bundle(bundle)))
+    manifest = read_manifest(bundle)
+    files = {
+        f"with 2 threads in mode shadow, the session has {other}; run `shadowattn profile` again": own.to_json(),
+        "version 1 does not say with how many threads": own.to_json().replace('"version": 2', '"version": 1'),
+    }
+    for message, text in files.items():
+        for path in (asked, default_path(bundle)):
+            path.write_text(text)
+        with pytest.raises(ValueError, match=rf"asked\.json: .*{message}"):
+            find_profile(bundle, manifest, "host INT8", other, asked)
+        with pytest.warns(RuntimeWarning, match=rf"bundle\.profile\.json is not used: .*{message}"):
+            assert find_profile(bundle, manifest, "host INT8", other, None) is None
 
 
 def test_profiles_that_plan_nothing(tiny: Path, text: list[int]) -> None:

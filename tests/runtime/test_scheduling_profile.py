@@ -17,6 +17,7 @@ from shadowattn.runtime.scheduling.profile import (
     SNAPDRAGON_8_GEN_3,
     AppendTime,
     BundleIdentity,
+    Conditions,
     CpuTime,
     LatencyProfile,
     LaunchTime,
@@ -46,6 +47,7 @@ def measured() -> LatencyProfile:
         linear=(LinearTime(128, 0.004),),
         append=(AppendTime(128, 1000, 0.0005), AppendTime(128, 2000, 0.0007)),
         bundle=BundleIdentity("tiny", SHA),
+        conditions=Conditions(2, "shadow"),
     )
 
 
@@ -136,6 +138,24 @@ def test_a_profile_of_another_bundle_is_refused() -> None:
         measured().check_bundle("other", "cd" * 32)
 
 
+def test_a_profile_of_other_threads_or_another_mode_is_refused() -> None:
+    measured().check_conditions(Conditions(2, "shadow"))
+    for other, named in (
+        (Conditions(1, "shadow"), "1 thread in mode shadow"),
+        (Conditions(2, "shadow_paper"), "2 thr"),
+    ):
+        message = rf"measured with 2 threads in mode shadow, the session has {named}.*`shadowattn profile` again with"
+        with pytest.raises(ValueError, match=message):
+            measured().check_conditions(other)
+    read_profile(SNAPDRAGON_8_GEN_3).check_conditions(Conditions(1, "shadow"))
+
+
+def test_published_figures_of_the_version_before_still_do() -> None:
+    """They have no conditions, so they lack nothing."""
+    old = json.loads(SNAPDRAGON_8_GEN_3.read_text("utf-8")) | {"version": 1}
+    assert LatencyProfile.from_json(json.dumps(old), "here") == read_profile(SNAPDRAGON_8_GEN_3)
+
+
 def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
     """The last item is the value, the others lead to it."""
 
@@ -151,10 +171,15 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
     ("change", "message"),
     [
         (_set("format", "other"), "not a latency profile"),
-        (_set("version", 2), "version 2 is not 1"),
+        (_set("version", 3), "version 3 is not 2; update shadowattn or run `shadowattn profile` again"),
+        (_set("version", 1), "version 1 does not say with how many threads and in which mode .* profile` again"),
         (_set("extra", 1), "unknown field 'extra'"),
         (lambda raw: raw.pop("cpu"), "field 'cpu' is missing"),
         (lambda raw: raw.pop("bundle"), "bundle is missing"),
+        (lambda raw: raw.pop("conditions"), "wanted bundle and conditions .* together, conditions is missing"),
+        (_set("conditions", "num_threads", 0), "conditions: num_threads must be at least 1, got 0"),
+        (_set("conditions", "num_threads", "2"), "conditions: num_threads: expected int, got '2'"),
+        (_set("conditions", {"mode": "shadow"}), "conditions: field 'num_threads' is missing"),
         (_set("simulated", 1), "simulated: expected bool, got 1"),
         (_set("launch", 0, "heads", 1.5), r"launch\[0\]: heads: expected int, got 1.5"),
         (_set("launch", 0, "seconds", 0), "launch: seconds must be positive and finite, got 0"),
