@@ -106,12 +106,11 @@ def full_sections(files: Sequence[str], session: Mapping[str, Any], bundles: Bun
     ]
     if bundles.float32 is not None:
         without = "without the noise of INT8 weights"
-        found += [
-            Section(f"float32_{window}", f"Perplexity, windows of {window:,} tokens, {without}", options, "texts",
-                    bundles.float32)
-            for window, options in ((2048, short), (8192, long))
-        ]  # fmt: skip
-        found.append(Section("float32_needle", f"Needles, {without}", needle, "needle_lengths", bundles.float32))
+        few_needles = dataclasses.replace(needle, modes=few[:4], needle_lengths=_USUAL_LENGTHS[:3])
+        found.append(
+            Section("float32_2048", f"Perplexity, windows of 2,048 tokens, {without}", short, "texts", bundles.float32)
+        )
+        found.append(Section("float32_needle", f"Needles, {without}", few_needles, "needle_lengths", bundles.float32))
     return found
 
 

@@ -47,8 +47,8 @@ float PageHistory::Margin(int layer, int head, int64_t position, double share) c
     for (int i = 0; i < kNumMargins; ++i) lost[i] += of_row[i];
   }
   const double most = share * 65535 * double(rows);
-  for (int i = 0; i < kNumMargins && rows >= kFewest; ++i) {
-    if (double(lost[i]) <= most) return kMargins[i];
+  for (int i = 0; i < kNumMargins; ++i) {
+    if (double(lost[i] + kUnseen) <= most) return kMargins[i];
   }
   return std::numeric_limits<float>::infinity();
 }

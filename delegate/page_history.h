@@ -29,15 +29,17 @@ class PageHistory {
   // positions may be noted at the same time.
   void Note(int layer, int64_t head, int64_t position, const uint16_t* lost);
   // [heads], for rows of the block that begins at `position`: the least margin at which at most `share` of the mass was
-  // lost on average. Infinite where too few rows have noted anything. Good until the next call for the layer.
+  // lost on average, and half of one row's besides: what the few that noted did not meet. Infinite where none was, or
+  // too few rows have noted anything. Good until the next call for the layer.
   const float* Margins(int layer, int64_t position, double share);
 
   int64_t bytes() const;
 
  private:
-  static constexpr int64_t kEvery = 32;
-  static constexpr int64_t kSamplesBack = 128;  // no row looks further back
-  static constexpr int64_t kFewest = 16;
+  static constexpr int64_t kEvery = 16;
+  static constexpr int64_t kSamplesBack = 256;  // no row looks further back
+  // What may have been lost by rows that were not noted: half of one row's mass, in 65535ths.
+  static constexpr int64_t kUnseen = 32768;
   static constexpr uint16_t kNothing = 65535;
 
   // Of rows before `position`.

@@ -8,9 +8,9 @@ from shadowattn.models.reference import PAGE
 FEWEST_PAGES = 16  # full ones of a row, below which it scores them all
 MARGINS = (4, 5, 5.5, 6, 6.5, 7, 7.5, 8, 8.5, 9, 9.5, 10, 11, 12, 14, 16)  # logits
 BLOCK = 256  # positions that share their margins
-_EVERY = 32
-_SAMPLES_BACK = 128
-_FEWEST_SAMPLES = 16
+_EVERY = 16
+_SAMPLES_BACK = 256
+_UNSEEN = 32768  # 65535ths: half of a row's mass
 _LANES = 16
 
 
@@ -67,12 +67,13 @@ class PageHistory:
 
     def margin(self, head: int, position: int, share: float) -> float:
         """For the rows of the block that holds the position: the least margin that lost at most `share` on average over
-        the blocks before it; infinite where too few rows noted anything."""
+        the blocks before it, and half a row's mass besides; infinite where no margin did, or too few rows noted it."""
         end = position // BLOCK * BLOCK
         begin = end - _SAMPLES_BACK * _EVERY
         noted = [lost for (of, at), lost in self._lost.items() if of == head and begin <= at < end]
-        if len(noted) < _FEWEST_SAMPLES:
+        if not noted:
             return float("inf")
         total: list[int] = np.stack(noted).astype(np.int64).sum(axis=0).tolist()
-        good = [margin for margin, lost in zip(MARGINS, total, strict=True) if lost <= share * 65535 * len(noted)]
+        most = share * 65535 * len(noted)
+        good = [margin for margin, lost in zip(MARGINS, total, strict=True) if lost + _UNSEEN <= most]
         return float(good[0]) if good else float("inf")

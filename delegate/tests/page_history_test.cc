@@ -39,31 +39,38 @@ float Margin(PageHistory* history, int head, int64_t position, double share) {
 void TestMargins() {
   PageHistory history = Filled(600, 6554);  // a tenth, a fifth, two fifths at the least margin
   for (int head = 0; head < kHeads; ++head) {
-    CHECK(std::isinf(Margin(&history, head, 256, 0.9)));
-    CHECK(Margin(&history, head, 512, 0.05001) == kMargins[1 + head]);
-    CHECK(Margin(&history, head, 512, 0.025) == kMargins[2 + head]);
+    CHECK(Margin(&history, head, 256, 0.9) == kMargins[0]);
+    CHECK(Margin(&history, head, 512, 0.066) == kMargins[1 + head]);  // 32 * 0.05 and a half are 32 * 0.0656
+    CHECK(Margin(&history, head, 512, 0.041) == kMargins[2 + head]);  // 32 * 0.025 and a half are 32 * 0.0406
     CHECK(std::isinf(Margin(&history, head, 512, 1e-9)));
-    CHECK(std::isinf(Margin(&history, head, 496, 0.9)));    // fifteen notes
+    CHECK(std::isinf(Margin(&history, head, 8, 0.9)));      // no notes
     CHECK(std::isinf(history.Margins(0, 512, 0.9)[head]));  // a layer that noted nothing
   }
 }
 
+// Few rows that lost nothing prove little.
+void TestFewNotes() {
+  PageHistory history = Filled(600, 0);
+  CHECK(std::isinf(Margin(&history, 0, 512, 0.0155)));
+  CHECK(Margin(&history, 0, 512, 0.0157) == kMargins[0]);  // half a row of 32
+}
+
 void TestOnlyTheLatestCount() {
   PageHistory history = Filled(5100, 65534);
-  for (int64_t position = 912; position < 5100; position += 32) Note(position, 0, 0, &history);  // 16 modulo 32
-  CHECK(Margin(&history, 0, 4976, 0.001) > kMargins[0]);  // reaches back to the note at 880
-  CHECK(Margin(&history, 0, 5008, 0.0) == kMargins[0]);
-  CHECK(std::isinf(Margin(&history, 1, 4976, 0.001)) || Margin(&history, 1, 4976, 0.001) > kMargins[5]);
+  for (int64_t position = 920; position < 5100; position += 16) Note(position, 0, 0, &history);  // 8 modulo 16
+  CHECK(Margin(&history, 0, 4992, 0.0022) > kMargins[0]);  // reaches back to the note at 904
+  CHECK(Margin(&history, 0, 5008, 0.0022) == kMargins[0]);
+  CHECK(std::isinf(Margin(&history, 1, 4992, 0.001)) || Margin(&history, 1, 4992, 0.001) > kMargins[5]);
 }
 
 void TestRewinding() {
   PageHistory history = Filled(600, 6554);
   const int64_t bytes = history.bytes();
-  CHECK(bytes == 19 * kHeads * kNumMargins * 2);
-  history.Truncate(1, 528);  // the row at 528 is gone
+  CHECK(bytes == 37 * kHeads * kNumMargins * 2);
+  history.Truncate(1, 264);  // the row at 264 is gone
   CHECK(history.bytes() == 16 * kHeads * kNumMargins * 2);
   CHECK(Margin(&history, 0, 512, 0.9) == kMargins[0]);
-  history.Truncate(1, 496);
+  history.Truncate(1, 8);
   CHECK(std::isinf(Margin(&history, 0, 512, 0.9)));
   history.Reserve(1, 600);  // room, but nothing noted
   CHECK(std::isinf(Margin(&history, 0, 512, 0.9)) && history.bytes() == bytes);
@@ -74,6 +81,7 @@ void TestRewinding() {
 
 int main() {
   TestMargins();
+  TestFewNotes();
   TestOnlyTheLatestCount();
   TestRewinding();
   return Finish();

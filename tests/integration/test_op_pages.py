@@ -56,7 +56,7 @@ def test_pages_that_are_not_scored(isa: str, unscored: float, forced: tuple[int,
     assert (stats.pages_scored < 0.9 * stats.pages) == (unscored > 1e-3)
 
 
-NOTED = FEWEST_PAGES * PAGE + 2 * BLOCK  # from here on rows know what others noted
+NOTED = FEWEST_PAGES * PAGE + BLOCK  # from here on rows know what others noted
 
 
 @pytest.mark.parametrize("n", [FEWEST_PAGES * PAGE - 1, FEWEST_PAGES * PAGE, NOTED - 1, NOTED, NOTED + 7], ids=str)

@@ -97,21 +97,17 @@ def test_every_grouping_of_two_units_by_hand() -> None:
         check(problem(12), schedule_of(problem(12), groups, "fifo"))
 
 
-def test_planning_32_heads_costs_less_than_a_millisecond_a_layer() -> None:
-    """A prompt of 4,096 tokens, 32 layers, in chunks of 256: one plan a chunk, and the layers share it."""
+def test_layers_of_32_heads_share_a_plan_a_chunk() -> None:
+    """A prompt of 4,096 tokens, 32 layers, in chunks of 256. What that costs is timed by benchmarks/planning.py."""
     launch = {1: 2e-3, 4: 4e-3, 8: 6e-3, 16: 1e-2, 32: 2e-2}  # the sizes that a bundle of 8 KV heads has
     chunks, layers = 16, 32
-    best = float("inf")
-    for _ in range(3):  # what else the machine does falls on some
-        cache = PlanCache()
-        for chunk in range(chunks):
-            cpu = (1e-4 * (1 + chunk),) * 32
-            costs = {"launch_seconds": launch, "attend_seconds": cpu, "select_seconds": cpu}
-            for _ in range(layers):
-                cache.get(chunk, lambda costs=costs: problem(32, 4, **costs))
-        assert (cache.misses, cache.hits) == (chunks, chunks * (layers - 1))
-        best = min(best, cache.seconds / (chunks * layers))
-    assert best < 1e-3, f"{1e3 * best:.3f} ms a layer"
+    cache = PlanCache()
+    for chunk in range(chunks):
+        cpu = (1e-4 * (1 + chunk),) * 32
+        costs = {"launch_seconds": launch, "attend_seconds": cpu, "select_seconds": cpu}
+        for _ in range(layers):
+            cache.get(chunk, lambda costs=costs: problem(32, 4, **costs))
+    assert (cache.misses, cache.hits) == (chunks, chunks * (layers - 1))
 
 
 def test_a_schedule_begins_when_both_workers_are_under_way() -> None:
