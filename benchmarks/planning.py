@@ -5,6 +5,7 @@ PYTHONPATH=build/dev .venv/bin/python benchmarks/planning.py
 CPU time of PlanCache.get_layer, best of five, by number of heads and by how often heads take the same scale bucket.
 """
 
+import functools
 import random
 import time
 
@@ -23,6 +24,13 @@ def buckets(rng: random.Random, heads: int, size: int, scales: tuple[int, ...]) 
     return tuple(1 + 3 * rng.choice(scales) + keys[head // size] for head in range(heads))
 
 
+def problem(heads: int, size: int, counts: tuple[int, ...], chunk: int, key: tuple[int, ...]) -> Problem:
+    """Launches and attention that take longer from chunk to chunk. key: the buckets by head."""
+    launch = {count: (1 + count / 2) * 3e-4 * (1 + chunk / 4) for count in counts}
+    cpu = (1e-4 * (1 + chunk),) * heads
+    return Problem(size, key, launch, cpu, cpu, 2, 1e-4)
+
+
 def measure(heads: int, size: int, counts: tuple[int, ...], scales: tuple[int, ...]) -> tuple[PlanCache, float]:
     """The plans of a prompt, and milliseconds a layer."""
     rng = random.Random(1)
@@ -31,12 +39,9 @@ def measure(heads: int, size: int, counts: tuple[int, ...], scales: tuple[int, .
     plans = PlanCache()
     start = time.process_time()
     for chunk, layers in enumerate(taken):
-        launch = {count: (1 + count / 2) * 3e-4 * (1 + chunk / 4) for count in counts}
-        cpu = (1e-4 * (1 + chunk),) * heads
+        make = functools.partial(problem, heads, size, counts, chunk)
         for own in layers:
-            plans.get_layer(
-                chunk, own, size, lambda key, launch=launch, cpu=cpu: Problem(size, key, launch, cpu, cpu, 2, 1e-4)
-            )
+            plans.get_layer(chunk, own, size, make)
     return plans, 1e3 * (time.process_time() - start) / (CHUNKS * LAYERS)
 
 
