@@ -26,4 +26,6 @@ def publish(document: Path, page: Path, marker: str = MARKER) -> list[Path]:
 
 
 def _flat(name: str) -> str:
-    return name.replace("/", "_")
+    """Of a picture in a folder: the folder's name before its own, unless that says it already."""
+    folder, _, own = name.rpartition("/")
+    return own if own.startswith(folder) else f"{folder}_{own}"

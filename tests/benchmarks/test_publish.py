@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from publish import MARKER, publish
+from publish import MARKER, _flat, publish
 
 
 def test_publish_replaces_what_follows_the_marker(tmp_path: Path) -> None:
@@ -17,6 +17,12 @@ def test_publish_replaces_what_follows_the_marker(tmp_path: Path) -> None:
         assert publish(document, page) == [tmp_path / "docs" / "images" / "needle_loss.png"]
         assert page.read_text("utf-8") == f"# Ours\n\nWords.\n\n{MARKER}\n\n| a |\n\n![loss](images/needle_loss.png)\n"
     assert (tmp_path / "docs" / "images" / "needle_loss.png").read_bytes() == b"picture"
+
+
+def test_a_picture_that_names_its_folder_keeps_its_name() -> None:
+    assert [_flat(name) for name in ("heads/heads_a.png", "needle/loss.png", "loss.png")] == [
+        "heads_a.png", "needle_loss.png", "loss.png"
+    ]  # fmt: skip
 
 
 def test_publish_refuses_a_page_without_marker(tmp_path: Path) -> None:
