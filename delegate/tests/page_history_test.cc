@@ -60,7 +60,7 @@ void TestOnlyTheLatestCount() {
   for (int64_t position = 920; position < 5100; position += 16) Note(position, 0, 0, &history);  // 8 modulo 16
   CHECK(Margin(&history, 0, 4992, 0.0022) > kMargins[0]);  // reaches back to the note at 904
   CHECK(Margin(&history, 0, 5008, 0.0022) == kMargins[0]);
-  CHECK(std::isinf(Margin(&history, 1, 4992, 0.001)) || Margin(&history, 1, 4992, 0.001) > kMargins[5]);
+  CHECK(Margin(&history, 1, 5008, 0.0022) == kMargins[13]);  // 256 * 2^-12 of another head, and a half: 256 * 0.0022
 }
 
 void TestRewinding() {
@@ -69,7 +69,9 @@ void TestRewinding() {
   CHECK(bytes == 37 * kHeads * kNumMargins * 2);
   history.Truncate(1, 264);  // the row at 264 is gone
   CHECK(history.bytes() == 16 * kHeads * kNumMargins * 2);
-  CHECK(Margin(&history, 0, 512, 0.9) == kMargins[0]);
+  CHECK(Margin(&history, 0, 512, 0.1325) == kMargins[0]);  // 16 notes: 16 * 0.1 and a half are 16 * 0.13125
+  history.Truncate(1, 248);
+  CHECK(Margin(&history, 0, 512, 0.1325) == kMargins[1]);  // 15 notes: 15 * 0.13333
   history.Truncate(1, 8);
   CHECK(std::isinf(Margin(&history, 0, 512, 0.9)));
   history.Reserve(1, 600);  // room, but nothing noted
