@@ -6,6 +6,7 @@ In a process that has run other tests the allocator's own moods are larger than 
 import argparse
 import ctypes
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from cli_runner import environment
 
-_PAGE = 4096
 _PARTS = 5
 
 
@@ -63,4 +63,4 @@ def growth_of(script: Path, *args: str) -> dict[str, float]:
 
 
 def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
