@@ -187,11 +187,11 @@ class Weigher {
                                      int32_t(page), w_.sums + page * count_, at});
   }
 
-  // A page that is needed soon: the hardware does not look beyond the one that is read.
+  // A page that is needed soon, into the second-level cache: the hardware does not look beyond the one that is read.
   void Prefetch(int64_t page) const {
     if (page < 0 || count_ >= kRowsThatWait) return;
     const uint8_t* keys = rows_.view().pages[page].k_u8;
-    for (int i = 0; i < PaddedBytes(rows_.job().op.head_dim) * kPageRows; i += 64) __builtin_prefetch(keys + i);
+    for (int i = 0; i < PaddedBytes(rows_.job().op.head_dim) * kPageRows; i += 64) __builtin_prefetch(keys + i, 0, 2);
   }
 
   // Into page_scores, from row `first` of them on.

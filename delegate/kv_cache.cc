@@ -44,6 +44,7 @@ Status KvCache::Bind(const OpOptions& op, bool has_int8) {
     head_dim_ = op.head_dim;
     has_int8_ = has_int8;
     num_layers_ = op.num_layers;
+    slabs_.Bind(PageBytes());
     return Status::Ok();
   }
   if (op.num_layers == num_layers_ && op.num_kv_heads == num_kv_heads_ && op.head_dim == head_dim_) return Status::Ok();
@@ -190,17 +191,14 @@ void KvCache::AddPage(Head* head) {
   if (has_int8_ && head->bounds.size() * kBoundPages == head->pages.size()) AddBounds(head);
   const size_t float_bytes = FloatBytes();
   const size_t bytes = PageBytes();
-  // Room first, so that nothing can throw between the two push_backs.
+  // Room first, so that nothing can throw once there is a page.
   if (head->pages.size() == head->pages.capacity()) head->pages.reserve(2 * head->pages.size() + 4);
-  head->memory.reserve(head->pages.capacity());
-  AlignedMemory memory = AllocateAligned(bytes);
-  auto* base = static_cast<uint8_t*>(memory.get());
+  uint8_t* base = slabs_.Take();
   uint8_t* k_u8 = has_int8_ ? base + 2 * float_bytes : nullptr;
   std::memset(base, 0, 2 * float_bytes);
   if (has_int8_) std::memset(k_u8, 128, Int8Bytes());
   auto* v_sum = reinterpret_cast<float*>(base + 2 * float_bytes + Int8Bytes());
   head->pages.push_back({base, base + float_bytes, k_u8, v_sum});
-  head->memory.push_back(std::move(memory));
   bytes_.fetch_add(int64_t(bytes), std::memory_order_relaxed);
 }
 
@@ -213,8 +211,9 @@ void KvCache::DropPages(int64_t rows) {
   for (Head& head : heads_) {
     if (head.pages.size() <= pages) continue;
     bytes_.fetch_sub(int64_t((head.pages.size() - pages) * page_bytes), std::memory_order_relaxed);
+    for (size_t page = pages; page < head.pages.size(); ++page)
+      slabs_.Return(static_cast<uint8_t*>(head.pages[page].k));
     head.pages.resize(pages);
-    head.memory.resize(pages);
     if (!has_int8_) continue;
     const size_t blocks = (pages + kBoundPages - 1) / kBoundPages;
     bytes_.fetch_sub(int64_t((head.bounds.size() - blocks) * BoundBytes(head_dim_)), std::memory_order_relaxed);

@@ -16,6 +16,7 @@
 #include "options.h"
 #include "page_extras.h"
 #include "page_history.h"
+#include "page_slabs.h"
 #include "plan.h"
 #include "status.h"
 
@@ -112,7 +113,6 @@ class KvCache {
  private:
   struct Head {
     std::vector<KvPage> pages;
-    std::vector<AlignedMemory> memory;  // one block per page
     std::vector<AlignedMemory> bounds;  // one block per 64 pages
     std::vector<uint8_t*> bound_blocks;
   };
@@ -139,7 +139,8 @@ class KvCache {
   Observer observer_;
   PageExtras extras_;
   PageHistory history_;
-  std::vector<Head> heads_;       // [layer][kv_head]
+  PageSlabs slabs_;
+  std::vector<Head> heads_;       // [layer][kv_head]; k of a page is where its memory begins, which is of slabs_
   std::vector<int64_t> lengths_;  // [layer]
   Chunk running_{0, 0, 0};        // running_.layer is the layer that must come next; 0: no chunk runs
   std::atomic<int64_t> committed_{0};
