@@ -287,8 +287,8 @@ void SparseTile::Attend() {
   if (!trusts_scores()) WeighExactly(selected);
   float* start = scratch_->start.data();
   std::fill(start, start + count() * padded, 0.0f);
-  ValueTile tile{selected, scratch_->weights.data(), stride_, nullptr, count(), nullptr, 0,
-                 start,    scratch_->factor.data(),  out};
+  ValueTile tile{selected, scratch_->weights.data(), stride_, nullptr,        count(), nullptr, 0,
+                 start,    scratch_->factor.data(),  out,     trusts_scores()};
   if (tail) {
     SumOwnPages();
     tile.pages = int(rows_.Longest() / kPageRows);

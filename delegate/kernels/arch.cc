@@ -23,8 +23,8 @@ struct Level {
 };
 
 constexpr Level kLevels[] = {
-    {"avx512amx", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni | kArchAvx512Amx, kArchAvx512Vbmi2},
-    {"avx512vnni", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni, kArchAvx512Vbmi2},
+    {"avx512amx", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni | kArchAvx512Amx, kArchAvx512Vbmi2 | kArchAvx512Fp16},
+    {"avx512vnni", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni, kArchAvx512Vbmi2 | kArchAvx512Fp16},
     {"avx512", kArchAvx2 | kArchAvx512},
     {"avx2", kArchAvx2},
     {"neondot", kArchNeon | kArchNeonDot},
@@ -33,10 +33,10 @@ constexpr Level kLevels[] = {
 };
 
 #if defined(__x86_64__)
-constexpr uint64_t kYmmState = 0x6;                           // XMM and upper halves of YMM
-constexpr uint64_t kZmmState = 0xe6;                          // and mask registers, ZMM 0-15, ZMM 16-31
-constexpr uint64_t kTileState = 0x60000;                      // their configuration, their data
-constexpr uint32_t kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;  // leaf 7, EDX; missing from old headers
+constexpr uint64_t kYmmState = 0x6;       // XMM and upper halves of YMM
+constexpr uint64_t kZmmState = 0xe6;      // and mask registers, ZMM 0-15, ZMM 16-31
+constexpr uint64_t kTileState = 0x60000;  // their configuration, their data
+constexpr uint32_t kFp16 = 1u << 23, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;  // leaf 7, EDX; not in old headers
 
 struct Cpuid {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -74,6 +74,7 @@ ArchFlags Detect() {
   if (!HasAll(extended.ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL)) return flags;
   flags |= kArchAvx512;
   if (HasAll(extended.ecx, bit_AVX512VBMI2)) flags |= kArchAvx512Vbmi2;
+  if (HasAll(extended.edx, kFp16)) flags |= kArchAvx512Fp16;
   if (!HasAll(extended.ecx, bit_AVX512VNNI)) return flags;
   flags |= kArchAvx512Vnni;
   const bool has_tiles = HasAll(extended.edx, kAmxTile | kAmxInt8) && (saved & kTileState) == kTileState;

@@ -37,6 +37,10 @@ WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type);
 // of the selected positions and, where rest is not null, what the first `pages` pages hold beside them. start
 // [rows][PaddedFloats(d)] is overwritten. rest [pages][rest_stride], of rows; page_sums [pages][PaddedFloats(d)].
 // out[r]: d floats, any alignment. A row's result does not depend on the other rows of the tile.
+//
+// rough: the weights are known to a hundredth or so. Machines that calculate with halves may then add up the values of
+// eight positions in them, which is off by at most 2^-9 of sum_i |weights[r][i] * v| * factor[r]; weights[r][i] *
+// factor[r] must be in [0, 1].
 struct ValueTile {
   Selection selected;
   const float* weights;
@@ -48,6 +52,7 @@ struct ValueTile {
   float* start;
   const float* factor;
   float* const* out;
+  bool rough = false;
 };
 using AddValuesFn = void (*)(const ValueTile& tile, const KvView& kv);
 AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type);

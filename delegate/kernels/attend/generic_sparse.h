@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "kernels/attend/generic_dense.h"
+#include "kernels/attend/generic_halves.h"
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/softmax.h"
 #include "kernels/attend/sparse_scratch.h"
@@ -40,14 +41,6 @@ void FindConverted(const int32_t* positions, int count, int padded, const float*
     }
     for (int j = 0; j < F::kLanes; ++j) row[i + j] = block + offset[j];
   }
-}
-
-template <class T>
-const T* StoredRow(const KvView& kv, bool keys, int32_t position) {
-  const auto at = static_cast<uint32_t>(position);
-  const KvPage& page = kv.pages[at / kPageRows];
-  const auto padded = static_cast<ptrdiff_t>(PaddedFloats(kv.head_dim));
-  return static_cast<const T*>(keys ? page.k : page.v) + at % kPageRows * padded;
 }
 
 // Rows where they are stored.
@@ -221,13 +214,6 @@ void AddRest(const ValueTile& tile, int r, int c, int padded) {
   if constexpr (kVecs > 1) AddRest<F, R, kVecs / 2>(tile, r, c, padded);
 }
 
-// What one row selected.
-struct SelectedValues {
-  const int32_t* positions;
-  const float* weights;
-  int k;
-};
-
 // sum += weights . values, for kVecs vectors of channels from channel c on. Two accumulators take turns, or each sum
 // would wait for the one before. The rows are read where they are stored: neighbouring query rows want nearly the same
 // ones, so they are in a near cache, and a loop over pages would end unpredictably once a page.
@@ -280,9 +266,13 @@ void AddValues(const ValueTile& tile, const KvView& kv) {
   for (int r = 0; r < rows; ++r) {
     const SelectedValues values{tile.selected.positions + r * tile.selected.stride,
                                 tile.weights + r * tile.weights_stride, tile.selected.k[r]};
-    AddSelected<F, T, F::kGatherVecs>(values, kv, 0, tile.start + static_cast<ptrdiff_t>(r) * padded);
+    float* sum = tile.start + static_cast<ptrdiff_t>(r) * padded;
+    int done = 0;  // channels
+    if constexpr (F::kAddsHalves && std::is_same_v<T, uint16_t>) {
+      if (tile.rough) done = AddRough<F>(values, kv, tile.factor[r], sum);
+    }
+    AddSelected<F, T, F::kGatherVecs>(values, kv, done, sum);
     const typename F::V factor = F::Set(tile.factor[r]);
-    const float* sum = tile.start + static_cast<ptrdiff_t>(r) * padded;
     for (int c = 0; c < d; c += F::kLanes) StoreUpTo<F>(tile.out[r] + c, d - c, F::Mul(F::Load(sum + c), factor));
   }
 }

@@ -1,5 +1,5 @@
-// The float vector of the generic kernels (see scalar.h) for AVX-512 F, BW, DQ and VL, and VBMI2 where a file is
-// compiled for it. Such a file names another namespace, or the linker might keep its functions for all.
+// The float vector of the generic kernels (see scalar.h) for AVX-512 F, BW, DQ and VL, and VBMI2 or FP16 where a file
+// is compiled for it. Such a file names another namespace, or the linker might keep its functions for all.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX512_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX512_H_
 
@@ -112,6 +112,25 @@ struct Floats {
   static int CountLess(const int32_t* p, int32_t limit) {
     return _mm_popcnt_u32(_mm512_cmplt_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(limit)));
   }
+
+#if defined(__AVX512FP16__)
+  static constexpr bool kAddsHalves = true;
+  static constexpr int kHalfLanes = 32;
+  using Halves = __m512h;
+  static Halves LoadHalves(const uint16_t* p) { return _mm512_loadu_ph(p); }
+  static Halves SetPair(uint32_t pair) { return _mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int32_t>(pair))); }
+  static Halves MulHalves(Halves a, Halves b) { return _mm512_mul_ph(a, b); }
+  static Halves FuseHalves(Halves a, Halves b, Halves c) { return _mm512_fmadd_ph(a, b, c); }
+  static Halves AddHalves(Halves a, Halves b) { return _mm512_add_ph(a, b); }
+  static V Low(Halves a) { return _mm512_cvtxph_ps(_mm512_castph512_ph256(a)); }
+  static V High(Halves a) { return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(_mm512_castph_si512(a), 1)); }
+  static void StorePairs(uint32_t* p, V a) {
+    const __m512i half = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+    _mm512_storeu_si512(p, _mm512_or_si512(half, _mm512_slli_epi32(half, 16)));
+  }
+#else
+  static constexpr bool kAddsHalves = false;
+#endif
 
   static V SumEach(const V (&a)[kLanes]) {
     V quad[4];  // 128-bit lane i of quad[j]: what lane i of a[4j], ..., a[4j + 3] adds up to

@@ -77,6 +77,7 @@ struct Floats {
   }
 
   static constexpr bool kCompresses = false;
+  static constexpr bool kAddsHalves = false;
   static int CountLess(const int32_t* p, int32_t limit) {
     return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));
   }

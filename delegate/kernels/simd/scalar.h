@@ -125,6 +125,11 @@ struct Floats {
   // plus their places: it returns how many, and may write kLanes elements more.
   static constexpr bool kCompresses = false;
 
+  // Whether sums of products of halves may be made in halves: 2 * kLanes of them, LoadHalves, SetPair (one half,
+  // twice), MulHalves, FuseHalves (a * b + c, rounded once), AddHalves; Low and High: kLanes of them in float32;
+  // StorePairs: each of kLanes floats as a half, twice.
+  static constexpr bool kAddsHalves = false;
+
   // How many of kLanes integers are below the limit.
   static int CountLess(const int32_t* p, int32_t limit) {
     int count = 0;
