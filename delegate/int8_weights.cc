@@ -168,12 +168,7 @@ class Weigher {
   }
 
   // Lists the rows of a set in scratch->at; returns how many.
-  int List(uint64_t set) {
-    int32_t* at = scratch_->at.Reserve(count_);
-    int some = 0;
-    for (; set != 0; set &= set - 1) at[some++] = __builtin_ctzll(set);
-    return some;
-  }
+  int List(uint64_t set) { return rows_.job().kernels.list_bits(set, scratch_->at.Reserve(kListRoom)); }
 
   void WeighSomeOf(int64_t page, int some) {
     const int32_t* at = scratch_->at.data();

@@ -6,6 +6,7 @@
 #include "kernels/attend/attend.h"
 #include "kernels/blend/blend.h"
 #include "kernels/estimate/estimate.h"
+#include "kernels/pages/pages.h"
 #include "kernels/quantize/quantize.h"
 #include "kernels/select/select.h"
 #include "kernels/weigh/weigh.h"
@@ -37,6 +38,10 @@ struct KernelTable {
         choose(GetChooseKernel(arch)),
         quantize_weights(GetQuantizeWeightsKernel(arch)),
         add_products(GetAddProductsKernel(arch)),
+        largest_bound(GetLargestBoundKernel(arch)),
+        bits_below(GetBitsBelowKernel(arch)),
+        sum_below(GetSumBelowKernel(arch)),
+        list_bits(GetListBitsKernel(arch)),
         typed{ForType(arch, CacheType::kFloat32), ForType(arch, CacheType::kFloat16)} {}
 
   const TypedKernels& of(CacheType type) const { return typed[static_cast<int>(type)]; }
@@ -53,6 +58,10 @@ struct KernelTable {
   ChooseFn choose;
   QuantizeWeightsFn quantize_weights;
   AddProductsFn add_products;
+  LargestBoundFn largest_bound;
+  BitsBelowFn bits_below;
+  SumBelowFn sum_below;
+  ListBitsFn list_bits;
 
  private:
   static TypedKernels ForType(ArchFlags arch, CacheType type) {

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
-#include "magnitude.h"
-
 namespace shadow {
 namespace {
 
 constexpr int64_t kFewestPages = 16;  // full ones, below which there is too little to gain
 constexpr float kWidest = 1073741824.0f;
+static_assert(kCuts == kNumMargins);
 
 int64_t WholePages(int64_t n) { return (n + kPageRows - 1) / kPageRows; }
 
@@ -47,29 +46,17 @@ Range64 MayBeLeftOut(const CacheSettings& settings, int64_t n) {
 // A margin in units of the bounds.
 int32_t Below(float margin, float step) { return int32_t(std::min(margin / step, kWidest)); }
 
-// Bit i: whether bounds[i] < cut.
-uint64_t Below64(const int32_t* bounds, int32_t cut) {
-  uint8_t below[64];  // compilers make vectors of this loop, but not of one that shifts bits together
-  for (int i = 0; i < 64; ++i) below[i] = bounds[i] < cut ? 1 : 0;
-  uint64_t bits = 0;
-  for (int i = 0; i < 64; i += 8) {
-    uint64_t eight;
-    std::memcpy(&eight, below + i, sizeof(eight));
-    bits |= (eight * 0x0102040810204080u >> 56) << i;  // the lowest bits of eight bytes, side by side
-  }
-  return bits;
-}
-
 // The pages of a row that sees n positions, without those whose bound lies more than `margin` logits below the best.
-void SetBits(const int32_t* bounds, const CacheSettings& settings, int64_t n, int32_t below, int64_t words,
-             uint64_t* bits) {
+void SetBits(const AttentionJob& job, const int32_t* bounds, int64_t n, int32_t below, int64_t words, uint64_t* bits) {
   const int64_t pages = WholePages(n), full = n / kPageRows;
   for (int64_t word = 0; word < words; ++word) bits[word] = Range(0, pages, word * 64);
   if (full < kFewestPages || below == int32_t(kWidest)) return;
-  const int32_t cut = Largest(bounds, full) - below;
-  const Range64 free = MayBeLeftOut(settings, n);
-  for (int64_t word = 0; word * 64 < free.last; ++word) {
-    bits[word] &= ~(Below64(bounds + word * 64, cut) & Range(free.first, free.last, word * 64));
+  const int32_t cut = job.kernels.largest_bound(bounds, full) - below;
+  const Range64 free = MayBeLeftOut(job.settings, n);
+  const int64_t some = (free.last + 63) / 64;
+  job.kernels.bits_below(bounds, cut, some, bits);
+  for (int64_t word = 0; word < some; ++word) {
+    bits[word] = Range(0, pages, word * 64) & ~(bits[word] & Range(free.first, free.last, word * 64));
   }
 }
 
@@ -134,7 +121,7 @@ ScoredPages ChoosePages(const TileRows& rows, int64_t begin, int64_t end, Scratc
     const bool all = PageHistory::Notes(n - 1);
     const int32_t below =
         all ? int32_t(kWidest) : Below(job.margins[rows.Head(begin + r)], scratch->step.data()[begin + r]);
-    SetBits(bounds + r * stride, job.settings, n, below, scored.words, scored.bits + r * scored.words);
+    SetBits(job, bounds + r * stride, n, below, scored.words, scored.bits + r * scored.words);
   }
   return scored;
 }
@@ -144,15 +131,13 @@ void NoteLosses(const TileRows& rows, int64_t r, const ScoredPages& scored, int6
   const int64_t n = rows.Causal(r), full = n / kPageRows;
   if (!PageHistory::Notes(n - 1) || full < kFewestPages || !(mass > 0)) return;
   const int32_t* bounds = scored.bounds + i * scored.stride;
-  const int32_t best = Largest(bounds, full);
+  const KernelTable& kernels = rows.job().kernels;
+  const int32_t best = kernels.largest_bound(bounds, full);
   const Range64 free = MayBeLeftOut(rows.job().settings, n);
   int32_t cuts[kNumMargins];
-  float sum[kNumMargins] = {};
+  float sum[kNumMargins];
   for (int m = 0; m < kNumMargins; ++m) cuts[m] = best - Below(kMargins[m], step);
-  for (int64_t page = free.first; page < free.last; ++page) {
-    const float of_page = sums[page * stride];
-    for (int m = 0; m < kNumMargins; ++m) sum[m] += bounds[page] < cuts[m] ? of_page : 0.0f;
-  }
+  kernels.sum_below({bounds, sums, stride, free.first, free.last, cuts}, sum);
   uint16_t lost[kNumMargins];
   for (int m = 0; m < kNumMargins; ++m) lost[m] = uint16_t(std::min(sum[m] / mass, 1.0f) * 65534.0f);
   rows.job().cache.history().Note(rows.job().chunk.layer, rows.Head(r), n - 1, lost);

@@ -127,6 +127,39 @@ struct Floats {
   }
 };
 
+struct Ints {
+  static constexpr int kLanes = Floats::kLanes;
+  using V = __m256i;
+
+  static V Set(int32_t a) { return _mm256_set1_epi32(a); }
+  static V Load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static V Max(V a, V b) { return _mm256_max_epi32(a, b); }
+  static int32_t MaxLanes(V a) {
+    const __m128i half = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    const __m128i pair = _mm_max_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(pair, _mm_shuffle_epi32(pair, 0xb1)));
+  }
+  static Floats::V AddWhereLess(Floats::V sum, V a, V b, Floats::V addend) {
+    return Floats::Add(sum, _mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a)), addend));
+  }
+  static uint64_t MaskLess64(const int32_t* p, int32_t limit) {
+    return MaskLess32(p, Set(limit)) | uint64_t{MaskLess32(p + 32, Set(limit))} << 32;
+  }
+  static constexpr bool kExpands = false;
+
+ private:
+  static uint32_t MaskLess32(const int32_t* p, V limit) {
+    const V low = PackLess(p, limit), high = PackLess(p + 2 * kLanes, limit);
+    // Packing works within 128-bit lanes, so that fours of integers lie 0, 2, 4, 6, 1, 3, 5, 7.
+    const V bytes = _mm256_packs_epi16(low, high);
+    const V sorted = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    return static_cast<uint32_t>(_mm256_movemask_epi8(sorted));
+  }
+  static V PackLess(const int32_t* p, V limit) {
+    return _mm256_packs_epi32(_mm256_cmpgt_epi32(limit, Load(p)), _mm256_cmpgt_epi32(limit, Load(p + kLanes)));
+  }
+};
+
 }  // namespace shadow::avx2
 
 #endif  // SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX2_H_

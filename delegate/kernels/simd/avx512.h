@@ -190,6 +190,51 @@ struct Floats {
   static V AddLanes(V a, V b) { return Add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)); }
 };
 
+struct Ints {
+  static constexpr int kLanes = Floats::kLanes;
+  using V = __m512i;
+
+  static V Set(int32_t a) { return _mm512_set1_epi32(a); }
+  static V Load(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static V Max(V a, V b) { return _mm512_max_epi32(a, b); }
+  static int32_t MaxLanes(V a) { return _mm512_reduce_max_epi32(a); }
+  static Floats::V AddWhereLess(Floats::V sum, V a, V b, Floats::V addend) {
+    return Floats::Add(sum, _mm512_maskz_mov_ps(_mm512_cmplt_epi32_mask(a, b), addend));
+  }
+  static uint64_t MaskLess64(const int32_t* p, int32_t limit) {
+    uint64_t mask = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < 64; i += kLanes) mask |= uint64_t{_mm512_cmplt_epi32_mask(Load(p + i), Set(limit))} << i;
+    return mask;
+  }
+
+  static constexpr bool kExpands = true;
+  static int Expand(uint64_t mask, int32_t* places) {
+#if defined(__AVX512VBMI2__)
+    const __m512i bytes = _mm512_maskz_compress_epi8(mask, _mm512_load_si512(kBytes.of));
+    Widen(_mm512_castsi512_si128(bytes), places);
+    Widen(_mm512_extracti32x4_epi32(bytes, 1), places + kLanes);
+    Widen(_mm512_extracti32x4_epi32(bytes, 2), places + 2 * kLanes);
+    Widen(_mm512_extracti32x4_epi32(bytes, 3), places + 3 * kLanes);
+    return static_cast<int>(_mm_popcnt_u64(mask));
+#else
+    V place = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    int count = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < 64; i += kLanes, mask >>= kLanes) {
+      const auto some = static_cast<__mmask16>(mask);
+      _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(some, place));
+      count += _mm_popcnt_u32(some);
+      place = _mm512_add_epi32(place, Set(kLanes));
+    }
+    return count;
+#endif
+  }
+
+ private:
+  static void Widen(__m128i bytes, int32_t* to) { _mm512_storeu_si512(to, _mm512_cvtepu8_epi32(bytes)); }
+};
+
 }  // namespace shadow::SHADOW_AVX512_NAMESPACE
 
 #endif  // SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX512_H_

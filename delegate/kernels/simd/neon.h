@@ -108,6 +108,40 @@ struct Floats {
   }
 };
 
+struct Ints {
+  static constexpr int kLanes = Floats::kLanes;
+  using V = int32x4_t;
+
+  static V Set(int32_t a) { return vdupq_n_s32(a); }
+  static V Load(const int32_t* p) { return vld1q_s32(p); }
+  static V Max(V a, V b) { return vmaxq_s32(a, b); }
+  static int32_t MaxLanes(V a) { return vmaxvq_s32(a); }
+  static Floats::V AddWhereLess(Floats::V sum, V a, V b, Floats::V addend) {
+    return Floats::Add(sum, vreinterpretq_f32_u32(vandq_u32(vcltq_s32(a, b), vreinterpretq_u32_f32(addend))));
+  }
+  static uint64_t MaskLess64(const int32_t* p, int32_t limit) {
+    const V limits = Set(limit);
+    const uint8x16_t low = vpaddq_u8(BitsLess(p, limits), BitsLess(p + 16, limits));
+    const uint8x16_t high = vpaddq_u8(BitsLess(p + 32, limits), BitsLess(p + 48, limits));
+    const uint8x16_t fours = vpaddq_u8(low, high);  // bytes of two neighbouring halves each
+    return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(fours, fours)), 0);
+  }
+  static constexpr bool kExpands = false;
+
+ private:
+  // Bytes 0 and 8 of the result begin an octet each: byte j holds bit j % 8 where p[j] < limit, else zero.
+  static uint8x16_t BitsLess(const int32_t* p, V limit) {
+    const uint8_t bits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    return vandq_u8(vuzp1q_u8(PackLess(p, limit), PackLess(p + 8, limit)), vld1q_u8(bits));
+  }
+  // Of eight, one 16-bit lane each.
+  static uint8x16_t PackLess(const int32_t* p, V limit) {
+    const uint16x8_t low = vreinterpretq_u16_u32(vcltq_s32(Load(p), limit));
+    const uint16x8_t high = vreinterpretq_u16_u32(vcltq_s32(Load(p + kLanes), limit));
+    return vreinterpretq_u8_u16(vuzp1q_u16(low, high));
+  }
+};
+
 }  // namespace shadow::neon
 
 #endif  // SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_

@@ -5,6 +5,7 @@
 #define SHADOWATTN_DELEGATE_KERNELS_SIMD_SCALAR_H_
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/half.h"
 
@@ -167,6 +168,55 @@ struct Floats {
       }
     }
   }
+};
+
+// The same for int32, of as many lanes.
+struct Ints {
+  static constexpr int kLanes = Floats::kLanes;
+  struct V {
+    int32_t x[kLanes];
+  };
+
+  static V Set(int32_t a) {
+    V r;
+    for (int i = 0; i < kLanes; ++i) r.x[i] = a;
+    return r;
+  }
+  static V Load(const int32_t* p) {
+    V r;
+    std::memcpy(r.x, p, sizeof(r.x));
+    return r;
+  }
+  static V Max(V a, V b) {
+    for (int i = 0; i < kLanes; ++i) a.x[i] = a.x[i] > b.x[i] ? a.x[i] : b.x[i];
+    return a;
+  }
+  static int32_t MaxLanes(V a) {
+    int32_t m = a.x[0];
+    for (int i = 1; i < kLanes; ++i) m = a.x[i] > m ? a.x[i] : m;
+    return m;
+  }
+
+  // sum + addend in lanes where a < b; sum, which is not -0, elsewhere.
+  static Floats::V AddWhereLess(Floats::V sum, V a, V b, Floats::V addend) {
+    return Floats::Map([&](int i) { return sum.x[i] + (a.x[i] < b.x[i] ? addend.x[i] : 0.0f); });
+  }
+
+  // Bit i: whether p[i] < limit, of 64.
+  static uint64_t MaskLess64(const int32_t* p, int32_t limit) {
+    uint8_t less[64];  // compilers make vectors of this loop, but not of one that shifts bits together
+    for (int i = 0; i < 64; ++i) less[i] = p[i] < limit ? 1 : 0;
+    uint64_t bits = 0;
+    for (int i = 0; i < 64; i += 8) {
+      uint64_t eight;
+      std::memcpy(&eight, less + i, sizeof(eight));
+      bits |= (eight * 0x0102040810204080u >> 56) << i;  // the lowest bits of eight bytes, side by side
+    }
+    return bits;
+  }
+
+  // Whether Expand(mask, places) writes the places of a mask's bits: it returns how many, and may write kLanes more.
+  static constexpr bool kExpands = false;
 };
 
 }  // namespace shadow::scalar
