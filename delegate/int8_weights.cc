@@ -81,10 +81,8 @@ class Weigher {
         scratch_(scratch),
         w_(Reserve(count_, rows.Causal(end - 1), scratch)),
         weighed_(scratch->weighed.Reserve(count_)),
-        reference_(scratch->reference.Reserve(count_)),
         n_(scratch->lengths.Reserve(count_)) {
     for (int64_t r = 0; r < count_; ++r) n_[r] = rows.Causal(begin + r);
-    std::fill_n(reference_, count_, 0);
   }
 
   RowWeights Run() {
@@ -151,7 +149,7 @@ class Weigher {
       const int some = List(scorers[page]);
       if (some == 0) continue;
       Prefetch(PageBefore(page, scorers));
-      Score(page, {scratch_->q_i8.data(), scratch_->q_sum.data(), some, scratch_->at.data(), reference_}, 0);
+      Score(page, {scratch_->q_i8.data(), scratch_->q_sum.data(), some, scratch_->at.data()}, 0);
       ListSinks(rule_, page, count_, weighed_);
       WeighSomeOf(page, some);
       if (!Due(page)) continue;
@@ -200,13 +198,11 @@ class Weigher {
   // Of rows [first, last).
   void Score(int64_t page, int64_t first, int64_t last) {
     const int8_t* q = scratch_->q_i8.data() + first * PaddedBytes(rows_.job().op.head_dim);
-    Score(page, {q, scratch_->q_sum.data() + first, int(last - first), nullptr, reference_ + first}, first);
+    Score(page, {q, scratch_->q_sum.data() + first, int(last - first)}, first);
   }
 
-  // From the scores of the row's last page, of which it is taken off.
-  void SetReference(int64_t r, int64_t page, int32_t* scores) {
-    reference_[r] = Largest(scores, Seen(r, page));
-    for (int i = 0; i < kPageRows; ++i) scores[i] -= reference_[r];
+  void SetReference(int64_t r, int64_t page, const int32_t* scores) {
+    weighed_[r].reference = Largest(scores, Seen(r, page));
   }
 
   void WeighPage(int64_t page, int64_t first, int64_t last) {
@@ -222,15 +218,14 @@ class Weigher {
 
   // One row, relative to its best score.
   void WeighAgain(int64_t r) {
-    int32_t higher = 0;
+    int32_t best = weighed_[r].reference;
     const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
     for (int64_t page = OwnPage(r); page >= 0; --page) {
       if (!w_.scored.has(r, page)) continue;
       Score(page, r, r + 1);
-      higher = std::max(higher, Largest(scores, Seen(r, page)));
+      best = std::max(best, Largest(scores, Seen(r, page)));
     }
-    reference_[r] += higher;
-    weighed_[r] = Begin<int32_t>(w_, r, 0, weighed_[r].factor);
+    weighed_[r] = Begin(w_, r, best, weighed_[r].factor);
     for (int64_t page = OwnPage(r); page >= 0; --page) {
       if (!w_.scored.has(r, page)) continue;
       Score(page, r, r + 1);
@@ -244,8 +239,7 @@ class Weigher {
   Scratch* scratch_;
   RowWeights w_;
   WeighedRow<int32_t>* weighed_;
-  int32_t* reference_;  // zero until a row's last page is scored
-  int64_t* n_;          // positions that each row sees
+  int64_t* n_;  // positions that each row sees
 };
 
 }  // namespace

@@ -24,7 +24,6 @@ struct Scratch {
   AlignedBuffer<int32_t> page_scores;            // [rows][64]
   AlignedBuffer<GraphRow> graph_rows;            // [rows]
   AlignedBuffer<WeighedRow<int32_t>> weighed;    // [rows]
-  AlignedBuffer<int32_t> reference;              // [rows]: taken off their scores
   AlignedBuffer<WeighedRow<int8_t>> weighed_i8;  // [rows]
   AlignedBuffer<int8_t> page_scores_i8;          // [rows][64]
   AlignedBuffer<int32_t> seen;                   // [rows]: positions of a page

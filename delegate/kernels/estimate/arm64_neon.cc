@@ -23,10 +23,7 @@ struct Dot {
     __builtin_memcpy(&four, p, sizeof(four));
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
   }
-  static Sums Start(int32_t first) {
-    const int64_t once = static_cast<uint32_t>(first);  // and zero in the other half
-    return {vreinterpretq_s32_s64(vdupq_n_s64(once)), vreinterpretq_s32_s64(vdupq_n_s64(once))};
-  }
+  static Sums Start(int32_t) { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
   static Sums Dot4(Sums sums, Key k, Query q) {
     return {vpadalq_s16(sums.first, vmull_s8(vget_low_s8(k), vget_low_s8(q))),
             vpadalq_s16(sums.last, vmull_high_s8(k, q))};

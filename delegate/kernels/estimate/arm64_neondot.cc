@@ -21,7 +21,7 @@ struct Dot {
     __builtin_memcpy(&four, p, sizeof(four));
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
   }
-  static Sums Start(int32_t first) { return vdupq_n_s32(first); }
+  static Sums Start(int32_t) { return vdupq_n_s32(0); }
   static Sums Dot4(Sums sums, Key k, Query q) { return vdotq_s32(sums, k, q); }
   static void Store(int32_t* scores, Sums sums) { vst1q_s32(scores, sums); }
 };

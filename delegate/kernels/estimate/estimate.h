@@ -10,18 +10,17 @@
 namespace shadow {
 
 // INT8 query rows [][d_padded], zero beyond d. Row r is the at[r]-th; at null: the r-th. sum: of the channels of each
-// row (for the u8 x s8 instructions), which EstimatePositive does not read. reference: of each row, null: all zero.
+// row (for the u8 x s8 instructions), which EstimatePositive does not read.
 struct QueryRows {
   const int8_t* q;
   const int32_t* sum;
   int rows;
   const int32_t* at = nullptr;
-  const int32_t* reference = nullptr;
 };
 
-// scores[r * stride + j] = sum_c q[row r][c] * (k_u8[c / 4][j][c % 4] - 128) - reference[row r], exact int32, j in [0,
-// 64), r in [0, rows); rows >= 1. k_u8 >= 1: a key is at least -127. d_padded is a multiple of 4. scores rows are
-// 64-byte aligned (stride a multiple of 16).
+// scores[r * stride + j] = sum_c q[row r][c] * (k_u8[c / 4][j][c % 4] - 128), exact int32, j in [0, 64), r in
+// [0, rows); rows >= 1. k_u8 >= 1: a key is at least -127. d_padded is a multiple of 4. scores rows are 64-byte aligned
+// (stride a multiple of 16).
 using EstimateFn = void (*)(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t* scores,
                             ptrdiff_t stride);
 EstimateFn GetEstimateKernel(ArchFlags arch);

@@ -4,8 +4,8 @@
 //   D::kKeys                    keys of one vector
 //   D::Key   LoadKey(p)         4 channels of kKeys keys, from uint8 (key + 128)
 //   D::Query LoadQuery(p)       4 channels of one query, repeated for every key
-//   D::Sums  Start(int32), the same for all; Dot4(sums, key, query), void Store(scores, sums)
-//   D::kUsesSum                 Key keeps the + 128, which sum then takes off; else sum may be null
+//   D::Sums  Start(q_sum), Dot4(sums, key, query), void Store(scores, sums)
+//   D::kUsesSum                 Key keeps the + 128, and Start takes 128 * q_sum off; else q_sum may be null
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_
 
@@ -15,13 +15,6 @@
 #include "kernels/layout.h"
 
 namespace shadow {
-
-// What the scores of a row begin with.
-template <class D>
-int32_t FirstOf(const QueryRows& rows, ptrdiff_t row) {
-  const int32_t reference = rows.reference == nullptr ? 0 : rows.reference[row];
-  return D::kUsesSum ? -128 * rows.sum[row] - reference : -reference;
-}
 
 // R query rows, the first of them number `first`, against D::kVecs vectors of keys; k_u8 points at the first of these.
 template <class D, int R>
@@ -34,7 +27,7 @@ void EstimateBlock(const QueryRows& rows, int first, const uint8_t* k_u8, int d_
     const ptrdiff_t row = rows.at == nullptr ? first + r : rows.at[first + r];
     q[r] = rows.q + row * d_padded;
 #pragma GCC unroll 8
-    for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Start(FirstOf<D>(rows, row));
+    for (int v = 0; v < D::kVecs; ++v) sums[r][v] = D::Start(D::kUsesSum ? rows.sum[row] : 0);
   }
   for (int c = 0; c < d_padded; c += 4, k_u8 += kPageRows * 4) {
     typename D::Key key[D::kVecs];

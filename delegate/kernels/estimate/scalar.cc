@@ -21,7 +21,7 @@ struct Dot {
              static_cast<int8_t>(p[3] - 128)}};
   }
   static Query LoadQuery(const int8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
-  static Sums Start(int32_t first) { return first; }
+  static Sums Start(int32_t) { return 0; }
   static Sums Dot4(Sums sums, Key k, Query q) {
     return sums + k.x[0] * q.x[0] + k.x[1] * q.x[1] + k.x[2] * q.x[2] + k.x[3] * q.x[3];
   }

@@ -25,7 +25,7 @@ struct PositiveDot {
     __builtin_memcpy(&four, p, sizeof(four));
     return _mm256_set1_epi32(four);
   }
-  static Sums Start(int32_t first) { return _mm256_set1_epi32(first); }
+  static Sums Start(int32_t) { return _mm256_setzero_si256(); }
   static Sums Dot4(Sums sums, Key k, Query q) {
     const __m256i pairs = _mm256_maddubs_epi16(q, k);
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));

@@ -24,7 +24,7 @@ struct PositiveDot {
     __builtin_memcpy(&four, p, sizeof(four));
     return _mm512_set1_epi32(four);
   }
-  static Sums Start(int32_t first) { return _mm512_set1_epi32(first); }
+  static Sums Start(int32_t) { return _mm512_setzero_si512(); }
   static Sums Dot4(Sums sums, Key k, Query q) {
     const __m512i pairs = _mm512_maddubs_epi16(q, k);
     return _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));

@@ -59,7 +59,7 @@ struct Queries {
   const int8_t* q;
   ptrdiff_t stride, part_stride;
   int rows;
-  alignas(kAlignment) int32_t start[kMostRows][kTileKeys];  // the same for every key: -128 * sum of the row - reference
+  alignas(kAlignment) int32_t start[kMostRows][kTileKeys];  // the same for every key: -128 * sum of the row
 };
 
 template <int kParts, int kPart = 0>
@@ -126,8 +126,7 @@ void EstimateTiles(const QueryRows& rows, const Parts& parts, const uint8_t* k_u
     const ptrdiff_t row = rows.at == nullptr ? r : rows.at[r];
     const int8_t* q = rows.q + row * d_padded;
     const int32_t sum = kPositive ? SumOf(q, parts) : rows.sum[row];
-    const int32_t reference = rows.reference == nullptr ? 0 : rows.reference[row];
-    _mm512_store_si512(queries.start[r], _mm512_set1_epi32(-128 * sum - reference));
+    _mm512_store_si512(queries.start[r], _mm512_set1_epi32(-128 * sum));
     if (rows.at != nullptr) Copy(q, parts, copies + r * kTileBytes);
   }
   SetTiles(kConfigs.of[parts.bytes / 4]);
@@ -150,7 +149,6 @@ QueryRows Behind(QueryRows rows, int done, int d_padded) {
   } else {
     rows.q += done * d_padded;
     if (rows.sum != nullptr) rows.sum += done;
-    if (rows.reference != nullptr) rows.reference += done;
   }
   return rows;
 }

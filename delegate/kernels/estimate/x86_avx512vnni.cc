@@ -26,7 +26,7 @@ struct Dot {
     __builtin_memcpy(&four, p, sizeof(four));
     return _mm512_set1_epi32(four);
   }
-  static Sums Start(int32_t first) { return _mm512_set1_epi32(first); }
+  static Sums Start(int32_t q_sum) { return _mm512_set1_epi32(-128 * q_sum); }
   static Sums Dot4(Sums sums, Key k, Query q) { return _mm512_dpbusd_epi32(sums, k, q); }
   static void Store(int32_t* scores, Sums sums) { _mm512_storeu_si512(scores, sums); }
 };
@@ -34,6 +34,7 @@ struct Dot {
 struct PositiveDot : Dot {
   static constexpr bool kUsesSum = false;
   static Key LoadKey(const uint8_t* p) { return _mm512_xor_si512(Dot::LoadKey(p), _mm512_set1_epi8(-128)); }
+  static Sums Start(int32_t) { return _mm512_setzero_si512(); }
   static Sums Dot4(Sums sums, Key k, Query q) { return _mm512_dpbusd_epi32(sums, q, k); }
 };
 

@@ -6,7 +6,6 @@
 #define SHADOWATTN_DELEGATE_KERNELS_WEIGH_GENERIC_H_
 
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/layout.h"
 #include "kernels/weigh/kernels.h"
@@ -55,8 +54,7 @@ constexpr int kSumRows = 16;  // that are added up together
 
 template <class F, class S>
 typename F::V Weights(const S* scores, const WeighedRow<S>& row) {
-  const S reference = std::is_same_v<S, int32_t> ? S{0} : row.reference;
-  return Exp2<F>(F::Fused(F::LoadBelow(scores, reference), F::Set(row.factor), F::Set(64)));
+  return Exp2<F>(F::Fused(F::LoadBelow(scores, row.reference), F::Set(row.factor), F::Set(64)));
 }
 
 // One page of a row: its weights, their sums in lanes; returns the largest.

@@ -57,12 +57,9 @@ struct Page {
       for (int j = 0; j < kPageRows; ++j) {
         scores.push_back(j < seen.back() ? RandomScore<S>() : std::numeric_limits<S>::max() / 4);
       }
-      S reference = far ? S(std::numeric_limits<S>::min() / 2) : *std::max_element(Scores(r), Scores(r) + seen.back());
-      if (sizeof(S) == 4) {  // what is scored is relative to it already
-        std::for_each(scores.end() - kPageRows, scores.end(), [=](S& score) { score -= reference; });
-        reference = 0;
-      }
-      rows.push_back({reference, WeightFactor(spread / static_cast<float>(sizeof(S) == 1 ? 30 : 200000)),
+      const S best = *std::max_element(Scores(r), Scores(r) + seen.back());
+      rows.push_back({far ? S(std::numeric_limits<S>::min() / 2) : best,
+                      WeightFactor(spread / static_cast<float>(sizeof(S) == 1 ? 30 : 200000)),
                       std::exp2(RandomFloat(-3.0f, 1.0f)), 0.5f, nullptr, nullptr});
     }
     job.rows = kRows, job.skip = skip, job.page = 5;

@@ -21,12 +21,11 @@ inline float WeightFactor(float step) {
 // What Weigh knows of a row, from page to page.
 template <class S>
 struct WeighedRow {
-  S reference;    // the int8 score whose weight is one; int32 scores have theirs taken off already
+  S reference;    // the score whose weight is one; as the scores within 2^29 of zero
   float factor;   // of WeightFactor
   float cutoff;   // pages without a weight of at least this are not listed
   float mass;     // the page's sum is added
-  float* block;   // out [64]: exp(step * (score - reference)), of int32 exp(step * score); zeros from `seen` on; the
-                  // next one where it is listed
+  float* block;   // out [64]: exp(step * (score - reference)), zeros from `seen` on; the next one where it is listed
   int32_t* page;  // out: the page's number; the next one where it is listed
 };
 
