@@ -21,8 +21,8 @@ inline constexpr ArchFlags kArchAvx512Fp16 = 1u << 7;   // FP16 on top of kArchA
 // where there are any: granted to the whole process, or AMX is not there.
 ArchFlags DetectArch();
 // "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot" -> flags of that level and all below
-// it; from avx512vnni on with VBMI2 and FP16 where the machine has them. False: unknown name, or more than DetectArch() offers;
-// *message then says which, and what there is.
+// it; from avx512vnni on with VBMI2 and FP16 where the machine has them. False: unknown name, or more than DetectArch()
+// offers; *message then says which, and what there is.
 bool ArchFromName(const char* name, ArchFlags* flags, const char** message);
 // Name of the highest level in flags.
 const char* ArchName(ArchFlags flags);
