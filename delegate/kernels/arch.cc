@@ -27,6 +27,7 @@ constexpr Level kLevels[] = {
     {"avx512vnni", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni, kArchAvx512Vbmi2 | kArchAvx512Fp16},
     {"avx512", kArchAvx2 | kArchAvx512},
     {"avx2", kArchAvx2},
+    {"neoni8mm", kArchNeon | kArchNeonDot | kArchNeonI8mm},
     {"neondot", kArchNeon | kArchNeonDot},
     {"neon", kArchNeon},
     {"scalar", kArchScalar},
@@ -82,8 +83,11 @@ ArchFlags Detect() {
 }
 #elif defined(__aarch64__) && defined(__linux__)
 ArchFlags Detect() {
-  constexpr unsigned long kHwcapAsimdDp = 1ul << 20;  // HWCAP_ASIMDDP, missing from old headers
-  return kArchNeon | ((getauxval(AT_HWCAP) & kHwcapAsimdDp) != 0 ? kArchNeonDot : kArchScalar);
+  constexpr unsigned long kAsimdDp = 1ul << 20, kI8mm = 1ul << 13;  // HWCAP_..., HWCAP2_...: not in old headers
+  ArchFlags flags = kArchNeon;
+  if ((getauxval(AT_HWCAP) & kAsimdDp) == 0) return flags;
+  flags |= kArchNeonDot;
+  return (getauxval(AT_HWCAP2) & kI8mm) != 0 ? flags | kArchNeonI8mm : flags;
 }
 #elif defined(__aarch64__)
 ArchFlags Detect() { return kArchNeon; }
