@@ -27,8 +27,8 @@ constexpr Level kLevels[] = {
     {"avx512vnni", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni, kArchAvx512Vbmi2 | kArchAvx512Fp16},
     {"avx512", kArchAvx2 | kArchAvx512},
     {"avx2", kArchAvx2},
-    {"neoni8mm", kArchNeon | kArchNeonDot | kArchNeonI8mm},
-    {"neondot", kArchNeon | kArchNeonDot},
+    {"neoni8mm", kArchNeon | kArchNeonDot | kArchNeonI8mm, kArchNeonFp16},
+    {"neondot", kArchNeon | kArchNeonDot, kArchNeonFp16},
     {"neon", kArchNeon},
     {"scalar", kArchScalar},
 };
@@ -83,9 +83,12 @@ ArchFlags Detect() {
 }
 #elif defined(__aarch64__) && defined(__linux__)
 ArchFlags Detect() {
-  constexpr unsigned long kAsimdDp = 1ul << 20, kI8mm = 1ul << 13;  // HWCAP_..., HWCAP2_...: not in old headers
+  constexpr unsigned long kAsimdHp = 1ul << 10, kAsimdDp = 1ul << 20;  // HWCAP_..., not in old headers
+  constexpr unsigned long kI8mm = 1ul << 13;                           // HWCAP2_...
+  const unsigned long words = getauxval(AT_HWCAP);
   ArchFlags flags = kArchNeon;
-  if ((getauxval(AT_HWCAP) & kAsimdDp) == 0) return flags;
+  if ((words & kAsimdHp) != 0) flags |= kArchNeonFp16;
+  if ((words & kAsimdDp) == 0) return flags;
   flags |= kArchNeonDot;
   return (getauxval(AT_HWCAP2) & kI8mm) != 0 ? flags | kArchNeonI8mm : flags;
 }
