@@ -8,7 +8,7 @@ from typing import Any
 
 _TELLING_FLAGS = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"),
-    *("asimd", "asimddp", "i8mm", "sve"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "sve"),
 )
 
 

@@ -126,6 +126,8 @@ SHADOW_EXPORT const char* shadow_build_info(void) {
 #define SHADOW_LEVELS "scalar avx2 avx512 avx512vnni avx512amx"
 #elif defined(__x86_64__)
 #define SHADOW_LEVELS "scalar avx2 avx512 avx512vnni"
+#elif defined(SHADOW_HAS_I8MM)
+#define SHADOW_LEVELS "scalar neon neondot neoni8mm"
 #elif defined(__aarch64__)
 #define SHADOW_LEVELS "scalar neon neondot"
 #else

@@ -6,7 +6,7 @@ from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.threads import MOST_THREADS
 
 EXECUTORS = ("fused", "pipelined")
-ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot")
+ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm")
 
 
 def check_arguments(num_threads: Any, executor: str, isa: str, pipeline: PipelineOptions | None) -> None:

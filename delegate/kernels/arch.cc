@@ -27,7 +27,8 @@ constexpr Level kLevels[] = {
     {"avx512vnni", kArchAvx2 | kArchAvx512 | kArchAvx512Vnni, kArchAvx512Vbmi2 | kArchAvx512Fp16},
     {"avx512", kArchAvx2 | kArchAvx512},
     {"avx2", kArchAvx2},
-    {"neondot", kArchNeon | kArchNeonDot},
+    {"neoni8mm", kArchNeon | kArchNeonDot | kArchNeonI8mm, kArchNeonFp16},
+    {"neondot", kArchNeon | kArchNeonDot, kArchNeonFp16},
     {"neon", kArchNeon},
     {"scalar", kArchScalar},
 };
@@ -82,8 +83,14 @@ ArchFlags Detect() {
 }
 #elif defined(__aarch64__) && defined(__linux__)
 ArchFlags Detect() {
-  constexpr unsigned long kHwcapAsimdDp = 1ul << 20;  // HWCAP_ASIMDDP, missing from old headers
-  return kArchNeon | ((getauxval(AT_HWCAP) & kHwcapAsimdDp) != 0 ? kArchNeonDot : kArchScalar);
+  constexpr unsigned long kAsimdHp = 1ul << 10, kAsimdDp = 1ul << 20;  // HWCAP_..., not in old headers
+  constexpr unsigned long kI8mm = 1ul << 13;                           // HWCAP2_...
+  const unsigned long words = getauxval(AT_HWCAP);
+  ArchFlags flags = kArchNeon;
+  if ((words & kAsimdHp) != 0) flags |= kArchNeonFp16;
+  if ((words & kAsimdDp) == 0) return flags;
+  flags |= kArchNeonDot;
+  return (getauxval(AT_HWCAP2) & kI8mm) != 0 ? flags | kArchNeonI8mm : flags;
 }
 #elif defined(__aarch64__)
 ArchFlags Detect() { return kArchNeon; }

@@ -16,13 +16,15 @@ inline constexpr ArchFlags kArchNeonDot = 1u << 4;
 inline constexpr ArchFlags kArchAvx512Amx = 1u << 5;    // AMX-TILE, AMX-INT8 on top of kArchAvx512Vnni
 inline constexpr ArchFlags kArchAvx512Vbmi2 = 1u << 6;  // VBMI2 on top of kArchAvx512
 inline constexpr ArchFlags kArchAvx512Fp16 = 1u << 7;   // FP16 on top of kArchAvx512
+inline constexpr ArchFlags kArchNeonI8mm = 1u << 8;     // I8MM on top of kArchNeonDot
+inline constexpr ArchFlags kArchNeonFp16 = 1u << 9;     // arithmetic on halves, on top of kArchNeon
 
 // What this machine can run (CPUID and what the operating system saves). The first call asks Linux for AMX's registers
 // where there are any: granted to the whole process, or AMX is not there.
 ArchFlags DetectArch();
-// "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot" -> flags of that level and all below
-// it; from avx512vnni on with VBMI2 and FP16 where the machine has them. False: unknown name, or more than DetectArch()
-// offers; *message then says which, and what there is.
+// "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm" -> flags of that level
+// and all below it; from avx512vnni on with VBMI2 and FP16, from neondot on with FP16 where the machine has them.
+// False: unknown name, or more than DetectArch() offers; *message then says which, and what there is.
 bool ArchFromName(const char* name, ArchFlags* flags, const char** message);
 // Name of the highest level in flags.
 const char* ArchName(ArchFlags flags);

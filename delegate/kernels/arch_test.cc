@@ -7,7 +7,8 @@ namespace shadow {
 namespace {
 
 void TestNames() {
-  constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot"};
+  constexpr const char* kNames[] = {"scalar",    "avx2", "avx512",  "avx512vnni",
+                                    "avx512amx", "neon", "neondot", "neoni8mm"};
   for (const char* name : kNames) {
     ArchFlags flags = ~ArchFlags{0};
     const char* message = nullptr;

@@ -12,7 +12,7 @@ foreach(line IN LISTS symbols)
   # Weak definitions of the ISA files, except those that name their ISA or are private to their file, and the bookkeeping
   # of exceptions and sanitizers.
   if(line MATCHES ":(x86|arm64)_[a-z0-9]+\\.cc\\.o:.* [WVu] " AND
-     NOT line MATCHES "shadow::(avx2|avx512|avx512fp16|avx512vbmi2|neon)::|\\(anonymous namespace\\)|DW\\.ref|asan|ubsan")
+     NOT line MATCHES "shadow::(avx2|avx512|avx512fp16|avx512vbmi2|neon|neonfp16)::|\\(anonymous namespace\\)|DW\\.ref|asan|ubsan")
     string(APPEND shared "\n  ${line}")
   endif()
 endforeach()

@@ -41,7 +41,7 @@ def define_run_flags(flag_values: flags.FlagValues) -> None:
         "executor", "fused", ["fused", "pipelined"], "one graph per chunk, or the split form", flag_values=flag_values
     )
     flags.DEFINE_enum("cache_type", "f16", ["f16", "f32"], "how keys and values are stored", flag_values=flag_values)
-    isas = ["auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot"]
+    isas = ["auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm"]
     flags.DEFINE_enum("isa", "auto", isas, "instruction set of the custom ops", flag_values=flag_values)
     flags.DEFINE_integer(
         "max_length", None, "positions the session may hold; default: the bundle's", lower_bound=1,

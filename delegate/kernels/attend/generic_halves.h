@@ -86,7 +86,8 @@ static inline float PowerBelow(float x) {
   return x;
 }
 
-// Channels from c on, as many as fill vectors of halves; returns the first that is left.
+// Channels from c on: as many blocks of kVecs vectors of halves as fit, then smaller ones; returns the first that is
+// left.
 template <class F, int kVecs>
 int AddRoughFrom(const SelectedValues& values, const KvView& kv, float power, int c, float* sum) {
   const typename F::V back = F::Set(1.0f / power);  // exact, as power is one of two
@@ -101,15 +102,14 @@ int AddRoughFrom(const SelectedValues& values, const KvView& kv, float power, in
       F::Store(to, F::MulAdd(rough[j], back, F::Load(to)));
     }
   }
+  if constexpr (kVecs > 1) return AddRoughFrom<F, kVecs / 2>(values, kv, power, c, sum);
   return c;
 }
 
 // sum += weights . values, in units in which the weights fit into halves: their sum times `factor` is about one.
 template <class F>
 int AddRough(const SelectedValues& values, const KvView& kv, float factor, float* sum) {
-  const float power = PowerBelow(factor);
-  const int c = AddRoughFrom<F, 2>(values, kv, power, 0, sum);
-  return AddRoughFrom<F, 1>(values, kv, power, c, sum);
+  return AddRoughFrom<F, F::kHalfVecs>(values, kv, PowerBelow(factor), 0, sum);
 }
 
 }  // namespace shadow

@@ -116,6 +116,7 @@ struct Floats {
 #if defined(__AVX512FP16__)
   static constexpr bool kAddsHalves = true;
   static constexpr int kHalfLanes = 32;
+  static constexpr int kHalfVecs = 2;
   using Halves = __m512h;
   static Halves LoadHalves(const uint16_t* p) { return _mm512_loadu_ph(p); }
   static Halves SetPair(uint32_t pair) { return _mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int32_t>(pair))); }

@@ -1,4 +1,5 @@
-// The float vector of the generic kernels (see scalar.h) for Advanced SIMD of AArch64.
+// The float vector of the generic kernels (see scalar.h) for Advanced SIMD of AArch64, and FP16 where a file is
+// compiled for it. Such a file names another namespace, or the linker might keep its functions for all.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_
 
@@ -6,7 +7,11 @@
 
 #include <cstdint>
 
-namespace shadow::neon {
+#ifndef SHADOW_NEON_NAMESPACE
+#define SHADOW_NEON_NAMESPACE neon
+#endif
+
+namespace shadow::SHADOW_NEON_NAMESPACE {
 
 struct Floats {
   static constexpr int kLanes = 4;
@@ -77,12 +82,30 @@ struct Floats {
   }
 
   static constexpr bool kCompresses = false;
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+  static constexpr bool kAddsHalves = true;
+  static constexpr int kHalfLanes = 8;
+  static constexpr int kHalfVecs = 8;  // two sums of each leave room for weights and values
+  using Halves = float16x8_t;
+  static Halves LoadHalves(const uint16_t* p) { return vreinterpretq_f16_u16(vld1q_u16(p)); }
+  static Halves SetPair(uint32_t pair) { return vreinterpretq_f16_u32(vdupq_n_u32(pair)); }
+  static Halves MulHalves(Halves a, Halves b) { return vmulq_f16(a, b); }
+  static Halves FuseHalves(Halves a, Halves b, Halves c) { return vfmaq_f16(c, a, b); }
+  static Halves AddHalves(Halves a, Halves b) { return vaddq_f16(a, b); }
+  static V Low(Halves a) { return vcvt_f32_f16(vget_low_f16(a)); }
+  static V High(Halves a) { return vcvt_high_f32_f16(a); }
+  static void StorePairs(uint32_t* p, V a) {
+    const uint32x4_t half = vmovl_u16(vreinterpret_u16_f16(vcvt_f16_f32(a)));
+    vst1q_u32(p, vsliq_n_u32(half, half, 16));
+  }
+#else
   static constexpr bool kAddsHalves = false;
+#endif
   static int CountLess(const int32_t* p, int32_t limit) {
     return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));
   }
 
-  static V SumEach(const V (&a)[kLanes]) { return vpaddq_f32(AddHalves(a[0], a[1]), AddHalves(a[2], a[3])); }
+  static V SumEach(const V (&a)[kLanes]) { return vpaddq_f32(AddEnds(a[0], a[1]), AddEnds(a[2], a[3])); }
 
   static void Transpose(V (&a)[kLanes]) {
     const float64x2_t ab_even = vreinterpretq_f64_f32(vtrn1q_f32(a[0], a[1]));
@@ -97,7 +120,7 @@ struct Floats {
 
  private:
   // (a0 + a2, a1 + a3, b0 + b2, b1 + b3): the order of the wider vectors.
-  static V AddHalves(V a, V b) {
+  static V AddEnds(V a, V b) {
     const float64x2_t wide_a = vreinterpretq_f64_f32(a), wide_b = vreinterpretq_f64_f32(b);
     return vaddq_f32(vreinterpretq_f32_f64(vtrn1q_f64(wide_a, wide_b)),
                      vreinterpretq_f32_f64(vtrn2q_f64(wide_a, wide_b)));
@@ -142,6 +165,6 @@ struct Ints {
   }
 };
 
-}  // namespace shadow::neon
+}  // namespace shadow::SHADOW_NEON_NAMESPACE
 
 #endif  // SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_

@@ -126,9 +126,9 @@ struct Floats {
   // plus their places: it returns how many, and may write kLanes elements more.
   static constexpr bool kCompresses = false;
 
-  // Whether sums of products of halves may be made in halves: 2 * kLanes of them, LoadHalves, SetPair (one half,
-  // twice), MulHalves, FuseHalves (a * b + c, rounded once), AddHalves; Low and High: kLanes of them in float32;
-  // StorePairs: each of kLanes floats as a half, twice.
+  // Whether sums of products of halves may be made in halves: kHalfLanes = 2 * kLanes of them, LoadHalves, SetPair (one
+  // half, twice), MulHalves, FuseHalves (a * b + c, rounded once), AddHalves; Low and High: kLanes of them in float32;
+  // StorePairs: each of kLanes floats as a half, twice. kHalfVecs: vectors of halves per pass over picked value rows.
   static constexpr bool kAddsHalves = false;
 
   // How many of kLanes integers are below the limit.
