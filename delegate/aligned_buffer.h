@@ -21,9 +21,9 @@ struct FreeMemory {
 using AlignedMemory = std::unique_ptr<void, FreeMemory>;
 
 // Throws std::bad_alloc.
-inline AlignedMemory AllocateAligned(size_t bytes, size_t alignment = kAlignment) {
+inline AlignedMemory AllocateAligned(size_t bytes) {
   void* memory = nullptr;  // not std::aligned_alloc: Android has that only from API 28 on
-  if (posix_memalign(&memory, alignment, AlignUp(bytes < 1 ? 1 : bytes)) != 0) throw std::bad_alloc();
+  if (posix_memalign(&memory, kAlignment, AlignUp(bytes < 1 ? 1 : bytes)) != 0) throw std::bad_alloc();
   return AlignedMemory(memory);
 }
 

@@ -1,8 +1,11 @@
 #include "page_slabs.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <iterator>
 #include <utility>
+
+#include "aligned_buffer.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -20,12 +23,25 @@ constexpr bool kShares = false;  // a page by itself has guards around it
 constexpr bool kShares = true;
 #endif
 
-// A wish: without it all works, only slower.
-void AskForHugePages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  madvise(memory, bytes, MADV_HUGEPAGE);
-#endif
+// A slab that may become one huge page, or null. Not from the heap, which keeps what is given back, in pieces around
+// the alignment.
+uint8_t* MapSlab() {
+  constexpr size_t kRoom = 2 * kSlabBytes;
+  void* room = mmap(nullptr, kRoom, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) return nullptr;
+  auto* begin = static_cast<uint8_t*>(room);
+  const size_t before = (kSlabBytes - reinterpret_cast<uintptr_t>(begin) % kSlabBytes) % kSlabBytes;
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + kSlabBytes, kSlabBytes - before);
+  madvise(begin + before, kSlabBytes, MADV_HUGEPAGE);  // a wish: without it all works, only slower
+  return begin + before;
 }
+void UnmapSlab(uint8_t* slab, size_t bytes) { munmap(slab, bytes); }
+#else
+uint8_t* MapSlab() { return nullptr; }
+void UnmapSlab(uint8_t*, size_t) {}
+#endif
 
 }  // namespace
 
@@ -52,15 +68,24 @@ void PageSlabs::Return(uint8_t* page) {
   slabs_.erase(slab);
 }
 
+void PageSlabs::Release::operator()(uint8_t* memory) const {
+  if (mapped > 0) {
+    UnmapSlab(memory, mapped);
+  } else {
+    free(memory);
+  }
+}
+
 // The first one stays in small pages, or a short prompt would pay for a whole huge one.
 void PageSlabs::AddSlab() {
   const size_t bytes = pages_per_slab_ * page_bytes_;
-  const bool huge = !slabs_.empty() && 2 * bytes > kSlabBytes && bytes <= kSlabBytes;
   free_.reserve((slabs_.size() + 1) * pages_per_slab_);
   Slab slab;
-  slab.memory = AllocateAligned(huge ? kSlabBytes : bytes, huge ? kSlabBytes : kAlignment);
-  auto* begin = static_cast<uint8_t*>(slab.memory.get());
-  if (huge) AskForHugePages(begin, kSlabBytes);
+  if (!slabs_.empty() && 2 * bytes > kSlabBytes && bytes <= kSlabBytes) slab.memory = {MapSlab(), Release{kSlabBytes}};
+  if (slab.memory == nullptr) {
+    slab.memory = {static_cast<uint8_t*>(AllocateAligned(bytes).release()), Release{}};
+  }
+  uint8_t* begin = slab.memory.get();
   slabs_.emplace(begin, std::move(slab));
   for (size_t i = pages_per_slab_; i > 0; --i) free_.push_back(begin + (i - 1) * page_bytes_);
 }

@@ -6,9 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
-
-#include "aligned_buffer.h"
 
 namespace shadow {
 
@@ -26,8 +25,12 @@ class PageSlabs {
   size_t pages_per_slab() const { return pages_per_slab_; }
 
  private:
+  struct Release {
+    size_t mapped;  // bytes; zero: from the heap
+    void operator()(uint8_t* memory) const;
+  };
   struct Slab {
-    AlignedMemory memory;
+    std::unique_ptr<uint8_t, Release> memory;
     size_t taken = 0;  // pages
   };
   using Slabs = std::map<uint8_t*, Slab>;  // by where they begin

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "aligned_buffer.h"
 #include "tests/check.h"
 
 using namespace shadow;
