@@ -16,10 +16,17 @@
 namespace shadow {
 namespace {
 
-constexpr int64_t kMaxTileRows = 96;
+// Rows per tile at most. Dense float attention converts keys and values for each; others gain nothing beyond so many
+// rows, and threads that share small tiles end together.
+constexpr int64_t kMostDenseRows = 96, kMostRows = 48;
 constexpr float kReadsNothing = 1e30f;  // threshold factors above it
-// Below this many (row, position) pairs waking another thread costs more than it saves.
-constexpr int64_t kPairsWorthSharing = 1 << 13;
+
+// Of (row, position) pairs: with fewer, waking another thread costs more than it saves. A pair costs a mode that
+// chooses a fifth of what it costs dense float attention, INT8 attention less than half.
+int64_t PairsWorthSharing(const CacheSettings& settings) {
+  if (settings.dense()) return 1 << 14;
+  return settings.mode == Mode::kShadow ? 1 << 16 : 1 << 15;
+}
 
 // The first `count` rows over all their positions, exactly.
 void AttendDense(const TileRows& rows, int64_t count, Scratch* scratch) {
@@ -86,7 +93,7 @@ void RunTile(const TileRows& rows, Scratch* scratch, Statistics* statistics) {
 
 // Rows per tile: no more than gives every thread an item.
 int64_t RowsPerTile(const AttentionJob& job, int64_t rows, int num_threads) {
-  int64_t tile = kMaxTileRows;
+  int64_t tile = job.settings.dense() ? kMostDenseRows : kMostRows;
   const int64_t per_thread = (rows * job.heads.kv_heads + num_threads - 1) / num_threads;
   tile = std::min(tile, std::max<int64_t>(1, per_thread));
   const int64_t group = job.heads.width;
@@ -137,7 +144,8 @@ Status RunTimes(const AttentionJob& job, Times times, ThreadPool* pool, Statisti
   const Tiling tiling(job, times, pool->num_threads());
   const int64_t tiles = tiling.count();
   const int64_t items = tiles * job.heads.kv_heads;
-  const bool may_share = job.may_share && tiling.rows() * job.heads.kv_heads * job.chunk.end() >= kPairsWorthSharing;
+  const bool may_share =
+      job.may_share && tiling.rows() * job.heads.kv_heads * job.chunk.end() >= PairsWorthSharing(job.settings);
   Statistics total;
   std::mutex mutex;
   StageClock clock;
