@@ -39,8 +39,8 @@ WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type);
 // out[r]: d floats, any alignment. A row's result does not depend on the other rows of the tile.
 //
 // rough: the weights are known to a hundredth or so. Machines that calculate with halves may then add up the values of
-// eight positions in them, which is off by at most 2^-9 of sum_i |weights[r][i] * v| * factor[r]; weights[r][i] *
-// factor[r] must be in [0, 1].
+// eight positions in them, which is off by at most 2^-9 of sum_i |weights[r][i] * v| * factor[r], and 2^-24 * (1 + |v|)
+// for each position, as halves end there; weights[r][i] * factor[r] must be in [0, 1].
 struct ValueTile {
   Selection selected;
   const float* weights;

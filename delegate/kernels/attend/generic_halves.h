@@ -9,24 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/attend/kernels.h"
+#include "kernels/attend/stored_rows.h"
 
 namespace shadow {
-
-template <class T>
-const T* StoredRow(const KvView& kv, bool keys, int32_t position) {
-  const auto at = static_cast<uint32_t>(position);
-  const KvPage& page = kv.pages[at / kPageRows];
-  const auto padded = static_cast<ptrdiff_t>(PaddedFloats(kv.head_dim));
-  return static_cast<const T*>(keys ? page.k : page.v) + at % kPageRows * padded;
-}
-
-// What one row selected.
-struct SelectedValues {
-  const int32_t* positions;
-  const float* weights;
-  int k;
-};
 
 constexpr int kHalfGroup = 8;     // positions that are added up in halves
 constexpr int kPairsAtOnce = 64;  // weights that are converted at a time

@@ -17,6 +17,7 @@
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/softmax.h"
 #include "kernels/attend/sparse_scratch.h"
+#include "kernels/attend/stored_rows.h"
 
 namespace shadow {
 
