@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.models.bundle import Sampling
 from shadowattn.models.spec import ModelSpec
 
 Shape = tuple[int, ...]
@@ -30,22 +31,27 @@ class Origin:
 class TokenizerFiles:
     """What a bundle needs of a tokenizer. json: text of tokenizer.json; chat_template: Jinja text, if there is one.
 
-    doubts: what a user should know about it, a sentence each.
+    warnings: what a user should know about it, a sentence each. chat_adds_bos: a conversation begins with BOS even
+    where the chat template does not write it.
     """
 
     json: str
     chat_template: str | None
     special_tokens: Mapping[str, str]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    chat_adds_bos: bool = False
 
 
 class Checkpoint(abc.ABC):
-    """One model on disk. `config` has the keys of Hugging Face's config.json."""
+    """One model on disk. `config` has the keys of Hugging Face's config.json. warnings: what of its settings is left
+    out, a sentence each."""
 
     path: Path
     config: Mapping[str, Any]
     bos_token_id: int | None
     stop_token_ids: tuple[int, ...]
+    sampling: Sampling
+    warnings: tuple[str, ...]
 
     @property
     @abc.abstractmethod

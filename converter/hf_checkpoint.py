@@ -1,6 +1,5 @@
 """A Hugging Face directory: config.json, safetensors (single or sharded), tokenizer files."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +8,15 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from shadowattn.converter import toolchain
 from shadowattn.converter.checkpoint import Checkpoint, Origin, Shape, TokenizerFiles, finite
+from shadowattn.converter.hf_tokenizer import tokenizer_files
+from shadowattn.converter.json_files import read_json
+from shadowattn.converter.sampling import of_generation_config
 from shadowattn.converter.vocabulary import LM_HEAD
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 class HfCheckpoint(Checkpoint):
@@ -24,7 +24,7 @@ class HfCheckpoint(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = _read_json(path, "config.json")
+        self.config = read_json(path, "config.json")
         if self.config.get("quantization_config") is not None:
             raise ValueError(
                 f"{path}: config.json has a quantization_config, and only float32, float16 and bfloat16 weights can be "
@@ -34,10 +34,11 @@ class HfCheckpoint(Checkpoint):
         self._shapes = {name: _shape(self._files[name], name) for name in self._files}
         if self.config.get("tie_word_embeddings") is None:
             self.config["tie_word_embeddings"] = LM_HEAD not in self._shapes
-        generation = _read_json(path, "generation_config.json", optional=True)
+        generation = read_json(path, "generation_config.json", optional=True)
         bos = generation.get("bos_token_id", self.config.get("bos_token_id"))
         self.bos_token_id = next(iter(_ids(bos)), None)
         self.stop_token_ids = _ids(self.config.get("eos_token_id"), generation.get("eos_token_id"))
+        self.sampling, self.warnings = of_generation_config(path, generation)
 
     @property
     def origin(self) -> Origin:
@@ -60,51 +61,14 @@ class HfCheckpoint(Checkpoint):
         return finite(weight, f"{file}: weight {name}")
 
     def tokenizer(self) -> TokenizerFiles | None:
-        """tokenizer.json as it is; a slow tokenizer (tokenizer.model, vocab.json) is converted by transformers."""
-        settings = _read_json(self.path, "tokenizer_config.json", optional=True)
-        file = self.path / "tokenizer.json"
-        if file.is_file():
-            text = json.dumps(_read_json(self.path, "tokenizer.json"), ensure_ascii=False)
-        elif any((self.path / name).is_file() for name in ("tokenizer.model", "vocab.json")):
-            text = _convert_slow_tokenizer(self.path)
-        else:
-            return None
-        special = {key: token for key in _SPECIAL_TOKENS if (token := _token_text(settings.get(key))) is not None}
-        return TokenizerFiles(text, self._chat_template(settings), special)
-
-    def _chat_template(self, settings: Mapping[str, Any]) -> str | None:
-        file = self.path / "chat_template.jinja"
-        if file.is_file():
-            try:
-                return file.read_text("utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{file}: not UTF-8 text ({error}); get the file again") from None
-        template = settings.get("chat_template")
-        if isinstance(template, list):
-            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-            template = named.get("default")
-        return template if isinstance(template, str) else None
-
-
-def _read_json(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:
-    path = folder / name
-    if not path.is_file():
-        if optional:
-            return {}
-        raise ValueError(f"{folder}: {name} is missing; wanted a Hugging Face model directory with {name}")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error!s:.200}); get the file again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}; get the file again")
-    return content
+        """The tokenizer, loaded by transformers."""
+        return tokenizer_files(self.path, self.config)
 
 
 def _weight_files(folder: Path) -> dict[str, Path]:
     """Weight name -> file that holds it."""
     if (folder / _INDEX).is_file():
-        names = _read_json(folder, _INDEX).get("weight_map")
+        names = read_json(folder, _INDEX).get("weight_map")
         if not isinstance(names, dict) or not names:
             raise ValueError(f"{folder / _INDEX}: weight_map is missing or empty; get the file again")
         for name, file in names.items():
@@ -145,27 +109,6 @@ def _shape(file: Path, name: str) -> Shape:
                 "get unquantised files"
             )
         return tuple(view.get_shape())
-
-
-def _convert_slow_tokenizer(folder: Path) -> str:
-    from transformers import AutoTokenizer
-
-    try:
-        with toolchain.quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return str(tokenizer.backend_tokenizer.to_str())
-    except Exception as error:
-        raise ValueError(
-            f"{folder}: the tokenizer cannot be turned into tokenizer.json ({type(error).__name__}: {error!s:.200}); "
-            "add a tokenizer.json"
-        ) from error
-
-
-def _token_text(entry: Any) -> str | None:
-    """A special token of tokenizer_config.json: its text, or an object with `content`."""
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else None
 
 
 def _ids(*entries: Any) -> tuple[int, ...]:

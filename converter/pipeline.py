@@ -62,6 +62,14 @@ class _Job:
     tokens: KnownTokens
     text: CalibrationText
 
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know about the bundle, a sentence each."""
+        return (
+            *self.checkpoint.warnings,
+            *(self.tokenizer.warnings if self.tokenizer else ()),
+            *self.tokens.warnings,
+        )
+
     def graphs(self, multiplier: float) -> tuple[bundle.Graph, ...]:
         """Every graph of the bundle."""
         return plan_graphs(self.spec, self.ladder, self.buckets, multiplier)
@@ -101,7 +109,7 @@ def convert(
     output = Path(output)
     with shown.step("reading the model"):
         job = _decide(Path(model), output, options)
-    for sentence in (*(job.tokenizer.doubts if job.tokenizer else ()), *job.tokens.doubts):
+    for sentence in job.warnings():
         shown.warn(sentence)
     with written_aside(output, options.overwrite) as folder:
         calibration = _calibrate(job, shown)
@@ -194,7 +202,12 @@ def _write_tokenizer(job: _Job, folder: Path) -> bundle.Tokenizer:
     if files.chat_template is not None:
         template = bundle.CHAT_TEMPLATE
         (folder / template).write_text(files.chat_template, "utf-8")
-    return make(file=bundle.TOKENIZER, chat_template=template, special_tokens=dict(files.special_tokens))
+    return make(
+        file=bundle.TOKENIZER,
+        chat_template=template,
+        special_tokens=dict(files.special_tokens),
+        chat_adds_bos=files.chat_adds_bos and job.tokens.bos is not None,
+    )
 
 
 def _calibration_facts(calibration: Calibration, text: CalibrationText, verification: Verification) -> dict[str, Any]:
@@ -229,6 +242,7 @@ def _write_manifest(
         tokenizer=tokenizer,
         calibration=facts,
         files={file.name: bundle.file_info(file) for file in sorted(folder.iterdir())},
+        sampling=job.checkpoint.sampling,
     )
     (folder / bundle.MANIFEST).write_text(manifest.to_json(), "utf-8")
     bundle.read_manifest(folder)

@@ -69,7 +69,7 @@ def test_round_trip(tmp_path: Path) -> None:
     ("path", "value", "message"),
     [
         (["format"], "x", "not the manifest of a bundle"),
-        (["version"], 1, "version 1 is not 2; update shadowattn or convert anew"),
+        (["version"], 1, "version 1 is not 3; update shadowattn or convert anew"),
         (["weights"], "int3", "weights must be int8 or float32"),
         (["weights"], None, "weights: expected str, got None"),
         (["keep_ratio"], 0, r"keep_ratio must be null \(auto\) or in \(0, 1\], got 0"),
