@@ -32,7 +32,8 @@ class TokenizerFiles:
     """What a bundle needs of a tokenizer. json: text of tokenizer.json; chat_template: Jinja text, if there is one.
 
     warnings: what a user should know about it, a sentence each. chat_adds_bos: a conversation begins with BOS even
-    where the chat template does not write it.
+    where the chat template does not write it. stop_tokens: texts of tokens that end an answer, beside the ids that the
+    checkpoint states.
     """
 
     json: str
@@ -40,6 +41,7 @@ class TokenizerFiles:
     special_tokens: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     chat_adds_bos: bool = False
+    stop_tokens: tuple[str, ...] = ()
 
 
 class Checkpoint(abc.ABC):

@@ -7,7 +7,7 @@ those that part the files of a repository in fill-in-the-middle models.
 from collections.abc import Mapping
 from typing import Any
 
-from shadowattn.converter.gguf_vocabulary import Vocabulary, named_id
+from shadowattn.converter.gguf_vocabulary import CONTROL, NORMAL, USER_DEFINED, Vocabulary, named_id
 
 _NAMED = ("eos", "eot", "eom")
 END_TEXTS = frozenset((
@@ -38,15 +38,23 @@ def stop_token_ids(metadata: Mapping[str, Any], vocabulary: Vocabulary | None) -
     if vocabulary is None:
         named = [named_id(metadata, name) for name in _NAMED]
         return tuple(dict.fromkeys(index for index in named if index is not None))
+    words = _words(vocabulary)
+    return tuple(index for index in _candidates(vocabulary) if index not in words)
+
+
+def types(vocabulary: Vocabulary) -> list[int]:
+    """Of every token: as the file says, but a token that ends answers by its text is a control token."""
+    found = list(vocabulary.types)
+    for index in _by_text(vocabulary):
+        found[index] = CONTROL
+    for index, kind in _words(vocabulary).items():
+        found[index] = kind
+    return found
+
+
+def _candidates(vocabulary: Vocabulary) -> tuple[int, ...]:
     named = [vocabulary.special_id(name) for name in _NAMED]
-    ids = [index for index in (*named, *sorted(_by_text(vocabulary))) if index is not None]
-    normal = _normal_words({vocabulary.tokens[index] for index in ids})
-    return tuple(dict.fromkeys(index for index in ids if vocabulary.tokens[index] not in normal))
-
-
-def control_looking(vocabulary: Vocabulary) -> set[int]:
-    """The stop tokens that are known by their text: they are control tokens, whatever their type says."""
-    return _by_text(vocabulary) & set(stop_token_ids(vocabulary.metadata, vocabulary))
+    return tuple(dict.fromkeys(index for index in (*named, *sorted(_by_text(vocabulary))) if index is not None))
 
 
 def _by_text(vocabulary: Vocabulary) -> set[int]:
@@ -58,7 +66,9 @@ def _by_text(vocabulary: Vocabulary) -> set[int]:
     return found
 
 
-def _normal_words(texts: set[str]) -> set[str]:
-    """Of the texts that would end an answer, those that do not beside the others."""
-    normal = {"<|end|>"} if any(row <= texts for row in _CHANNELS) else set()
-    return normal | ({"</s>"} if _OTHER_ENDS & texts else set())
+def _words(vocabulary: Vocabulary) -> dict[int, int]:
+    """The candidates that end no answer beside the others, and what they are instead."""
+    texts = {vocabulary.tokens[index] for index in _candidates(vocabulary)}
+    words = {"<|end|>": USER_DEFINED} if any(row <= texts for row in _CHANNELS) else {}
+    words |= {"</s>": NORMAL} if _OTHER_ENDS & texts else {}
+    return {vocabulary.ids[text]: kind for text, kind in words.items() if text in texts}

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from shadowattn.converter import sentencepiece_merges
 from shadowattn.converter.checkpoint import TokenizerFiles
 from shadowattn.converter.gguf_pretokenizers import DEFAULT, KNOWN, PreTokenizer
-from shadowattn.converter.gguf_stop_tokens import control_looking
+from shadowattn.converter.gguf_stop_tokens import types
 from shadowattn.converter.gguf_vocabulary import (
     BYTE_LEVEL,
     CONTROL,
@@ -108,9 +108,9 @@ def _pre_tokenizer(vocabulary: Vocabulary) -> PreTokenizer:
 
 def _add_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
     """Tokens that a text may spell out: control tokens, and those that users defined, which are shown."""
-    control = control_looking(vocabulary)
     name = str(vocabulary.metadata.get("general.name", "")).lower()
     strips = "phi-3" in name or "phi3" in name  # llama.cpp knows those models by their name
+    all_types = types(vocabulary)
     for special, kinds in ((True, (CONTROL, UNKNOWN)), (False, (USER_DEFINED,))):
         tokens = [
             AddedToken(
@@ -119,8 +119,8 @@ def _add_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
                 special=special,
                 rstrip=strips and text not in ("<unk>", "<s>", "<|endoftext|>"),
             )
-            for index, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True))
-            if (special if index in control else kind in kinds)
+            for text, kind in zip(vocabulary.tokens, all_types, strict=True)
+            if kind in kinds
         ]
         (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(tokens)
 

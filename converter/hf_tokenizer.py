@@ -41,9 +41,15 @@ def tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFiles |
         backend.no_truncation()
         backend.no_padding()
         _refuse_differences(folder, tokenizer, backend)
+    warnings += _moved_tokens(folder, settings, backend)
     template, about_template = _chat_template(folder, tokenizer.chat_template)
+    special = dict(tokenizer.special_tokens_map)
     return TokenizerFiles(
-        str(backend.to_str()), template, dict(tokenizer.special_tokens_map), (*warnings, *about_template)
+        str(backend.to_str()),
+        template,
+        special,
+        (*warnings, *about_template),
+        stop_tokens=tuple(text for text in (special.get("eos_token"),) if text is not None),
     )
 
 
@@ -217,6 +223,19 @@ def _refuse_differences(folder: Path, tokenizer: Any, backend: Tokenizer) -> Non
                     f"library into {found!s:.60}; remove what makes {type(tokenizer).__name__} differ "
                     f"(split_special_tokens, say) from {_CONFIG}"
                 )
+
+
+def _moved_tokens(folder: Path, settings: Mapping[str, Any], backend: Tokenizer) -> tuple[str, ...]:
+    """transformers numbers the tokens that it adds itself, whatever ids the files state."""
+    stated = {text: index for text, index in read_json(folder, "added_tokens.json", optional=True).items()}
+    for index, token in settings.get("added_tokens_decoder", {}).items():
+        stated[token["content"]] = int(index)
+    return tuple(
+        f"{folder}: its files state that {text!r:.40} is token {index}, and transformers makes it token "
+        f"{backend.token_to_id(text)}; check the tokenizer's files"
+        for text, index in stated.items()
+        if backend.token_to_id(text) != index
+    )
 
 
 def _chat_template(folder: Path, template: Any) -> tuple[str | None, tuple[str, ...]]:

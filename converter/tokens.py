@@ -47,9 +47,9 @@ def known_tokens(checkpoint: Checkpoint, files: TokenizerFiles | None, vocab_siz
     warnings: list[str] = []
     if files is not None:
         tokenizer = _library_tokenizer(checkpoint, files)
-        named = {key: tokenizer.token_to_id(files.special_tokens.get(key, "")) for key in ("bos_token", "eos_token")}
-        bos = named["bos_token"] if bos is None else bos
-        stops += [] if named["eos_token"] is None else [named["eos_token"]]
+        if bos is None:
+            bos = tokenizer.token_to_id(files.special_tokens.get("bos_token", ""))
+        stops += [index for text in files.stop_tokens if (index := tokenizer.token_to_id(text)) is not None]
         warnings += _too_large(tokenizer, vocab_size)
         added, about_turns = _turn_end(tokenizer, files, stops)
         stops += added
