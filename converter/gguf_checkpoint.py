@@ -46,13 +46,13 @@ class GgufCheckpoint(Checkpoint):
         self.path = path
         reader = _open(path)
         self.metadata = {name: _value(field) for name, field in reader.fields.items()}
+        self._vocabulary = read_vocabulary(path, self.metadata)
         self._tensors = {_hf_name(path, tensor.name): tensor for tensor in reader.tensors}
         self._refuse_unreadable()
         factors = self._tensors.pop("rope_freqs.weight", None)
         self.config = config_from_metadata(
             path, self.metadata, LM_HEAD not in self._tensors, None if factors is None else np.array(factors.data)
         )
-        self._vocabulary = read_vocabulary(path, self.metadata)
         named = self._vocabulary.special_id if self._vocabulary else functools.partial(named_id, self.metadata)
         self.bos_token_id = named("bos")
         self.stop_token_ids = stop_token_ids(self.metadata, self._vocabulary)

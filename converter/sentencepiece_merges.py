@@ -47,7 +47,7 @@ def slow_tokens(vocabulary: Vocabulary, text: str) -> list[int]:
 def check(vocabulary: Vocabulary, tokenizer: Tokenizer) -> None:
     """Raises ValueError if `tokenizer` cuts a text otherwise than the oracle: ordinary ones and tokens of its own."""
     prefix = _SPACE if vocabulary.flag("add_space_prefix", True) else ""
-    for text in (*TEXTS, *_own_texts(vocabulary)):
+    for text in (*TEXTS, *_own_texts(vocabulary), *_tied_texts(vocabulary)):
         if not text or any(token.content in text for token in tokenizer.get_added_tokens_decoder().values()):
             continue
         wanted = slow_tokens(vocabulary, prefix + text.replace(" ", _SPACE))
@@ -64,6 +64,23 @@ def _own_texts(vocabulary: Vocabulary) -> list[str]:
     words = [token.replace(_SPACE, " ") for token in vocabulary.tokens[:: max(1, len(vocabulary.tokens) // _TRIED)]]
     odd = (token for token in vocabulary.tokens if any(letter not in vocabulary.ids for letter in token))
     return [a + b for a, b in itertools.pairwise(words)] + list(itertools.islice(odd, _TRIED))
+
+
+def _tied_texts(vocabulary: Vocabulary) -> list[str]:
+    """Where two tokens of one score overlap, the leftmost counts, which no order of merges can say."""
+    scores = _scores(vocabulary)
+    groups: dict[float, list[str]] = {}
+    for text in dict.fromkeys(a + b for a, b in merges(vocabulary)):
+        groups.setdefault(float(scores[vocabulary.ids[text]]), []).append(text)
+    tied = [group[:_TRIED] for group in groups.values() if len(group) > 1][:_TRIED]
+    overlaps = (
+        first + second[common:]
+        for group in tied
+        for first, second in itertools.permutations(group, 2)
+        for common in range(1, min(len(first), len(second)))
+        if first.endswith(second[:common])
+    )
+    return [text.replace(_SPACE, " ") for text in itertools.islice(overlaps, _TRIED)]
 
 
 def _scores(vocabulary: Vocabulary) -> np.ndarray:

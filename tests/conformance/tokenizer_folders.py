@@ -7,7 +7,9 @@ bundled.encode("text"); bundled.chat([...]); bundled.stops; bundled.warnings
 
 import dataclasses
 import functools
+import io
 import json
+import tempfile
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, open_checkpoint
 from shadowattn.converter.text_grid import TEXTS
@@ -35,6 +39,9 @@ MESSAGES = [
     {"role": "assistant", "content": "Hi."},
     {"role": "user", "content": "1234 na\u00efve \U0001f600?"},
 ]
+SPECIAL = ("<|im_start|>", "<|im_end|>", "<|pad|>")
+CONFIG = "tokenizer_config.json"
+CHAT = {"eos_token": "<|im_end|>", "chat_template": CHATML, "tokenizer_class": "PreTrainedTokenizerFast"}
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "mistral": "MistralForCausalLM"}
 
 
@@ -49,6 +56,66 @@ def byte_level(vocab_size: int = 400) -> str:
     )
     tokenizer.train_from_iterator([*TEXTS, __doc__, " ".join(TEXTS)], trainer)
     return str(tokenizer.to_str())
+
+
+def added(content: str, special: bool = True, **flags: bool) -> dict[str, Any]:
+    """A token as tokenizer_config.json describes it."""
+    return {"content": content, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False} | {
+        "special": special,
+        **flags,
+    }
+
+
+def decoder(*tokens: dict[str, Any], first: int = 400) -> dict[str, Any]:
+    return {str(first + i): token for i, token in enumerate(tokens)}
+
+
+def json_with(*tokens: str, **changes: Any) -> str:
+    """tokenizer.json that names special tokens itself."""
+    tokenizer = Tokenizer.from_str(byte_level())
+    tokenizer.add_special_tokens(list(tokens))
+    return json.dumps(json.loads(tokenizer.to_str()) | changes)
+
+
+def sentencepiece_model(kind: str, **options: Any) -> bytes:
+    """tokenizer.model, trained on the grid's texts."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([*TEXTS, *(" ".join(TEXTS),) * 3]),
+        model_writer=model,
+        model_type=kind,
+        vocab_size=400,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        minloglevel=2,
+        **{"remove_extra_whitespaces": False, "normalization_rule_name": "identity", **options},
+    )
+    return model.getvalue()
+
+
+THREE = decoder(*map(added, SPECIAL))
+
+
+@functools.cache
+def sentencepiece_json() -> str:
+    """tokenizer.json of such a model, as transformers converts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tokenizer.model").write_bytes(sentencepiece_model("bpe"))
+        return str(PreTrainedTokenizerFast.from_pretrained(folder).backend_tokenizer.to_str())
+
+
+def reference(folder: Path) -> Any:
+    """The folder's tokenizer by transformers."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def texts(tokenizer: Any) -> list[str]:
+    """Ordinary ones, and every added token where it could be cut or swallow its neighbours."""
+    special = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    return [*TEXTS, *(f"x {token} y{token}z\n{token}" for token in special), "".join(special)]
 
 
 def write_folder(

