@@ -24,7 +24,7 @@ _JSON, _SENTENCEPIECE, _CONFIG, _TEMPLATES = (
 _SOURCES = (_JSON, _SENTENCEPIECE, "vocab.json", "tekken.json", "tiktoken.model", "vocab.txt")
 _SUFFIXES = (".json", ".model", ".txt", ".jinja")
 _READ_APART = ("config.json", "generation_config.json", _CONFIG)
-_TOKEN_SETTINGS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_TOKEN_LISTS = ("additional_special_tokens", "extra_special_tokens")
 _GIT_LFS = b"version https://git-lfs"
 _LEAST_TOKENS = 8  # fewer are the special tokens that a class of transformers makes up where it finds no vocabulary
 
@@ -96,7 +96,9 @@ def _write(file: Path, content: Mapping[str, Any], folder: Path) -> None:
 
 def _token(key: str, value: Any) -> Any:
     """A special token that is an object; transformers wants it marked as one."""
-    if key in _TOKEN_SETTINGS and isinstance(value, dict) and "content" in value:
+    if key in _TOKEN_LISTS and isinstance(value, list):
+        return [_token("a_token", item) for item in value]
+    if key.endswith("_token") and isinstance(value, dict) and "content" in value:
         return {"__type": "AddedToken"} | value
     return value
 

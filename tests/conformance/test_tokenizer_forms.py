@@ -23,10 +23,12 @@ from tokenizer_folders import (
     decoder,
     json_with,
     reference,
+    sentencepiece_json,
     sentencepiece_model,
     texts,
     write_folder,
 )  # fmt: skip
+from tokenizers import Tokenizer
 
 from shadowattn.converter.text_grid import TEXTS
 
@@ -135,6 +137,42 @@ def test_chat_templates(name: str, tmp_path: Path) -> None:
         assert bundled.chat(MESSAGES) == theirs.apply_chat_template(MESSAGES, add_generation_prompt=True)["input_ids"]
 
 
+# name -> the folder whose tokenizer.json counts, whatever class of transformers the settings name, and its model_type
+WORDS = json.dumps(
+    json.loads(byte_level())
+    | {
+        "model": {"type": "WordLevel", "vocab": {"<unk>": 0, "Hello": 1, "world": 2, "x": 3}, "unk_token": "<unk>"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "decoder": None,
+    }
+)
+JSON_COUNTS: dict[str, tuple[dict[str, Any], str]] = {
+    "words, a class of BPE": ({"tokenizer.json": WORDS, CONFIG: {"tokenizer_class": "LlamaTokenizer"}}, "llama"),
+    "words, a model type whose class is of BPE": ({"tokenizer.json": WORDS}, "qwen2"),
+    "SentencePiece, a byte-level class": ({"tokenizer.json": sentencepiece_json()}, "qwen2"),
+    "more tokens than the settings name": (
+        {"tokenizer.json": json_with(*SPECIAL, "<|more|>"), CONFIG: {"added_tokens_decoder": THREE}},
+        "qwen2",
+    ),
+    "tokens as objects that are not marked": (
+        {
+            "tokenizer.json": json_with(*SPECIAL),
+            CONFIG: CHAT | {"eos_token": added("<|im_end|>"), "additional_special_tokens": [added("<|pad|>")]},
+        },
+        "llama",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JSON_COUNTS)
+def test_tokenizer_json_counts(name: str, tmp_path: Path) -> None:
+    files, model_type = JSON_COUNTS[name]
+    bundled = Bundled(write_folder(tmp_path / "model", files, model_type=model_type))
+    own = Tokenizer.from_str(files["tokenizer.json"])
+    for text in (*TEXTS, *(f"a{token} <|more|>b" for token in SPECIAL)):
+        assert bundled.encode(text) == own.encode(text).ids, text
+
+
 # name -> files beside (or instead of) a byte-level tokenizer.json, and the refusal
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "tokenizer.json of nothing": (
@@ -205,6 +243,11 @@ SAID: dict[str, tuple[dict[str, Any], int, str]] = {
         {CONFIG: CHAT | {"added_tokens_decoder": decoder(*map(added, SPECIAL), first=410)}},
         420,
         r"state that '<\|im_start\|>' is token 410, and transformers makes it token 400",
+    ),
+    "a class that cuts otherwise than tokenizer.json": (
+        {CONFIG: CHAT | {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": THREE}},
+        420,
+        r"Qwen2Tokenizer of transformers cuts .* into other tokens than tokenizer\.json does; the bundle follows",
     ),
     "a tokenizer larger than the embedding": (
         {CONFIG: CHAT | {"added_tokens_decoder": THREE}},

@@ -143,8 +143,22 @@ def smollm2() -> Path | None:
     return next(Path(found.origin).parent.glob("*.gguf"))
 
 
-def write_gguf(path: Path, row: Row, vocabularies: dict[str, Any] | None = None) -> Path:
-    """A file that llama.cpp and the converter read, without the weights of its layers."""
+def layer_weights() -> dict[str, np.ndarray]:
+    """Of the one layer that the files have."""
+    rng = np.random.default_rng(3)
+    square = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    made = {f"blk.0.{name}.weight": rng.normal(size=(HIDDEN, HIDDEN)).astype(np.float32) for name in square}
+    norms = ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm")
+    return made | {f"{name}.weight": np.ones(HIDDEN, np.float32) for name in norms}
+
+
+def write_gguf(
+    path: Path,
+    row: Row,
+    vocabularies: dict[str, Any] | None = None,
+    weights: dict[str, np.ndarray] | None = None,
+) -> Path:
+    """A file that llama.cpp and the converter read; without the weights of its layer unless they are given."""
     vocabulary = (vocabularies or golden()["vocabularies"])[row.kind]
     control = {text: CONTROL for text in CONTROLS if text not in row.without} | {
         "<think>": USER_DEFINED,
@@ -176,12 +190,17 @@ def write_gguf(path: Path, row: Row, vocabularies: dict[str, Any] | None = None)
     else:
         added = [0.0] * (len(tokens) - len(vocabulary["tokens"]))
         writer.add_array("tokenizer.ggml.scores", [*map(float, vocabulary["scores"]), *added])
-    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), HIDDEN), np.float32))
+    for name, weight in {"token_embd.weight": _embedding(len(tokens)), **(weights or {})}.items():
+        writer.add_tensor(name, weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _embedding(rows: int) -> np.ndarray:
+    return np.random.default_rng(4).normal(size=(rows, HIDDEN)).astype(np.float32)
 
 
 def add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
