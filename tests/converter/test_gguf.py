@@ -8,8 +8,9 @@ import gguf
 import numpy as np
 import pytest
 
-from shadowattn.converter.checkpoint import check_weights, open_checkpoint
-from shadowattn.converter.gguf_checkpoint import READABLE_TYPES
+from shadowattn.converter.checkpoint import check_weights
+from shadowattn.converter.formats import open_checkpoint
+from shadowattn.converter.gguf_file import READABLE_TYPES
 from shadowattn.converter.pipeline import convert
 from shadowattn.converter.progress import Silent
 from shadowattn.models import bundle
