@@ -125,7 +125,7 @@ def _check_start(path: Path) -> None:
     little, big = struct.unpack("<I", start[4:])[0], struct.unpack(">I", start[4:])[0]
     if little & 0xFFFF == 0 and big in _VERSIONS:
         raise ValueError(
-            f"{path}: a big-endian GGUF file, wanted a little-endian one; use `gguf-convert-endian COPY little` on a copy"
+            f"{path}: a big-endian GGUF file, wanted little-endian; use `gguf-convert-endian COPY little` on a copy"
         )
     if little not in _VERSIONS:
         raise ValueError(
