@@ -28,9 +28,10 @@ _ROWS_AT_ONCE = 4096
 
 @dataclasses.dataclass(frozen=True)
 class _Stored:
-    """Where a tensor is."""
+    """Where a tensor is, and its name there."""
 
     file: Path
+    name: str
     dtype: str
     shape: Shape
 
@@ -87,12 +88,14 @@ class WeightFiles:
             return all(torch.equal(a[i : i + _ROWS_AT_ONCE].float(), b[i : i + _ROWS_AT_ONCE].float()) for i in starts)
 
     def _tensor(self, name: str) -> torch.Tensor:
-        file = self._tensors[name].file
+        stored = self._tensors[name]
         try:
-            with safetensors.safe_open(file, framework="pt") as opened:
-                return opened.get_tensor(name).float()
+            with safetensors.safe_open(stored.file, framework="pt") as opened:
+                return opened.get_tensor(stored.name).float()
         except (safetensors.SafetensorError, OSError) as error:
-            raise ValueError(f"{file}: weight {name} cannot be read ({error}); get the file again") from None
+            raise ValueError(
+                f"{stored.file}: weight {stored.name} cannot be read ({error}); get the file again"
+            ) from None
 
     def _scale_of(self, name: str) -> str | None:
         if self._tensors[name].dtype not in _WITH_SCALE or not name.endswith(".weight"):
@@ -198,7 +201,7 @@ def _headers(file: Path) -> dict[str, _Stored]:
     with _open(file) as opened:
         for name in opened.keys():  # noqa: SIM118 (not a dict)
             view = opened.get_slice(name)
-            found[name] = _Stored(file, view.get_dtype(), tuple(view.get_shape()))
+            found[name] = _Stored(file, name, view.get_dtype(), tuple(view.get_shape()))
     return found
 
 
