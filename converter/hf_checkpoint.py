@@ -131,7 +131,7 @@ def _refuse_other_folders(folder: Path) -> None:
 
 
 def _refuse_quantization(folder: Path, config: Mapping[str, Any]) -> None:
-    """FP8 and INT8 weights with scales are multiplied out; 4-bit formats need the code of those who made them."""
+    """FP8 weights are multiplied with their scales; other formats need the code of those who made them."""
     for key in ("quantization_config", "quantization"):  # the second is MLX's
         said = config.get(key)
         method = said.get("quant_method") if isinstance(said, dict) else said

@@ -18,7 +18,7 @@ from shadowattn.converter.json_files import read_json
 from shadowattn.converter.model_files import check_file, refuse_dangling
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_WITH_SCALE = ("F8_E4M3", "F8_E5M2", "I8")  # each weight has a tensor of scales beside it
+_WITH_SCALE = ("F8_E4M3", "F8_E5M2")  # each weight has a tensor of scales beside it
 _SCALES = ("weight_scale_inv", "weight_scale")  # both multiply: the first is DeepSeek's name, for blocks
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -120,10 +120,11 @@ class WeightFiles:
         return scale.repeat_interleave(high, 0).repeat_interleave(wide, 1)[:rows, :columns]
 
     def _refuse_unreadable(self, name: str, stored: _Stored) -> None:
+        scale = self._scales.get(name)
         zero_point = name.removesuffix("weight") + "weight_zero_point"
-        if stored.dtype in _FLOATS or name in self._scales.values():
+        if stored.dtype in _FLOATS:
             return
-        if name in self._scales and zero_point not in self._tensors:
+        if scale is not None and self._tensors[scale].dtype in _FLOATS and zero_point not in self._tensors:
             return
         raise ValueError(
             f"{stored.file}: weight {name} is {stored.dtype}; wanted float32, float16 or bfloat16, or FP8 with its "
