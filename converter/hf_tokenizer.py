@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from shadowattn.converter import toolchain
 from shadowattn.converter.checkpoint import TokenizerFiles
 from shadowattn.converter.json_files import read_json
+from shadowattn.converter.model_files import check_file
 from shadowattn.converter.text_grid import TEXTS
 
 _JSON, _SENTENCEPIECE, _CONFIG, _TEMPLATES = (
@@ -25,7 +26,6 @@ _SOURCES = (_JSON, _SENTENCEPIECE, "vocab.json", "tekken.json", "tiktoken.model"
 _SUFFIXES = (".json", ".model", ".txt", ".jinja")
 _READ_APART = ("config.json", "generation_config.json", _CONFIG)
 _TOKEN_LISTS = ("additional_special_tokens", "extra_special_tokens")
-_GIT_LFS = b"version https://git-lfs"
 _LEAST_TOKENS = 8  # fewer are the special tokens that a class of transformers makes up where it finds no vocabulary
 
 
@@ -58,15 +58,8 @@ def _refuse_damage(folder: Path) -> None:
     for name in ("added_tokens.json", "special_tokens_map.json"):
         read_json(folder, name, optional=True)
     for file in sorted(folder.iterdir()):
-        if file.suffix not in _SUFFIXES or file.name.endswith(".index.json"):
-            continue
-        if file.is_symlink() and not file.exists():
-            raise ValueError(f"{file}: the link leads nowhere ({file.readlink()}); get the model's files again")
-        if file.is_file():
-            with file.open("rb") as opened:
-                start = opened.read(len(_GIT_LFS))
-            if start == _GIT_LFS:
-                raise ValueError(f"{file}: a pointer of Git LFS, not the file itself; run `git lfs pull` in {folder}")
+        if file.suffix in _SUFFIXES and not file.name.endswith(".index.json") and not file.is_dir():
+            check_file(file)
 
 
 @contextlib.contextmanager

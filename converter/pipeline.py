@@ -14,9 +14,10 @@ from shadowattn.converter import progress as progress_line
 from shadowattn.converter.assemble import assemble
 from shadowattn.converter.calibrate import Calibration, GridChoice, calibrate
 from shadowattn.converter.calibration_text import CalibrationText, calibration_text
-from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, check_weights, open_checkpoint
+from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, check_weights
 from shadowattn.converter.estimate import write_estimates
 from shadowattn.converter.export import convert_pieces
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.recipes import Recipe, recipe_named
 from shadowattn.converter.resources import check_resources, model_file_bytes
 from shadowattn.converter.split import SCORE_ROWS, plan_graphs, prefill_ladder, sequence_buckets, split_chunks
@@ -61,14 +62,7 @@ class _Job:
     tokenizer: TokenizerFiles | None
     tokens: KnownTokens
     text: CalibrationText
-
-    def warnings(self) -> tuple[str, ...]:
-        """What a user should know about the bundle, a sentence each."""
-        return (
-            *self.checkpoint.warnings,
-            *(self.tokenizer.warnings if self.tokenizer else ()),
-            *self.tokens.warnings,
-        )
+    warnings: tuple[str, ...]
 
     def graphs(self, multiplier: float) -> tuple[bundle.Graph, ...]:
         """Every graph of the bundle."""
@@ -109,7 +103,7 @@ def convert(
     output = Path(output)
     with shown.step("reading the model"):
         job = _decide(Path(model), output, options)
-    for sentence in job.warnings():
+    for sentence in job.warnings:
         shown.warn(sentence)
     with written_aside(output, options.overwrite) as folder:
         calibration = _calibrate(job, shown)
@@ -148,16 +142,18 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     check_output(output, options.overwrite)
     checkpoint = open_checkpoint(model)
     spec = read_config(checkpoint.config, str(model / "config.json" if model.is_dir() else model))
-    check_weights(checkpoint, spec)
+    about_weights = check_weights(checkpoint, spec)
     max_length = _max_length(options.max_length, spec)
     ladder = prefill_ladder(options.prefill_chunks, max_length)
     buckets = sequence_buckets(max_length)
     check_resources(spec, recipe, plan_graphs(spec, ladder, buckets, 1.0), output.resolve().parent)
     tokenizer = readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
     tokens = known_tokens(checkpoint, tokenizer, spec.vocab_size)
+    about_tokenizer = tokenizer.warnings if tokenizer else ()
+    warnings = (*about_weights, *checkpoint.warnings, *about_tokenizer, *tokens.warnings)
     own = None if options.calibration_text is None else Path(options.calibration_text)
     text = calibration_text(spec, tokenizer.json if tokenizer else None, own)
-    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens, text)
+    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens, text, warnings)
 
 
 def _max_length(asked: int | None, spec: ModelSpec) -> int:

@@ -23,7 +23,7 @@ from tokenizer_folders import (
     sentencepiece_json,
     texts,
     write_folder,
-)  # fmt: skip
+)
 from tokenizers import Tokenizer, processors
 
 

@@ -16,6 +16,7 @@ from tokenizer_ggufs import (
     BYTE_LEVEL,
     EOS,
     EOT,
+    HIDDEN,
     PAD,
     PRE,
     ROWS,
@@ -25,7 +26,7 @@ from tokenizer_ggufs import (
     add,
     golden,
     write_gguf,
-)  # fmt: skip
+)
 
 from shadowattn.converter import sentencepiece_merges
 from shadowattn.converter.gguf_vocabulary import read_vocabulary
@@ -102,10 +103,6 @@ SAID: dict[str, tuple[Row, list[str]]] = {
         Row(BYTE_LEVEL, {TEMPLATE: CHATML.replace("<|im_end|>", "### End")}),
         [r"the chat template ends a turn with '### End', which begins with no token that ends an answer"],
     ),
-    "a vocabulary larger than the embedding": (
-        Row(BYTE_LEVEL, {"llama.vocab_size": 904}),
-        [r"the tokenizer has 2 tokens that the model's embedding of 904 rows lacks, from '<think>' \(token 904\) on"],
-    ),
 }
 
 
@@ -117,6 +114,12 @@ def test_warnings(name: str, tmp_path: Path) -> None:
     for sentence, wanted in zip(bundled.warnings, warnings, strict=True):
         assert re.search(wanted, sentence)
         assert sentence.startswith(str(tmp_path / "model.gguf"))
+
+
+def test_a_vocabulary_larger_than_the_embedding(tmp_path: Path) -> None:
+    embedding = {"token_embd.weight": np.zeros((904, HIDDEN), np.float32)}
+    (warning,) = Bundled(write_gguf(tmp_path / "model.gguf", Row(BYTE_LEVEL), weights=embedding)).warnings
+    assert "2 tokens that the model's embedding of 904 rows lacks, from '<think>' (token 904) on" in warning
 
 
 # --- conversations ---

@@ -21,7 +21,8 @@ import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, open_checkpoint
+from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.text_grid import TEXTS
 from shadowattn.converter.tokens import KnownTokens, known_tokens, readable_tokenizer
 from shadowattn.runtime.chat import ChatTemplate, Conversation

@@ -10,7 +10,8 @@ import pytest
 from tokenizers import Regex, Tokenizer
 from tokenizers import pre_tokenizers as pre
 
-from shadowattn.converter.checkpoint import TokenizerFiles, open_checkpoint
+from shadowattn.converter.checkpoint import TokenizerFiles
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.pipeline import convert
 from shadowattn.converter.progress import Progress
 
