@@ -21,8 +21,6 @@ from shadowattn.models.spec import RopeSpec
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_weights_and_config_come_back(family, tiny, tmp_path):
     model = tiny(family)
-    if getattr(model.model.config, "head_dim", None) is None:
-        model.model.config.head_dim = model.model.config.hidden_size // model.model.config.num_attention_heads
     checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", model.model, family))
     spec = read_config(checkpoint.config)
     wanted = read_config(open_checkpoint(model.path).config)
