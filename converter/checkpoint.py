@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.models.bundle import Sampling
 from shadowattn.models.spec import ModelSpec
 
 Shape = tuple[int, ...]
@@ -38,25 +39,30 @@ class Origin:
 class TokenizerFiles:
     """What a bundle needs of a tokenizer. json: text of tokenizer.json; chat_template: Jinja text, if there is one.
 
-    doubts: what a user should know about it, a sentence each.
+    warnings: what a user should know about it, a sentence each. chat_adds_bos: a conversation begins with BOS even
+    where the chat template does not write it. stop_tokens: texts of tokens that end an answer, beside the ids that the
+    checkpoint states.
     """
 
     json: str
     chat_template: str | None
     special_tokens: Mapping[str, str]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    chat_adds_bos: bool = False
+    stop_tokens: tuple[str, ...] = ()
 
 
 class Checkpoint(abc.ABC):
     """One model on disk. `config` has the keys of Hugging Face's config.json.
 
-    warnings: what a user should know about the weights, a sentence each.
+    warnings: what a user should know about its weights and settings, a sentence each.
     """
 
     path: Path
     config: Mapping[str, Any]
     bos_token_id: int | None
     stop_token_ids: tuple[int, ...]
+    sampling: Sampling = Sampling()
     warnings: tuple[str, ...] = ()
 
     @property

@@ -1,5 +1,6 @@
 """A GGUF file: metadata -> config with Hugging Face's keys, quantised tensors -> float32 under Hugging Face's names."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import numpy as np
 from shadowattn.converter.checkpoint import Checkpoint, Origin, Shape, TokenizerFiles, finite
 from shadowattn.converter.gguf_config import config_from_metadata
 from shadowattn.converter.gguf_file import name_of, read_gguf
-from shadowattn.converter.gguf_tokenizer import stop_token_ids, token_id, tokenizer_files
+from shadowattn.converter.gguf_stop_tokens import stop_token_ids
+from shadowattn.converter.gguf_tokenizer import tokenizer_files
+from shadowattn.converter.gguf_vocabulary import named_id, read_vocabulary
+from shadowattn.converter.sampling import of_gguf
 from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
 
 _TOP_LEVEL = {"token_embd.weight": EMBEDDING, "output_norm.weight": "model.norm.weight", "output.weight": LM_HEAD}
@@ -36,13 +40,16 @@ class GgufCheckpoint(Checkpoint):
         self.path = path
         file = read_gguf(path)
         self.metadata = file.metadata
+        self._vocabulary = read_vocabulary(path, self.metadata)
         self._tensors = {_hf_name(path, tensor.name): tensor for tensor in file.tensors}
         divisors = self._tensors.pop(_ROPE_DIVISORS, None)
         self.config = config_from_metadata(
             path, self.metadata, self.shapes(), None if divisors is None else np.array(divisors.data)
         )
-        self.bos_token_id = token_id(self.metadata, "tokenizer.ggml.bos_token_id")
-        self.stop_token_ids = stop_token_ids(self.metadata)
+        named = self._vocabulary.special_id if self._vocabulary else functools.partial(named_id, self.metadata)
+        self.bos_token_id = named("bos")
+        self.stop_token_ids = stop_token_ids(self.metadata, self._vocabulary)
+        self.sampling, self.warnings = of_gguf(path, self.metadata)
 
     @property
     def origin(self) -> Origin:
@@ -67,8 +74,8 @@ class GgufCheckpoint(Checkpoint):
         return finite(weight, f"{self.path}: weight {tensor.name}")
 
     def tokenizer(self) -> TokenizerFiles | None:
-        """The tokenizer in the metadata, converted by transformers."""
-        return tokenizer_files(self.path, self.metadata)
+        """The tokenizer in the metadata."""
+        return tokenizer_files(self._vocabulary) if self._vocabulary else None
 
     def _undo_permutation(self, name: str, weight: np.ndarray) -> np.ndarray:
         """llama.cpp interleaves the two rotary halves of each head's rows of q and k."""

@@ -1,6 +1,5 @@
 """A Hugging Face directory: config.json, safetensors (single or sharded), tokenizer files."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from shadowattn.converter import toolchain
 from shadowattn.converter.checkpoint import Checkpoint, Origin, Shape, TokenizerFiles
+from shadowattn.converter.hf_tokenizer import tokenizer_files
 from shadowattn.converter.hf_weights import WeightFiles
 from shadowattn.converter.json_files import read_json
+from shadowattn.converter.sampling import of_generation_config
 from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
 
 _QUANTIZATIONS = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
 _USUAL_BLOCK = (128, 128)
-_SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 class HfCheckpoint(Checkpoint):
@@ -33,6 +32,8 @@ class HfCheckpoint(Checkpoint):
         bos = generation.get("bos_token_id", self.config.get("bos_token_id"))
         self.bos_token_id = next(iter(_ids(bos)), None)
         self.stop_token_ids = _ids(self.config.get("eos_token_id"), generation.get("eos_token_id"))
+        self.sampling, left_out = of_generation_config(path, generation)
+        self.warnings = (*self.warnings, *left_out)
 
     @property
     def origin(self) -> Origin:
@@ -75,30 +76,8 @@ class HfCheckpoint(Checkpoint):
         return True
 
     def tokenizer(self) -> TokenizerFiles | None:
-        """tokenizer.json as it is; a slow tokenizer (tokenizer.model, vocab.json) is converted by transformers."""
-        settings = read_json(self.path, "tokenizer_config.json", optional=True)
-        file = self.path / "tokenizer.json"
-        if file.is_file():
-            text = json.dumps(read_json(self.path, "tokenizer.json"), ensure_ascii=False)
-        elif any((self.path / name).is_file() for name in ("tokenizer.model", "vocab.json")):
-            text = _convert_slow_tokenizer(self.path)
-        else:
-            return None
-        special = {key: token for key in _SPECIAL_TOKENS if (token := _token_text(settings.get(key))) is not None}
-        return TokenizerFiles(text, self._chat_template(settings), special)
-
-    def _chat_template(self, settings: Mapping[str, Any]) -> str | None:
-        file = self.path / "chat_template.jinja"
-        if file.is_file():
-            try:
-                return file.read_text("utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{file}: not UTF-8 text ({error}); get the file again") from None
-        template = settings.get("chat_template")
-        if isinstance(template, list):
-            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-            template = named.get("default")
-        return template if isinstance(template, str) else None
+        """The tokenizer, loaded by transformers."""
+        return tokenizer_files(self.path, self.config)
 
 
 def _refuse_other_folders(folder: Path) -> None:
@@ -163,27 +142,6 @@ def _name(folder: Path, config: Mapping[str, Any]) -> str:
     if isinstance(said, str) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", said) and said.strip("."):
         return said
     return real.name
-
-
-def _convert_slow_tokenizer(folder: Path) -> str:
-    from transformers import AutoTokenizer
-
-    try:
-        with toolchain.quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return str(tokenizer.backend_tokenizer.to_str())
-    except Exception as error:
-        raise ValueError(
-            f"{folder}: the tokenizer cannot be turned into tokenizer.json ({type(error).__name__}: {error!s:.200}); "
-            "add a tokenizer.json"
-        ) from error
-
-
-def _token_text(entry: Any) -> str | None:
-    """A special token of tokenizer_config.json: its text, or an object with `content`."""
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else None
 
 
 def _ids(*entries: Any) -> tuple[int, ...]:

@@ -103,7 +103,7 @@ def convert(
     output = Path(output)
     with shown.step("reading the model"):
         job = _decide(Path(model), output, options)
-    for sentence in (*job.warnings, *(job.tokenizer.doubts if job.tokenizer else ()), *job.tokens.doubts):
+    for sentence in job.warnings:
         shown.warn(sentence)
     with written_aside(output, options.overwrite) as folder:
         calibration = _calibrate(job, shown)
@@ -142,13 +142,15 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     check_output(output, options.overwrite)
     checkpoint = open_checkpoint(model)
     spec = read_config(checkpoint.config, str(model / "config.json" if model.is_dir() else model))
-    warnings = (*check_weights(checkpoint, spec), *checkpoint.warnings)
+    about_weights = check_weights(checkpoint, spec)
     max_length = _max_length(options.max_length, spec)
     ladder = prefill_ladder(options.prefill_chunks, max_length)
     buckets = sequence_buckets(max_length)
     check_resources(spec, recipe, plan_graphs(spec, ladder, buckets, 1.0), output.resolve().parent)
     tokenizer = readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
     tokens = known_tokens(checkpoint, tokenizer, spec.vocab_size)
+    about_tokenizer = tokenizer.warnings if tokenizer else ()
+    warnings = (*about_weights, *checkpoint.warnings, *about_tokenizer, *tokens.warnings)
     own = None if options.calibration_text is None else Path(options.calibration_text)
     text = calibration_text(spec, tokenizer.json if tokenizer else None, own)
     return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens, text, warnings)
@@ -196,7 +198,12 @@ def _write_tokenizer(job: _Job, folder: Path) -> bundle.Tokenizer:
     if files.chat_template is not None:
         template = bundle.CHAT_TEMPLATE
         (folder / template).write_text(files.chat_template, "utf-8")
-    return make(file=bundle.TOKENIZER, chat_template=template, special_tokens=dict(files.special_tokens))
+    return make(
+        file=bundle.TOKENIZER,
+        chat_template=template,
+        special_tokens=dict(files.special_tokens),
+        chat_adds_bos=files.chat_adds_bos and job.tokens.bos is not None,
+    )
 
 
 def _calibration_facts(calibration: Calibration, text: CalibrationText, verification: Verification) -> dict[str, Any]:
@@ -231,6 +238,7 @@ def _write_manifest(
         tokenizer=tokenizer,
         calibration=facts,
         files={file.name: bundle.file_info(file) for file in sorted(folder.iterdir())},
+        sampling=job.checkpoint.sampling,
     )
     (folder / bundle.MANIFEST).write_text(manifest.to_json(), "utf-8")
     bundle.read_manifest(folder)

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from shadowattn.runtime.streaming import StreamingDetokenizer
 from shadowattn.runtime.tokenizer import BundleTokenizer
@@ -19,17 +19,23 @@ class Generator(Protocol):
 
     @property
     def generate(self) -> Callable[..., Iterator[int]]:
-        """generate(token_ids, max_new_tokens, temperature=, top_k=, top_p=, seed=, on_progress=)."""
+        """generate(token_ids, max_new_tokens, on_progress=, and what Sampling.options names)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn; temperature 0 takes the most likely one."""
+    """How the next token is drawn; temperature 0 takes the most likely one, repetition_penalty 1 changes nothing."""
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int | None = None
+    repetition_penalty: float = 1.0
+
+    def options(self) -> dict[str, Any]:
+        """For Generator.generate; a penalty that changes nothing is not asked for."""
+        options = dataclasses.asdict(self)
+        return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +79,7 @@ class AnswerStream:
         token_ids: list[int] = []
         times = [time.perf_counter()]
         stopped_by = CONTEXT_FULL if wanted < max_new_tokens else MAX_NEW_TOKENS
-        stream = self._session.generate(prompt_ids, wanted, **dataclasses.asdict(sampling), on_progress=on_progress)
+        stream = self._session.generate(prompt_ids, wanted, **sampling.options(), on_progress=on_progress)
         try:
             for token_id in stream:
                 times.append(time.perf_counter())

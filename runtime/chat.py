@@ -88,7 +88,7 @@ class Conversation:
         """
         self.messages.append({"role": "user", "content": text})
         try:
-            return self._tokenizer.encode(self._template.render(self.messages), add_special_tokens=False)
+            return self._tokenizer.encode_chat(self._template.render(self.messages))
         except ValueError:
             self.messages.pop()
             raise

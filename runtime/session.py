@@ -177,6 +177,7 @@ class Session:
         top_k: int = 0,
         top_p: float = 1.0,
         seed: int | None = None,
+        repetition_penalty: float = 1.0,
         stop_token_ids: Iterable[int] | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[int]:
@@ -189,7 +190,7 @@ class Session:
         see Sampler. Raises ValueError, at once, for arguments that prefill or Sampler would refuse.
         """
         self._check_open()
-        sampler = Sampler(temperature, top_k, top_p, seed)
+        sampler = Sampler(temperature, top_k, top_p, seed, repetition_penalty)
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be positive, got {max_new_tokens}")
         ids = check_ids(token_ids, self.manifest, self.max_length)
@@ -337,7 +338,7 @@ class Session:
         self.rewind(min(kept, len(ids) - 1))
         logits = self.prefill(ids[self.length :], on_progress=on_progress)
         for count in range(1, max_new_tokens + 1):
-            token = sampler(logits)
+            token = sampler(logits, self._tokens)
             if token in stop:
                 self._stop_reason = "stop_token"
                 return

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,13 +51,7 @@ class Generate:
         flags.DEFINE_bool("chat", False, "put the prompt into the model's chat template", flag_values=flag_values)
         flags.DEFINE_string("system", None, "the system message of a chat", flag_values=flag_values)
         flags.DEFINE_integer("max_new_tokens", 256, "most tokens of an answer", lower_bound=1, flag_values=flag_values)
-        flags.DEFINE_float("temperature", 0.0, "0 takes the likeliest token", lower_bound=0.0, flag_values=flag_values)
-        flags.DEFINE_integer(
-            "top_k", 0, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values
-        )
-        flags.DEFINE_float("top_p", 1.0, "draw from the likeliest tokens with this mass", flag_values=flag_values)
-        require_share("top_p", flag_values)
-        flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
+        _define_sampling_flags(flag_values)
         flags.DEFINE_bool("json", False, "one JSON object at the end instead of text", flag_values=flag_values)
         define_trace_flag(flag_values)
         define_session_flags(flag_values)
@@ -74,6 +69,30 @@ class Generate:
             if prompt is None:
                 return speaker.converse()
             return speaker.answer_once(prompt)
+
+
+def _define_sampling_flags(flag_values: flags.FlagValues) -> None:
+    """What is unset is as the bundle's makers have it."""
+    flags.DEFINE_float(
+        "temperature", None, "0 takes the likeliest token; default of this and the next three: the bundle's",
+        lower_bound=0.0, flag_values=flag_values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "top_k", None, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values
+    )
+    flags.DEFINE_float("top_p", None, "draw from the likeliest tokens with this mass", flag_values=flag_values)
+    require_share("top_p", flag_values)
+    flags.DEFINE_float(
+        "repetition_penalty", None, "above 1 makes tokens less likely that were there before, 1 changes nothing",
+        flag_values=flag_values,
+    )  # fmt: skip
+    flags.register_validator(
+        "repetition_penalty",
+        lambda value: value is None or 0 < value < math.inf,
+        "wanted a positive number",
+        flag_values,
+    )
+    flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
 
 
 @dataclasses.dataclass
@@ -178,7 +197,10 @@ def _open(bundle: Path, flag_values: flags.FlagValues, chat: bool) -> Iterator[_
     conversation = None
     if chat:
         conversation = Conversation(ChatTemplate.open(bundle, manifest), tokenizer, flag_values.system)
-    sampling = Sampling(flag_values.temperature, flag_values.top_k, flag_values.top_p, flag_values.seed)
+    defaults = dataclasses.asdict(manifest.sampling)
+    given = {name: flag_values[name].value for name in defaults}
+    chosen = defaults | {name: value for name, value in given.items() if value is not None}
+    sampling = Sampling(**chosen, seed=flag_values.seed)
     with waiting(f"opening {bundle}"):
         session = open_session(bundle, flag_values, **pipeline_overrides(bundle, flag_values))
     with session, _traced(session, flag_values.trace):

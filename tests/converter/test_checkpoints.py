@@ -129,7 +129,7 @@ def test_first_and_last_tokens_outside_the_vocabulary_are_left_out(tiny, tmp_pat
     (folder / "generation_config.json").unlink(missing_ok=True)
     tokens = known_tokens(open_checkpoint(folder), None, 288)
     assert (tokens.bos, tokens.stops) == (None, (7,))
-    assert [doubt.split("names token ")[1].split()[0] for doubt in tokens.doubts] == ["-1", "1000000000", "288"]
+    assert [warning.split("names token ")[1].split()[0] for warning in tokens.warnings] == ["-1", "1000000000", "288"]
 
 
 def test_the_tokenizers_own_last_token_stops_too(tiny, tmp_path):

@@ -48,6 +48,7 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["b", "--prompt=x", "--top_p=2"], "flag --top_p=2"),
         (["b", "--prompt=x", "--top_p=0"], "wanted a number in (0, 1]"),
         (["b", "--prompt=x", "--temperature=-1"], "flag --temperature=-1"),
+        (["b", "--prompt=x", "--repetition_penalty=0"], "wanted a positive number"),
         (["b", "--prompt=x", "--max_new_tokens=0"], "0 is not a positive integer"),
         (["b", "--prompt=x", "--num_threads=0"], "0 is not a positive integer"),
         (["b", "--prompt=x", "--executor=turbo"], "value should be one of <fused|pipelined>"),
@@ -118,6 +119,44 @@ def test_the_text_is_what_the_session_says(capsys: pytest.CaptureFixture[str], s
     assert plain.out == report["text"] + "\n"
     whole = byte_level_tokenizer().decode(wanted)
     assert plain.out[:-1] == whole.rstrip("\N{REPLACEMENT CHARACTER}")
+
+
+def says_of_itself(bundle: Path, **facts: object) -> Path:
+    """The bundle with another manifest."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | facts))
+    return bundle
+
+
+@needs_delegate
+def test_tokens_are_drawn_as_the_bundle_says_unless_flags_say_otherwise(
+    capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path
+) -> None:
+    own = {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.7}
+    bundle = says_of_itself(write_speaking_bundle(tmp_path / "drawn.bundle"), sampling=own)
+    prompt = byte_level_tokenizer().encode("Hello, world").ids
+    said = ["--prompt=Hello, world", "--json", "--max_new_tokens=20", "--seed=3"]
+    for flags, settings in (
+        ([], own),
+        (["--temperature=0"], own | {"temperature": 0.0}),
+        (["--top_k=0", "--top_p=1", "--repetition_penalty=1"], {"temperature": 1.5}),
+    ):
+        with Session.open(bundle) as session:
+            wanted = list(session.generate(prompt, 20, **settings, seed=3))
+        assert json.loads(run(capsys, "generate", bundle, *said, *flags).out)["token_ids"] == wanted
+    with Session.open(shared_bundle) as session:
+        greedy = list(session.generate(prompt, 20))
+    assert json.loads(run(capsys, "generate", shared_bundle, *said).out)["token_ids"] == greedy
+
+
+@needs_delegate
+def test_repetitions_become_rarer(tmp_path: Path) -> None:
+    bundle = write_speaking_bundle(tmp_path / "tiny.bundle")
+    prompt = byte_level_tokenizer().encode("Hello, world").ids
+    with Session.open(bundle) as session:
+        repeats, does_not = (list(session.generate(prompt, 40, repetition_penalty=p)) for p in (1.0, 1e6))
+    assert len(set(does_not) | set(prompt)) - len(set(prompt)) == len(does_not)  # each is new
+    assert len(set(repeats)) < len(repeats)
 
 
 @needs_delegate
