@@ -122,6 +122,11 @@ def test_llama3_scaling_of_any_original_length(original: int, factor: float, lla
     np.testing.assert_allclose(rope.inverse_frequencies(40), wanted, rtol=1e-4)  # the original length is an integer
 
 
+def test_a_window_as_long_as_the_context_is_none(llama: TinyModel, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "model.gguf", llama.model, fields={"llama.attention.sliding_window": 192})
+    check_equal(path, llama)
+
+
 def test_divisors_of_one_are_no_scaling(llama: TinyModel, tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", llama.model, tensors={"rope_freqs.weight": np.ones(20, np.float32)})
     assert opened(path)[1].rope.kind == "default"
