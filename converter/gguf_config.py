@@ -132,9 +132,12 @@ def _number(path: Path, key: str, value: Any) -> float:
 
 def _refuse_variants(path: Path, architecture: str, metadata: Mapping[str, Any], head_dim: int) -> None:
     """What a file of a supported architecture may say that the graphs cannot do."""
-    window = metadata.get(f"{architecture}.attention.sliding_window")
-    if window:
-        raise ValueError(f"{path}: sliding-window attention (window {window}) is not supported; use another model")
+    window = metadata.get(f"{architecture}.attention.sliding_window", 0)
+    longest = metadata.get(f"{architecture}.context_length")
+    if window and not (isinstance(window, int) and isinstance(longest, int) and window >= longest):
+        raise ValueError(
+            f"{path}: sliding-window attention (window {window!s:.60}) is not supported; use another model"
+        )
     rotary = metadata.get(f"{architecture}.rope.dimension_count", head_dim)
     if rotary != head_dim:
         raise ValueError(f"{path}: partial rotary embedding ({rotary} of {head_dim} dimensions) is not supported")

@@ -20,8 +20,8 @@ READABLE_TYPES = (
 _VERSIONS = (2, 3)
 _OLDER_MAGICS = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # GGML, GGMF, GGJT, GGLA: little-endian words
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
-_TYPE = re.compile(r"(\d+) is not a valid GGMLQuantizationType")
-_FIELD = re.compile(r"(\d+) is not a valid GGUFValueType|field type (\w+)")
+_TYPE = re.compile(r"(\d+)\)? is not a valid GGMLQuantizationType")
+_FIELD = re.compile(r"(\d+)\)? is not a valid GGUFValueType|field type (\w+)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,11 +95,11 @@ def _refuse_other_folders(folder: Path) -> None:
     if whole:
         return
     if "snapshots" in names:
-        inside = sorted(entry.name for entry in (folder / "snapshots").iterdir())
-        raise ValueError(
-            f"{folder}: a folder of the Hugging Face cache, not a model; give {folder / 'snapshots'}/"
-            f"{inside[-1] if inside else 'HASH, after downloading one'}"
-        )
+        inside = sorted(str(entry) for entry in (folder / "snapshots").iterdir())
+        main = folder / "refs" / "main"
+        newest = str(folder / "snapshots" / main.read_text().strip()) if main.is_file() else ""
+        one = newest if newest in inside else inside[-1] if inside else "a snapshot, after downloading one"
+        raise ValueError(f"{folder}: a folder of the Hugging Face cache, not a model; give {one}")
     if found := [name for name in names if name.endswith(".gguf")]:
         raise ValueError(f"{folder}: holds {', '.join(found[:3])}; give that file instead of the folder")
     if "params.json" in names:
@@ -125,7 +125,8 @@ def _scale_block(config: Mapping[str, Any]) -> tuple[int, int]:
     """Rows and columns that share a scale in FP8 weights."""
     said = config.get("quantization_config") or {}
     groups = said.get("config_groups")
-    schemes = [group.get("weights") for group in groups.values() if isinstance(group, dict)] if groups else []
+    listed = groups.values() if isinstance(groups, dict) else ()
+    schemes = [group.get("weights") for group in listed if isinstance(group, dict)]
     structures = [scheme.get("block_structure") for scheme in schemes if isinstance(scheme, dict)]
     for block in (said.get("weight_block_size"), *structures):
         if isinstance(block, list) and len(block) == 2 and all(isinstance(size, int) and size > 0 for size in block):

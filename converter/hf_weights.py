@@ -48,6 +48,7 @@ class WeightFiles:
         self._tensors: dict[str, _Stored] = {}
         for file in files:
             self._tensors |= _headers(file)
+        self._add_prefix()
         self._scales = {name: scale for name in self._tensors if (scale := self._scale_of(name)) is not None}
         for name, stored in self._tensors.items():
             if name.startswith(("model.", "lm_head.")):
@@ -86,6 +87,12 @@ class WeightFiles:
             a, b = left.get_slice(first), right.get_slice(second)
             starts = range(0, one.shape[0], _ROWS_AT_ONCE)
             return all(torch.equal(a[i : i + _ROWS_AT_ONCE].float(), b[i : i + _ROWS_AT_ONCE].float()) for i in starts)
+
+    def _add_prefix(self) -> None:
+        """A model that was saved without its head names its weights without `model.`; transformers adds it too."""
+        if "embed_tokens.weight" in self._tensors and "model.embed_tokens.weight" not in self._tensors:
+            for name in [name for name in self._tensors if name.startswith(("embed_tokens.", "layers.", "norm."))]:
+                self.rename(name, f"model.{name}")
 
     def _tensor(self, name: str) -> torch.Tensor:
         stored = self._tensors[name]

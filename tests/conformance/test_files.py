@@ -125,6 +125,10 @@ def named_in_the_config(folder: Path) -> None:
     edit_json(folder / "config.json", lambda config: config.update(transformers_weights="other.safetensors"))
 
 
+def saved_without_its_head(folder: Path) -> None:
+    edit_weights(folder, lambda w: [w.update({name.removeprefix("model."): w.pop(name)}) for name in list(w)])
+
+
 def links_into_another_folder(folder: Path) -> None:
     blobs = folder.with_name("blobs")
     blobs.mkdir()
@@ -143,6 +147,7 @@ READ: dict[str, Change] = {
     "scales of a quantised cache": scales_of_a_quantised_cache,
     "float64": float64,
     "a file that config.json names": named_in_the_config,
+    "names of a model that was saved without its head": saved_without_its_head,
     "links into another folder": links_into_another_folder,
 }
 
@@ -458,8 +463,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a folder of GGUF files": (only(a_dot_gguf="GGUF", b_dot_gguf="GGUF"), r"holds a\.gguf, b\.gguf; give that file"),
     "a folder of the Hugging Face cache": (
-        only(refs__main="abc", snapshots__abc__config_dot_json="{}"),
-        r"a folder of the Hugging Face cache, not a model; give .*/snapshots/abc",
+        only(refs__main="abc", snapshots__abc__config_dot_json="{}", snapshots__def__config_dot_json="{}"),
+        r"a folder of the Hugging Face cache, not a model; give .*/snapshots/abc$",
     ),
     "an empty folder": (only(), r"model: config\.json is missing; wanted a Hugging Face model directory"),
     "a folder that is not there": (shutil.rmtree, r"model: no such model; wanted a Hugging Face directory"),

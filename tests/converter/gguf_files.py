@@ -6,7 +6,13 @@ from typing import Any
 import gguf
 import numpy as np
 
-_ARCHITECTURES = {"llama": "llama", "llama3_rope": "llama", "llama_tied": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+_ARCHITECTURES = {
+    "llama": "llama",
+    "llama3_rope": "llama",
+    "llama_linear_mha_tied": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+}
 _NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -46,10 +52,14 @@ def write_gguf(
     kind: str = "F32",
     fields: dict[str, Any] | None = None,
     tensors: dict[str, np.ndarray] | None = None,
+    **layout: Any,
 ) -> Path:
-    """Writes `model` (transformers) as a GGUF file. fields: metadata to change, None leaves one out."""
+    """Writes `model` (transformers) as a GGUF file. fields: metadata to change, None leaves one out.
+
+    layout: what GGUFWriter takes besides, such as its byte order or the tensors of a part.
+    """
     config, name = model.config, _ARCHITECTURES[family]
-    writer = gguf.GGUFWriter(path, name)
+    writer = gguf.GGUFWriter(path, name, **layout)
     metadata: dict[str, Any] = {
         f"{name}.block_count": config.num_hidden_layers,
         f"{name}.context_length": config.max_position_embeddings,
@@ -57,7 +67,8 @@ def write_gguf(
         f"{name}.feed_forward_length": config.intermediate_size,
         f"{name}.attention.head_count": config.num_attention_heads,
         f"{name}.attention.head_count_kv": config.num_key_value_heads,
-        f"{name}.attention.key_length": config.head_dim,
+        f"{name}.attention.key_length": getattr(config, "head_dim", None)
+        or config.hidden_size // config.num_attention_heads,
         f"{name}.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
         f"{name}.rope.freq_base": config.rope_parameters["rope_theta"],
         f"{name}.vocab_size": config.vocab_size,
@@ -67,12 +78,8 @@ def write_gguf(
         "tokenizer.ggml.eot_token_id": 5,
     } | (fields or {})
     for key, value in metadata.items():
-        if isinstance(value, str):
-            writer.add_string(key, value)
-        elif isinstance(value, float):
-            writer.add_float32(key, value)
-        elif value is not None:
-            writer.add_uint32(key, value)
+        if value is not None:
+            _adder(writer, value)(key, value)
     for hf, parameter in model.state_dict().items():
         weight = parameter.numpy()
         if name == "llama" and ".q_proj." in hf:
@@ -87,6 +94,13 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _adder(writer: gguf.GGUFWriter, value: Any) -> Any:
+    """The method that writes a value of this type; llama.cpp's counts are unsigned."""
+    return {str: writer.add_string, float: writer.add_float32, list: writer.add_array, bool: writer.add_bool}.get(
+        type(value), writer.add_uint32
+    )
 
 
 def _add(writer: gguf.GGUFWriter, name: str, weight: np.ndarray, kind: str) -> None:
