@@ -10,12 +10,12 @@ from flat_graph import FlatModel
 from one_op import OneOp, Rows, Sizes, one_op_model, open_op, plan_for
 from resident_growth import growth_of
 
-from shadowattn.models import reference
 from shadowattn.models.op_options import KV_APPEND, SPARSE_ATTENTION, Form, OpOptions
+from shadowattn.models.oracle import steps
+from shadowattn.models.oracle.shadow import Chunk, ShadowResult, ShadowRule, shadow_attention
+from shadowattn.models.oracle.steps import SelectRule, sparse_attention
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import SelectRule, sparse_attention
-from shadowattn.models.reference_shadow import Chunk, ShadowResult, ShadowRule, shadow_attention
-from shadowattn.runtime.delegate import library_path
+from shadowattn.runtime.litert.delegate import library_path
 
 SIZES = Sizes(4)
 
@@ -228,7 +228,7 @@ def test_split_form_follows_the_oracle(rule: SelectRule | ShadowRule, magnitude:
         chunk = Chunk(q[start:end], k[:end], v[:end], plan, sizes.softmax_scale)
         np.testing.assert_allclose(given, coarse_scores(chunk), rtol=0, atol=1)  # the graph rounds halves its own way
         expected = split_oracle(chunk, rule, given.transpose(2, 0, 1, 3).reshape(end - start, 6, end))
-        kept, not_compensated = kept + expected.kept.sum(), not_compensated + expected.rows_not_compensated
+        kept, not_compensated = kept + expected.selected.sum(), not_compensated + expected.rows_not_compensated
         np.testing.assert_allclose(out[: end - start], expected.out, rtol=0, atol=1e-5)
         assert not out[end - start :].any()
     assert (op.stats().value_rows_read, op.stats().rows_not_compensated) == (kept, not_compensated)
@@ -269,7 +269,7 @@ def padded(rows: np.ndarray, time: int) -> np.ndarray:
 def coarse_scores(chunk: Chunk) -> np.ndarray:
     """int [N_kv,G,T,S] of the oracle."""
     plan = chunk.plan
-    k_i8, _ = reference.quantize_keys(chunk.keys, plan.centre[0], plan.scale[0])
-    q_i8 = reference.quantize_queries_coarse(chunk.q, plan.k_variance[0], plan.estimate_multiplier)
-    scores = reference.estimate_coarse(q_i8, k_i8.transpose(1, 0, 2), plan.estimate_multiplier)
+    k_i8, _ = steps.quantize_keys(chunk.keys, plan.centre[0], plan.scale[0])
+    q_i8 = steps.quantize_queries_coarse(chunk.q, plan.k_variance[0], plan.estimate_multiplier)
+    scores = steps.estimate_coarse(q_i8, k_i8.transpose(1, 0, 2), plan.estimate_multiplier)
     return scores.reshape(len(q_i8), -1, len(chunk.q), len(k_i8)).astype(int)

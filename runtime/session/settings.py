@@ -5,8 +5,8 @@ import numbers
 from typing import Any
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.models.reference_shadow import ShadowRule
-from shadowattn.runtime.modes import AUTO, MODES
+from shadowattn.models.oracle.shadow import ShadowRule
+from shadowattn.runtime.session.modes import AUTO, MODES
 
 CACHE_TYPES = ("f16", "f32")
 IN_USE = (
@@ -52,7 +52,9 @@ class CacheSettings:
         if not (isinstance(self.threshold, float) and 0 <= self.threshold < 1):
             raise ValueError(f"threshold must be a probability in [0, 1), got {self.threshold!r}; 0 is none")
         if not (isinstance(self.max_skipped_mass, float) and 0 <= self.max_skipped_mass < 1):
-            raise ValueError(f"max_skipped_mass must be a share in [0, 1), got {self.max_skipped_mass!r}; 0 scores every page")
+            raise ValueError(
+                f"max_skipped_mass must be a share in [0, 1), got {self.max_skipped_mass!r}; 0 scores every page"
+            )
         if not isinstance(self.compensate, bool):
             raise ValueError(f"compensate must be True or False, got {self.compensate!r}")
         for name, least in (("max_length", 1), ("min_k", 1), ("sinks", 0), ("latest", 0)):
@@ -68,8 +70,9 @@ class CacheSettings:
     def in_use_text(self) -> str:
         """For shadow_cache_configure: what may change once rows are stored."""
         return (
-            f"mode={self.mode};keep_ratio={self.keep_ratio};threshold={self.threshold!r};max_skipped_mass={self.max_skipped_mass!r};"
-            f"compensate={'on' if self.compensate else 'off'};min_k={self.min_k};sinks={self.sinks};latest={self.latest}"
+            f"mode={self.mode};keep_ratio={self.keep_ratio};threshold={self.threshold!r};"
+            f"max_skipped_mass={self.max_skipped_mass!r};compensate={'on' if self.compensate else 'off'};"
+            f"min_k={self.min_k};sinks={self.sinks};latest={self.latest}"
         )
 
     def reads_scores(self, length: int) -> bool:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from shadowattn.runtime.streaming import StreamingDetokenizer
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.streaming import StreamingDetokenizer
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
-STOP_TOKEN, MAX_NEW_TOKENS, CONTEXT_FULL, INTERRUPTED = "stop_token", "max_new_tokens", "context_full", "interrupted"
+INTERRUPTED = "interrupted"  # beside a session's stop reasons
 
 
 class Generator(Protocol):
@@ -16,6 +16,9 @@ class Generator(Protocol):
 
     @property
     def max_length(self) -> int: ...
+
+    @property
+    def stop_reason(self) -> str | None: ...
 
     @property
     def generate(self) -> Callable[..., Iterator[int]]:
@@ -67,42 +70,40 @@ class AnswerStream:
         continues_prompt: the text goes on where the prompt ends (else it is a text of its own, as in a chat).
         on_interrupt: "raise" lets Ctrl-C through; "keep" ends the answer there.
         """
-        wanted = min(max_new_tokens, room_for_answer(len(prompt_ids), self._session.max_length))
+        check_prompt_fits(len(prompt_ids), self._session.max_length)
         detokenizer = StreamingDetokenizer(self._tokenizer.decode, prompt_ids if continues_prompt else ())
         pieces: list[str] = []
         token_ids: list[int] = []
         times = [time.perf_counter()]
-        stopped_by = CONTEXT_FULL if wanted < max_new_tokens else MAX_NEW_TOKENS
-        stream = self._session.generate(prompt_ids, wanted, **dataclasses.asdict(sampling), on_progress=on_progress)
+        stopped_by = None
+        stream = self._session.generate(
+            prompt_ids, max_new_tokens, **dataclasses.asdict(sampling), on_progress=on_progress
+        )
         try:
             for token_id in stream:
                 times.append(time.perf_counter())
-                if token_id in self._tokenizer.stop_token_ids:
-                    stopped_by = STOP_TOKEN
-                    break
                 token_ids.append(token_id)
                 if piece := detokenizer.push(token_id):
                     pieces.append(piece)
                     self._write(piece)
+            stopped_by = self._session.stop_reason
         except KeyboardInterrupt:
             if on_interrupt == "raise":
                 raise
-            stopped_by = INTERRUPTED
-        if stopped_by not in (STOP_TOKEN, INTERRUPTED) and len(token_ids) < wanted:
-            stopped_by = STOP_TOKEN  # the session ended the iteration itself
+        stopped_by = stopped_by or INTERRUPTED
         return Answer(tuple(token_ids), "".join(pieces), len(prompt_ids), stopped_by, *_latencies(times))
 
 
-def room_for_answer(prompt_tokens: int, max_length: int) -> int:
-    """Tokens that still fit after the prompt. Raises ValueError if there is no prompt, or no room at all."""
+def check_prompt_fits(prompt_tokens: int, max_length: int) -> None:
+    """Raises ValueError if there is no prompt, or if it does not fit. The first token of an answer needs no position
+    of its own: its logits are those after the prompt."""
     if prompt_tokens == 0:
         raise ValueError("the prompt is empty; wanted at least one token, give a text with --prompt or --prompt_file")
-    if prompt_tokens >= max_length:
+    if prompt_tokens > max_length:
         raise ValueError(
-            f"the prompt has {prompt_tokens:,} tokens, but this session holds {max_length:,} with the answer; shorten "
-            "the prompt, start the chat anew, or convert the model with a larger --max_length"
+            f"the prompt has {prompt_tokens:,} tokens, but this session holds {max_length:,}; shorten the prompt, "
+            "start the chat anew, or convert the model with a larger --max_length"
         )
-    return max_length - prompt_tokens
 
 
 def _latencies(times: Sequence[float]) -> tuple[float | None, float | None]:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from shadowattn.runtime.delegate import CacheStats
+from shadowattn.runtime.litert.delegate import CacheStats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +12,7 @@ class SessionStats:
 
     rows: (query row, head) pairs attended; causal_rows: positions they could see, summed; value_rows_read: positions
     they read, summed; mean_keep_ratio: the quotient (1.0 before the first row); k_saturated: INT8 elements of K that
-    were clamped; rows_not_compensated: rows whose scores were too coarse or saturated to be compensated; scored_share: pages
+    were clamped; rows_not_compensated: rows whose scores were too coarse or saturated for it; scored_share: pages
     that rows of mode shadow scored, of those they could see (1.0 before the first); cache_bytes: held now;
     copied_bytes: copied between split graphs. seconds: wall time; `total` holds all stages, which are append, estimate,
     select, attend and, in the pipelined executor, linear, copy, groups (estimate, select and attend together) and waits

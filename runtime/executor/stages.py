@@ -12,7 +12,7 @@ import numpy as np
 
 from shadowattn.models.op_options import Form, OpOptions
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime.delegate import ShadowDelegate
+from shadowattn.runtime.litert.delegate import ShadowDelegate
 
 
 class Scales(enum.IntEnum):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from shadowattn.models.bundle import Manifest
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey
 from shadowattn.models.plan import Plan
-from shadowattn.runtime.resident import resident_bytes, trim_heap
-from shadowattn.runtime.table import format_bytes, format_table
+from shadowattn.runtime.litert.resident import resident_bytes, trim_heap
+from shadowattn.runtime.measure.table import format_bytes, format_table
 
 if TYPE_CHECKING:  # loads LiteRT
-    from shadowattn.runtime.litert import GraphRunner
+    from shadowattn.runtime.litert.interpreter import GraphRunner
 
 Facts = dict[str, Any]
 
@@ -45,7 +45,7 @@ def describe(manifest: Manifest, plan: Plan) -> Facts:
 def prepare(bundle: Path, manifest: Manifest, num_threads: int) -> Iterator[Prepared]:
     """Those of the longest prefill chunk, every bucket of scales, by this machine's CPU. Raises ValueError for a file
     that is damaged."""
-    from shadowattn.runtime.litert import open_graph
+    from shadowattn.runtime.litert.interpreter import open_graph
 
     chunk = manifest.prefill_chunks[-1]
     groups: dict[tuple[int, int], list[EstimateKey]] = {}

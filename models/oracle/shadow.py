@@ -1,20 +1,36 @@
-"""The slow oracle of mode shadow, in NumPy: weights, threshold, selected positions, residual compensation (docs/op_spec.md, steps 2 to 5).
+"""The slow oracle of mode shadow: softmax weights, threshold, selection, residual compensation (docs/algorithm.md).
 
-Positions are kept by float32 weights made operation by operation as the kernels make them, so they compare exactly.
-What is done with them is float64.
+Positions are selected by float32 weights that are computed operation by operation as the kernels compute them, so
+selections compare exactly. Everything after the selection is float64.
 """
 
 import dataclasses
 
 import numpy as np
 
+from shadowattn.models.oracle.skipping import (
+    FEWEST_PAGES,
+    SkipMargins,
+    is_sampled,
+    page_sums32,
+    skip_losses,
+    skippable_pages,
+    units,
+)
+from shadowattn.models.oracle.steps import (
+    PAGE,
+    attend,
+    coarse_step,
+    estimate,
+    quantize_keys,
+    quantize_queries,
+    softmax_weights32,
+)
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import PAGE, attend, coarse_step, estimate, quantize_keys, quantize_queries, weights32
-from shadowattn.models.reference_pages import FEWEST_PAGES, PageHistory, free_pages, losses, notes, page_sums32, units
 
 AUTO_LENGTH = 2048  # beyond it auto_threshold falls as 1 / length
-KEPT_SHARE = 0.25  # of what a page leaves out, to the positions that are kept there
-SILENT = 1e30  # a head of a larger threshold factor puts out zeros
+SELECTED_SHARE = 0.25  # of what a page leaves out, to the positions that are selected there
+ABLATED = 1e30  # a head of a larger threshold factor puts out zeros
 _COARSEST_STEP = np.float32(0.3)
 
 
@@ -70,17 +86,17 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class ShadowResult:
-    """out [T,H*d] float64; kept [T,H]: positions read; rows_not_compensated and pages_scored as the op counts them."""
+    """out [T,H*d] float64; selected [T,H]: how many positions; the other two as the op counts them."""
 
     out: np.ndarray
-    kept: np.ndarray
+    selected: np.ndarray
     rows_not_compensated: int
     pages_scored: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """A row's scores [n], each worth `step` logits; coarse: of the estimate graph, so they only choose; scored: bool
+    """A row's scores [n], each worth `step` logits; coarse: of the estimate graph, so they only rank; scored: bool
     [n], whole pages, the last among them; None: all. What is not scored has no weight."""
 
     values: np.ndarray
@@ -92,7 +108,7 @@ class Scores:
         """float32 [n]."""
         scored = np.ones(len(self.values), bool) if self.scored is None else self.scored
         weights = np.zeros(len(self.values), np.float32)
-        weights[scored] = weights32(self.values[scored], self.step, exact_reference=self.coarse)
+        weights[scored] = softmax_weights32(self.values[scored], self.step, exact_reference=self.coarse)
         return weights
 
     @property
@@ -109,7 +125,7 @@ def mass32(weights: np.ndarray, skip: int) -> np.float32:
     return total
 
 
-def choose(scores: Scores, threshold: np.float32, rule: ShadowRule) -> np.ndarray:
+def select_by_threshold(scores: Scores, threshold: np.float32, rule: ShadowRule) -> np.ndarray:
     """bool [n]: the positions a row keeps. threshold: of a probability, with the factor of the head."""
     length = len(scores.values)
     weights = scores.weights()
@@ -120,44 +136,49 @@ def choose(scores: Scores, threshold: np.float32, rule: ShadowRule) -> np.ndarra
     return forced | (weights >= least)
 
 
-def residual_of(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
-    """rest [n]: weights of what a row left out, zero where it kept; takes [n]: positions it kept, but for sinks; values
-    [n,d] -> (sum of weighted values [d], sum of weights) of what stands for it: each page's rest, spread evenly over
-    the page's positions up to the row's own, but for a quarter that goes to those that take, where there are any."""
+def residual_of(weights: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """What compensates for the positions a query does not select (docs/algorithm.md, compensate).
+
+    weights [n]: softmax weights, zero where selected. takes [n] bool: positions that take the selected's share (the
+    selected ones but for sinks). values [n,d]. -> (sum of weighted values [d], sum of weights). Each page's residual is
+    spread evenly over the page's visible positions, but for SELECTED_SHARE of it, which goes to those that take.
+    """
     total = np.zeros(values.shape[1])
-    for begin in range(0, len(rest), PAGE):
+    for begin in range(0, len(weights), PAGE):
         page = np.s_[begin : begin + PAGE]
-        mean, of_page = values[page].astype(np.float64).mean(axis=0), rest[page].sum()
+        mean, of_page = values[page].astype(np.float64).mean(axis=0), weights[page].sum()
         if takes[page].any():
-            kept_mean = values[page][takes[page]].astype(np.float64).mean(axis=0)
-            mean = (1 - KEPT_SHARE) * mean + KEPT_SHARE * kept_mean
+            selected_mean = values[page][takes[page]].astype(np.float64).mean(axis=0)
+            mean = (1 - SELECTED_SHARE) * mean + SELECTED_SHARE * selected_mean
         total += of_page * mean
-    return total, float(rest.sum())
+    return total, float(weights.sum())
 
 
-def attend_kept(chunk: Chunk, t: int, head: int, scores: Scores, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(weights of the kept positions [k], weights of the rest [n], zero where kept), of one row: float64."""
+def attend_selected(
+    chunk: Chunk, t: int, head: int, scores: Scores, selected: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One row, float64 -> (weights of the selected positions [k], weights of the others [n], zero where selected)."""
     weights = scores.weights().astype(np.float64)
-    rest = np.where(kept, 0.0, weights)
+    residual = np.where(selected, 0.0, weights)
     if not scores.coarse:
-        return weights[kept], rest
-    keys = chunk.keys[np.flatnonzero(kept), chunk.kv_head(head)].astype(np.float64)
+        return weights[selected], residual
+    keys = chunk.keys[np.flatnonzero(selected), chunk.kv_head(head)].astype(np.float64)
     logits = chunk.softmax_scale * (keys @ chunk.q[t, head].astype(np.float64))
     exact = np.exp(logits - logits.max())
-    estimated = weights[kept].sum()
-    return exact, rest * (exact.sum() / estimated if estimated > 0 else 0.0)
+    estimated = weights[selected].sum()
+    return exact, residual * (exact.sum() / estimated if estimated > 0 else 0.0)
 
 
 def shadow_row(chunk: Chunk, rule: ShadowRule, t: int, head: int, scores: Scores) -> tuple[np.ndarray, int]:
-    """One row -> (output [d], positions kept)."""
-    kept = choose(scores, chunk.threshold(rule, t, head), rule)
-    values = chunk.values[: len(kept), chunk.kv_head(head)].astype(np.float64)
-    weights, rest = attend_kept(chunk, t, head, scores, kept)
-    total, mass = weights @ values[kept], weights.sum()
+    """One row -> (output [d], positions selected)."""
+    selected = select_by_threshold(scores, chunk.threshold(rule, t, head), rule)
+    values = chunk.values[: len(selected), chunk.kv_head(head)].astype(np.float64)
+    weights, residual = attend_selected(chunk, t, head, scores, selected)
+    total, mass = weights @ values[selected], weights.sum()
     if rule.compensate and not scores.too_coarse:
-        residual, residual_mass = residual_of(rest, kept & (np.arange(len(kept)) >= rule.sinks), values)
-        total, mass = total + residual, mass + residual_mass
-    return total / mass if mass > 0 else total, int(kept.sum())
+        others, residual_mass = residual_of(residual, selected & (np.arange(len(selected)) >= rule.sinks), values)
+        total, mass = total + others, mass + residual_mass
+    return total / mass if mass > 0 else total, int(selected.sum())
 
 
 def fused_scores(chunk: Chunk) -> np.ndarray:
@@ -166,7 +187,7 @@ def fused_scores(chunk: Chunk) -> np.ndarray:
     return estimate(quantize_queries(chunk.q), k_i8)
 
 
-def page_bounds(chunk: Chunk) -> np.ndarray:
+def key_bounds(chunk: Chunk) -> np.ndarray:
     """int64 [T,H,full pages of S]: no score of a page is larger. With q_i8 and the largest and smallest INT8 key of
     each channel in the page: the sum of max(q, 0) * largest + min(q, 0) * smallest."""
     k_i8, _ = quantize_keys(chunk.keys, chunk.plan.centre[chunk.layer], chunk.plan.scale[chunk.layer])
@@ -180,43 +201,43 @@ def page_bounds(chunk: Chunk) -> np.ndarray:
 
 
 def scored_positions(bounds: np.ndarray, length: int, step: np.float32, margin: float, rule: ShadowRule) -> np.ndarray:
-    """bool [length]: the positions a row scores. bounds: those of its pages (see page_bounds), at least of its full
+    """bool [length]: the positions a row scores. bounds: those of its pages (see key_bounds), at least of its full
     ones. step: logits of one unit of them."""
     scored = np.ones(length, bool)
     full = length // PAGE
     if margin == float("inf") or full < FEWEST_PAGES:
         return scored
     cut = int(bounds[:full].max()) - units(margin, step)
-    for page in free_pages(length, rule.sinks, rule.latest):
+    for page in skippable_pages(length, rule.sinks, rule.latest):
         scored[page * PAGE : (page + 1) * PAGE] = bounds[page] >= cut
     return scored
 
 
-def note_losses(
-    history: PageHistory, chunk: Chunk, rule: ShadowRule, t: int, head: int, scores: Scores, bounds: np.ndarray
+def record_skip_losses(
+    margins: SkipMargins, chunk: Chunk, rule: ShadowRule, t: int, head: int, scores: Scores, bounds: np.ndarray
 ) -> None:
-    """What the row, which scored everything, would have lost. bounds: of its pages."""
+    """Adds what a row that scored everything would have lost at each margin. bounds: of its pages."""
     length = len(scores.values)
     full = length // PAGE
     if full < FEWEST_PAGES:
         return
     sums = page_sums32(scores.weights(), min(rule.sinks, length))
-    free = free_pages(length, rule.sinks, rule.latest)
-    history.note(head, chunk.length(t) - 1, losses(bounds[:full], sums, free, scores.step))
+    free = skippable_pages(length, rule.sinks, rule.latest)
+    margins.add_sample(head, chunk.length(t) - 1, skip_losses(bounds[:full], sums, free, scores.step))
 
 
-def replay(chunk: Chunk, rule: ShadowRule) -> PageHistory:
-    """What the rows of a whole text have noted."""
-    history = PageHistory()
-    times = [t for t in range(len(chunk.q)) if notes(chunk.length(t) - 1)]
+def replay(chunk: Chunk, rule: ShadowRule) -> SkipMargins:
+    """The skip-loss samples of a whole text."""
+    margins = SkipMargins()
+    times = [t for t in range(len(chunk.q)) if is_sampled(chunk.length(t) - 1)]
     sampled = dataclasses.replace(chunk, q=chunk.q[times])
-    all_scores, bounds = fused_scores(sampled), page_bounds(sampled)
+    all_scores, bounds = fused_scores(sampled), key_bounds(sampled)
     for i, t in enumerate(times):
         for head in range(chunk.q.shape[1]):
             values = all_scores[i, head, : chunk.length(t)].astype(np.int64)
             scores = Scores(values, _fused_worth(chunk, t, head), False)
-            note_losses(history, chunk, rule, t, head, scores, bounds[i, head])
-    return history
+            record_skip_losses(margins, chunk, rule, t, head, scores, bounds[i, head])
+    return margins
 
 
 def row_scores(chunk: Chunk, t: int, head: int, all_scores: np.ndarray, coarse: bool) -> Scores:
@@ -242,35 +263,35 @@ def _coarse_worth(chunk: Chunk, t: int, head: int) -> np.float32:
 
 
 def shadow_attention(
-    chunk: Chunk, rule: ShadowRule, scores_i8: np.ndarray | None = None, history: PageHistory | None = None
+    chunk: Chunk, rule: ShadowRule, scores_i8: np.ndarray | None = None, margins: SkipMargins | None = None
 ) -> ShadowResult:
-    """The op in mode shadow on one chunk. scores_i8 [T,H,S]: the split form's; None: the fused form. history: what the
-    rows before the chunk noted; its own are added."""
+    """The op in mode shadow on one chunk. scores_i8 [T,H,S]: the split form's; None: the fused form. margins: what the
+    rows before the chunk sampled; its own are added."""
     time, heads, head_dim = chunk.q.shape
-    out, kept, not_compensated = np.zeros((time, heads, head_dim)), np.zeros((time, heads), int), 0
+    out, selected, not_compensated = np.zeros((time, heads, head_dim)), np.zeros((time, heads), int), 0
     pages_scored = 0
     coarse = scores_i8 is not None
     all_scores = fused_scores(chunk) if scores_i8 is None else scores_i8
-    history = PageHistory() if history is None else history
-    bounds = None if coarse or not rule.max_skipped_mass else page_bounds(chunk)
+    margins = SkipMargins() if margins is None else margins
+    bounds = None if coarse or not rule.max_skipped_mass else key_bounds(chunk)
     for t in range(time):
-        reads_all = chunk.length(t) <= rule.min_k
+        selects_all = chunk.length(t) <= rule.min_k
         for h in range(heads):
-            if reads_all:
+            if selects_all:
                 seen = np.s_[: chunk.length(t), chunk.kv_head(h)]
                 out[t, h] = attend(chunk.q[t, h], chunk.keys[seen], chunk.values[seen], chunk.softmax_scale)
-                kept[t, h] = chunk.length(t)
+                selected[t, h] = chunk.length(t)
                 continue
             scores = row_scores(chunk, t, h, all_scores, coarse)
             if bounds is not None:
                 position = chunk.length(t) - 1
-                margin = float("inf") if notes(position) else history.margin(h, position, rule.max_skipped_mass)
+                margin = float("inf") if is_sampled(position) else margins.margin(h, position, rule.max_skipped_mass)
                 scored = scored_positions(bounds[t, h], chunk.length(t), scores.step, margin, rule)
                 scores = dataclasses.replace(scores, scored=scored)
-                if notes(position):
-                    note_losses(history, chunk, rule, t, h, scores, bounds[t, h])
+                if is_sampled(position):
+                    record_skip_losses(margins, chunk, rule, t, h, scores, bounds[t, h])
             pages_scored += -(-chunk.length(t) // PAGE) if scores.scored is None else int(scores.scored[::PAGE].sum())
-            out[t, h], kept[t, h] = shadow_row(chunk, rule, t, h, scores)
+            out[t, h], selected[t, h] = shadow_row(chunk, rule, t, h, scores)
             not_compensated += rule.compensate and scores.too_coarse
-    out[:, [chunk.factor(h) > SILENT for h in range(heads)]] = 0
-    return ShadowResult(out.reshape(time, heads * head_dim), kept, int(not_compensated), pages_scored)
+    out[:, [chunk.factor(h) > ABLATED for h in range(heads)]] = 0
+    return ShadowResult(out.reshape(time, heads * head_dim), selected, int(not_compensated), pages_scored)

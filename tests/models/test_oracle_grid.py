@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shadowattn.models.grid_fit import fit_grid, report_heads, summary
-from shadowattn.models.reference_grid import (
+from shadowattn.models.oracle.grid import (
     Projections,
     chunk_scales,
     grid_scores,

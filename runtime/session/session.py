@@ -9,22 +9,23 @@ from typing import Any
 import numpy as np
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.runtime import engine as engines
-from shadowattn.runtime.arguments import check_arguments
-from shadowattn.runtime.chunking import Chunk, plan_chunks, worth_running
-from shadowattn.runtime.engine import Engine, NodeRow
-from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResult
-from shadowattn.runtime.executor_pipelined import PipelinedExecutor
-from shadowattn.runtime.observing import HEADS, HeadStats, SessionObserver
+from shadowattn.runtime.executor import engine as engines
+from shadowattn.runtime.executor.chunking import Chunk, plan_chunks, worth_running
+from shadowattn.runtime.executor.engine import Engine, NodeRow
+from shadowattn.runtime.executor.fused import Executor, FusedExecutor, Step, StepResult
+from shadowattn.runtime.executor.pipelined import PipelinedExecutor
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.sampler import Sampler
-from shadowattn.runtime.scoring import ScoreSlice, score_slices
-from shadowattn.runtime.settings import IN_USE, CacheSettings, settings_for
-from shadowattn.runtime.stats import SessionStats, session_stats
-from shadowattn.runtime.threads import default_num_threads
-from shadowattn.runtime.token_ids import check_ids, check_room, common_prefix
+from shadowattn.runtime.session.arguments import check_arguments
+from shadowattn.runtime.session.observing import HEADS, HeadStats, SessionObserver
+from shadowattn.runtime.session.sampler import Sampler
+from shadowattn.runtime.session.scoring import ScoreSlice, score_slices
+from shadowattn.runtime.session.settings import IN_USE, CacheSettings, settings_for
+from shadowattn.runtime.session.stats import SessionStats, session_stats
+from shadowattn.runtime.session.threads import default_num_threads
+from shadowattn.runtime.session.token_ids import check_ids, check_room, common_prefix
 
 Progress = Callable[[int, int], None]
+STOP_TOKEN, MAX_NEW_TOKENS, CONTEXT_FULL = "stop_token", "max_new_tokens", "context_full"  # why an answer ended
 
 
 class Session:
@@ -72,10 +73,10 @@ class Session:
     ) -> "Session":
         """Opens a bundle folder. None means the default: of the bundle, of docs/op_spec.md, or of this machine.
 
-        num_threads: 1 to 64. mode: one of modes.MODES. keep_ratio: a share in (0, 1], or "auto". threshold, max_skipped_mass
-        and compensate: of mode shadow (docs/op_spec.md). executor: fused or pipelined; pipeline: how the latter runs.
-        cache_type: f16 or f32. max_length: positions the session may hold, at most the bundle's. Raises ValueError that
-        names what is wrong with an argument, the bundle or the delegate library.
+        num_threads: 1 to 64. mode: one of modes.MODES. keep_ratio: a share in (0, 1], or "auto". threshold,
+        max_skipped_mass and compensate: of mode shadow (docs/op_spec.md). executor: fused or pipelined; pipeline: how
+        the latter runs. cache_type: f16 or f32. max_length: positions the session may hold, at most the bundle's.
+        Raises ValueError that names what is wrong with an argument, the bundle or the delegate library.
         """
         threads = default_num_threads() if num_threads is None else num_threads
         check_arguments(threads, executor, isa or "auto", pipeline)
@@ -235,8 +236,9 @@ class Session:
     def configure(self, **changes: Any) -> None:
         """Changes how the next tokens attend; what is in the cache stays. Raises ValueError.
 
-        changes: mode, keep_ratio, threshold, max_skipped_mass, compensate, min_k, sinks, latest as in open(); None leaves one as it
-        is. prefill and decode go on from there, and so mix rows of both settings; generate() does not, it starts anew.
+        changes: mode, keep_ratio, threshold, max_skipped_mass, compensate, min_k, sinks, latest as in open(); None
+        leaves one as it is. prefill and decode go on from there, and so mix rows of both settings; generate() does not,
+        it starts anew.
         """
         self._check_open()
         if unknown := sorted(set(changes) - set(IN_USE)):
@@ -339,9 +341,9 @@ class Session:
         for count in range(1, max_new_tokens + 1):
             token = sampler(logits)
             if token in stop:
-                self._stop_reason = "stop_token"
+                self._stop_reason = STOP_TOKEN
                 return
-            ended = "max_new_tokens" if count == max_new_tokens else "context_full" if self._is_full else None
+            ended = MAX_NEW_TOKENS if count == max_new_tokens else CONTEXT_FULL if self._is_full else None
             self._stop_reason = ended
             revision = self._revision
             yield token

@@ -1,5 +1,5 @@
 """The slow oracle: what the custom ops compute, in NumPy, step by step (docs/op_spec.md): quantise, estimate, the k
-best, exact attention. The steps of mode shadow alone are in models/reference_shadow.py.
+best, exact attention. The steps of mode shadow alone are in models/shadow.py.
 
 Shapes: q [T,H,d], keys and values [S,N_kv,d] as stored in the cache. Integers are exact; floats are float64 inside.
 """
@@ -98,7 +98,7 @@ def score_exactly(q: np.ndarray, keys: np.ndarray, softmax_scale: float) -> np.n
 
 
 def select(scores: np.ndarray, rule: SelectRule, budget: float = 1.0) -> np.ndarray:
-    """scores [n] of one row's causal positions -> its k kept positions, ascending."""
+    """scores [n] of one row's causal positions -> its k selected positions, ascending."""
     length = len(scores)
     k = rule.k(length, budget)
     sinks = range(min(rule.sinks, length))
@@ -137,12 +137,12 @@ def sparse_attention(
         length = len(keys) - time + t + 1
         for h in range(heads):
             budget = 1.0 if budgets is None else float(budgets[h])
-            kept = np.arange(length) if scores is None else select(scores[t, h, :length], rule, budget)
-            out[t, h] = attend(q[t, h], keys[kept, h // group], values[kept, h // group], softmax_scale)
+            selected = np.arange(length) if scores is None else select(scores[t, h, :length], rule, budget)
+            out[t, h] = attend(q[t, h], keys[selected, h // group], values[selected, h // group], softmax_scale)
     return out.reshape(time, heads * head_dim)
 
 
-def weights32(scores: np.ndarray, step: np.float32, exact_reference: bool = False) -> np.ndarray:
+def softmax_weights32(scores: np.ndarray, step: np.float32, exact_reference: bool = False) -> np.ndarray:
     """float32 [n] exp(step * (scores - reference)) as the kernels compute it (docs/op_spec.md, step 3). The reference
     is the largest score of the last page; of all, where weights would be too large or it is wanted (graph scores)."""
     own = (len(scores) - 1) % PAGE + 1
@@ -158,7 +158,7 @@ def weights32(scores: np.ndarray, step: np.float32, exact_reference: bool = Fals
     with np.errstate(over="ignore"):
         weights = np.ldexp(p, np.clip(floor - 64, -127, 128).astype(np.int32))
     weights[floor - 64 < -126] = 0
-    return weights if weights.sum(dtype=np.float64) <= LARGEST_SUM else weights32(scores, step, True)
+    return weights if weights.sum(dtype=np.float64) <= LARGEST_SUM else softmax_weights32(scores, step, True)
 
 
 def _fused(a: np.ndarray, b: np.ndarray | np.float32, c: np.float32) -> np.ndarray:

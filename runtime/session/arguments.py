@@ -3,7 +3,7 @@
 from typing import Any
 
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.threads import MOST_THREADS
+from shadowattn.runtime.session.threads import MOST_THREADS
 
 EXECUTORS = ("fused", "pipelined")
 ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm")

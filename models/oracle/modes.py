@@ -9,29 +9,29 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shadowattn.models import reference
+from shadowattn.models.oracle import steps
+from shadowattn.models.oracle.steps import PAGE
 from shadowattn.models.plan import STATIC_RANGES, Plan
-from shadowattn.models.reference import PAGE
 
 Row = Callable[[int, int, int], np.ndarray]
 
 
 def int8_attention(q: np.ndarray, keys: np.ndarray, values: np.ndarray, plan: Plan, softmax_scale: float) -> np.ndarray:
     """Mode int8 with layer 0 of the plan. Integers as the op has them; what is made of them in float64."""
-    k_i8, _ = reference.quantize_keys(keys, plan.centre[0], plan.scale[0])
-    scores = reference.estimate(reference.quantize_queries(q), k_i8)
+    k_i8, _ = steps.quantize_keys(keys, plan.centre[0], plan.scale[0])
+    scores = steps.estimate(steps.quantize_queries(q), k_i8)
     largest = np.abs(q.astype(np.float32)).max(axis=-1) / np.float32(127)
     group = q.shape[1] // keys.shape[1]
 
     def row(t: int, h: int, length: int) -> np.ndarray:
         step = largest[t, h] * (plan.scale[0, h // group] * np.float32(softmax_scale))
-        weights = reference.weights32(scores[t, h, :length], step).astype(np.float64)
-        return _blend_pages(weights, values[:length, h // group])
+        weights = steps.softmax_weights32(scores[t, h, :length], step).astype(np.float64)
+        return _pv_int8_pages(weights, values[:length, h // group])
 
     return _each_row(q, len(keys), row)
 
 
-def _blend_pages(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _pv_int8_pages(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """weights [n] and values [n,d] of the positions that a row sees: INT8 but for those behind its full pages."""
     full = len(weights) // PAGE * PAGE
     total = weights[full:] @ values[full:].astype(np.float64)
@@ -51,7 +51,7 @@ def _symmetric(x: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.clip(np.rint(x * inverse), -127, 127).astype(np.int8), (largest / np.float32(127)).astype(np.float64)
 
 
-def kept_pages(keep_ratio: float, visible: int) -> int:
+def selected_pages(keep_ratio: float, visible: int) -> int:
     """Pages that a block of queries keeps out of those it sees."""
     return min(max(math.ceil(keep_ratio * visible), 2), visible)
 
@@ -62,17 +62,17 @@ def block_sparse_attention(
     """Mode block_sparse, for rows that begin with a chunk and end with one."""
     time, heads, _ = q.shape
     first, group = len(keys) - time, q.shape[1] // keys.shape[1]
-    kept = {}
+    selected = {}
     for block in range(first // PAGE, (len(keys) - 1) // PAGE + 1):
         rows = slice(max(block * PAGE - first, 0), (block + 1) * PAGE - first)
         for h in range(heads):
-            kept[block, h] = _best_pages(q[rows, h], keys[:, h // group], block, keep_ratio)
+            selected[block, h] = _best_pages(q[rows, h], keys[:, h // group], block, keep_ratio)
 
     def row(t: int, h: int, length: int) -> np.ndarray:
         positions = np.arange(length)
         if length > min_k:
-            positions = positions[np.isin(positions // PAGE, kept[(length - 1) // PAGE, h])]
-        return reference.attend(q[t, h], keys[positions, h // group], values[positions, h // group], softmax_scale)
+            positions = positions[np.isin(positions // PAGE, selected[(length - 1) // PAGE, h])]
+        return steps.attend(q[t, h], keys[positions, h // group], values[positions, h // group], softmax_scale)
 
     return _each_row(q, len(keys), row)
 
@@ -82,7 +82,7 @@ def _best_pages(q: np.ndarray, keys: np.ndarray, block: int, keep_ratio: float) 
     means = [keys[page * PAGE : (page + 1) * PAGE].astype(np.float64).mean(axis=0) for page in range(block)]
     others = sorted(range(1, block), key=lambda page: (-float(mean @ means[page]), -page))
     forced = sorted({0, block})
-    return forced + others[: kept_pages(keep_ratio, block + 1) - len(forced)]
+    return forced + others[: selected_pages(keep_ratio, block + 1) - len(forced)]
 
 
 def npu_full_attention(
@@ -91,7 +91,7 @@ def npu_full_attention(
     """Mode npu_full with layer 0 of the plan: a multiple of the output's step for every element."""
     ranges = dict(zip(STATIC_RANGES, plan.static_ranges[0].astype(np.float64), strict=True))
     q_i8, k_i8, v_i8 = (_static(x, ranges[name]) for name, x in (("q", q), ("k", keys), ("v", values)))
-    scores = reference.estimate(q_i8, k_i8)
+    scores = steps.estimate(q_i8, k_i8)
     group = q.shape[1] // keys.shape[1]
     to_logits = np.float32(ranges["q"] * ranges["k"] / (127 * ranges["score"]))
     score_step = np.float32(softmax_scale) * np.float32(ranges["score"] / 127)
@@ -99,7 +99,7 @@ def npu_full_attention(
 
     def row(t: int, h: int, length: int) -> np.ndarray:
         levels = _requantize(scores[t, h, :length], to_logits)
-        weights = reference.weights32(levels, score_step, exact_reference=True).astype(np.float64)
+        weights = steps.softmax_weights32(levels, score_step, exact_reference=True).astype(np.float64)
         probabilities = np.minimum(np.rint(256 * weights / weights.sum()), 255).astype(np.int64)
         return _requantize(probabilities @ v_i8[:length, h // group].astype(np.int64), to_out) * (ranges["out"] / 127)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shadowattn.models.observations import BINS, LADDER, OCTAVES
-from shadowattn.runtime.engine import Engine
+from shadowattn.runtime.executor.engine import Engine
 
 HISTOGRAM, ERRORS, HEADS, RANGES = "histogram", "errors", "heads", "ranges"
 FLAGS = {HISTOGRAM: 1, ERRORS: 2, HEADS: 4, RANGES: 8}

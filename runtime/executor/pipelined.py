@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from shadowattn.runtime.engine import Engine
-from shadowattn.runtime.executor import Step, StepResult, fill_tokens, read_result
-from shadowattn.runtime.litert import GraphRunner
+from shadowattn.runtime.executor.engine import Engine
+from shadowattn.runtime.executor.fused import Step, StepResult, fill_tokens, read_result
+from shadowattn.runtime.executor.stages import EstimateInputs, HeadScores, Rows, Scales, Stages
+from shadowattn.runtime.litert.interpreter import GraphRunner
 from shadowattn.runtime.npu.graphs import EstimateRow
 from shadowattn.runtime.pipeline.clock import Clock
 from shadowattn.runtime.pipeline.groups import GroupPlanner
@@ -24,8 +25,7 @@ from shadowattn.runtime.pipeline.record import ChunkRecord, PipelineRecord
 from shadowattn.runtime.scheduling.plan_cache import PlanCache
 from shadowattn.runtime.scheduling.profiled import Shape
 from shadowattn.runtime.scheduling.schedule import Schedule
-from shadowattn.runtime.settings import CacheSettings
-from shadowattn.runtime.stages import EstimateInputs, HeadScores, Rows, Scales, Stages
+from shadowattn.runtime.session.settings import CacheSettings
 
 # Is shown layer, q [n_valid,H,d], k and v [n_valid,N_kv,d] of every chunk: views, to be copied if they are to last.
 Watcher = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]

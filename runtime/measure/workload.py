@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.runtime.answer import room_for_answer
-from shadowattn.runtime.chat import ChatTemplate, Conversation
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 DEFAULT_LENGTHS = (512, 1024, 2048, 4096)
 
@@ -58,7 +57,7 @@ def from_prompt(bundle: Path, manifest: Manifest, file: Path, chat: bool, most: 
         token_ids = Conversation(ChatTemplate.open(bundle, manifest), tokenizer).ask(text)
     else:
         token_ids = tokenizer.encode(text)
-    if room_for_answer(len(token_ids), most) < decode_tokens:
+    if len(token_ids) + decode_tokens > most:
         raise ValueError(
             f"{file}: {len(token_ids):,} tokens and {decode_tokens:,} decode steps need more than the {most:,} "
             "positions of a session; use a shorter prompt or convert the model with a larger --max_length"

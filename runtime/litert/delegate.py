@@ -23,7 +23,7 @@ def library_path() -> Path:
         if not Path(chosen).is_file():
             raise ValueError(f"{ENVIRONMENT}={chosen}: there is no such file; correct or unset the variable")
         return Path(chosen).resolve()
-    places = [*_installed(), Path(__file__).resolve().parents[1] / "build" / "delegate" / LIBRARY]
+    places = [*_installed(), Path(__file__).resolve().parents[2] / "build" / "delegate" / LIBRARY]
     for place in places:
         if place.is_file():
             return place.resolve()

@@ -16,8 +16,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Delegate, Interpreter, OpResolverType
 
 from shadowattn.models.bundle import Graph, Manifest
-from shadowattn.runtime.nodes import Node, NodeProbe
-from shadowattn.runtime.resident import drop_pages
+from shadowattn.runtime.litert.nodes import Node, NodeProbe
+from shadowattn.runtime.litert.resident import drop_pages
 
 _DTYPES = {np.float32: "float32", np.int32: "int32", np.int8: "int8"}
 

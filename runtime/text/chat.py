@@ -13,7 +13,7 @@ import jinja2.parser
 import jinja2.sandbox
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 Message = dict[str, str]  # role (system, user, assistant) and content
 

@@ -19,12 +19,12 @@ from shadowattn.models import estimate_graphs
 from shadowattn.models import plan as plan_file
 from shadowattn.models.bundle import MANIFEST, MODEL, Graph, Manifest, read_manifest
 from shadowattn.models.plan import Plan
-from shadowattn.runtime import litert
-from shadowattn.runtime.delegate import ShadowDelegate, ShadowLibrary, library_path
-from shadowattn.runtime.nodes import Node
+from shadowattn.runtime.litert import interpreter as litert
+from shadowattn.runtime.litert.delegate import ShadowDelegate, ShadowLibrary, library_path
+from shadowattn.runtime.litert.nodes import Node
+from shadowattn.runtime.litert.resident import trim_heap
 from shadowattn.runtime.npu.choice import NpuChoice
 from shadowattn.runtime.npu.graphs import Estimator
-from shadowattn.runtime.resident import trim_heap
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from shadowattn.runtime.engine import Engine
-from shadowattn.runtime.settings import CacheSettings
+from shadowattn.runtime.executor.engine import Engine
+from shadowattn.runtime.session.settings import CacheSettings
 
 
 @dataclasses.dataclass(frozen=True)

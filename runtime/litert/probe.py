@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
-from shadowattn.runtime.delegate import ShadowDelegate, ShadowLibrary
-from shadowattn.runtime.litert import GraphSet, delegate_pointer, load_delegate
+from shadowattn.runtime.litert.delegate import ShadowDelegate, ShadowLibrary
+from shadowattn.runtime.litert.interpreter import GraphSet, delegate_pointer, load_delegate
 
 MODEL = Path(__file__).with_name("probe.tflite")
 SIGNATURE = "probe"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from shadowattn.runtime.engine import Engine
+from shadowattn.runtime.executor.engine import Engine
 
 
 @dataclasses.dataclass(frozen=True)

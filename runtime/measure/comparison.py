@@ -157,7 +157,7 @@ def _serve(pipe: Connection, bundle: Path, options: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        from shadowattn.runtime.session import Session
+        from shadowattn.runtime.session.session import Session
 
         with Session.open(bundle, **options) as session:
             pipe.send(("result", {"num_threads": session.num_threads, "isa": session.isa}))

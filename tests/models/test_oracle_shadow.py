@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from shadowattn.models import reference_shadow
+from shadowattn.models.oracle import shadow
+from shadowattn.models.oracle.shadow import Chunk, Scores, ShadowRule, shadow_attention
+from shadowattn.models.oracle.steps import attend
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import attend
-from shadowattn.models.reference_shadow import Chunk, Scores, ShadowRule, shadow_attention
 
 SEED = 20261121
 
@@ -28,9 +28,9 @@ def test_float32_weights_are_nearly_the_exact_ones() -> None:
     rng = np.random.default_rng(SEED)
     scores = rng.integers(-100_000, 100_000, 5000)
     scores[4000] = 130_000  # far above the last page
-    own = (len(scores) - 1) % reference_shadow.PAGE + 1
+    own = (len(scores) - 1) % shadow.PAGE + 1
     for step in (0.0, 1e-6, 1e-4, 1e-2):
-        weights = reference_shadow.weights32(scores, np.float32(step))
+        weights = shadow.softmax_weights32(scores, np.float32(step))
         logits = float(np.float32(step)) * scores
         with np.errstate(over="ignore"):
             far = np.exp(logits - logits[-own:].max()).sum() > 2.0**100
@@ -48,13 +48,13 @@ def test_float32_weights_are_nearly_the_exact_ones() -> None:
 def test_the_mass_is_the_sum_behind_the_sinks(n: int, skip: int) -> None:
     weights = np.random.default_rng(n).uniform(0, 1, n).astype(np.float32)
     wanted = weights[skip:].astype(np.float64).sum()
-    assert reference_shadow.mass32(weights, min(skip, n)) == pytest.approx(wanted, rel=1e-6)
+    assert shadow.mass32(weights, min(skip, n)) == pytest.approx(wanted, rel=1e-6)
 
 
 def kept(logits: list[float], threshold: float, **rule: int) -> list[int]:
     """Positions kept of a row with these logits."""
     scores = Scores(np.rint(np.array(logits) * 1e6).astype(np.int64), np.float32(1e-6), coarse=False)
-    chosen = reference_shadow.choose(scores, np.float32(threshold), ShadowRule(**rule))
+    chosen = shadow.select_by_threshold(scores, np.float32(threshold), ShadowRule(**rule))
     return np.flatnonzero(chosen).tolist()
 
 
@@ -72,7 +72,7 @@ def test_no_row_keeps_more_than_the_threshold_allows() -> None:
     chunk = a_chunk(100, 1000)
     for threshold in (0.5, 0.1, 0.01):
         result = shadow_attention(chunk, ShadowRule(threshold=threshold))
-        assert result.kept.max() <= 1 / threshold + 1 + 4
+        assert result.selected.max() <= 1 / threshold + 1 + 4
 
 
 def test_a_tail_of_a_page_is_its_mean_and_that_of_the_kept() -> None:
@@ -81,11 +81,11 @@ def test_a_tail_of_a_page_is_its_mean_and_that_of_the_kept() -> None:
     rest[[3, 10]] = 0.25
     rest[69] = 0.5
     takes = np.zeros(70, bool)
-    total, mass = reference_shadow.residual_of(rest, takes, values)
+    total, mass = shadow.residual_of(rest, takes, values)
     assert mass == 1
     assert total == 0.5 * values[:64].mean() + 0.5 * values[64:].mean()  # 6 positions are all that the row sees there
     takes[[5, 6]] = True
-    total, mass = reference_shadow.residual_of(rest, takes, values)
+    total, mass = shadow.residual_of(rest, takes, values)
     assert mass == 1
     assert total == 0.5 * (0.75 * values[:64].mean() + 0.25 * 5.5) + 0.5 * values[64:].mean()
 
@@ -93,7 +93,7 @@ def test_a_tail_of_a_page_is_its_mean_and_that_of_the_kept() -> None:
 def test_keeping_all_is_dense_up_to_int8() -> None:
     chunk = a_chunk(5, 300)
     result = shadow_attention(chunk, ShadowRule(threshold=1e-30))
-    assert (result.kept == np.array([[296 + t] * 2 for t in range(5)])).all()
+    assert (result.selected == np.array([[296 + t] * 2 for t in range(5)])).all()
     dense = [attend(chunk.q[t, h], chunk.keys[: 296 + t, 0], chunk.values[: 296 + t, 0], 0.35) for t, h in all_rows(5)]
     error = np.abs(result.out.reshape(10, 8) - dense).max()
     assert 1e-6 < error < 0.05
@@ -103,7 +103,9 @@ def test_the_tail_helps() -> None:
     chunk = a_chunk(20, 600, spread=1.0)
     dense = np.array([attend(chunk.q[t, h], *_seen(chunk, t), 0.35) for t, h in all_rows(20)])
     errors = [
-        np.abs(shadow_attention(chunk, ShadowRule(threshold=0.01, compensate=compensate)).out.reshape(40, 8) - dense).mean()
+        np.abs(
+            shadow_attention(chunk, ShadowRule(threshold=0.01, compensate=compensate)).out.reshape(40, 8) - dense
+        ).mean()
         for compensate in (True, False)
     ]
     assert errors[0] < 0.5 * errors[1]
@@ -120,8 +122,8 @@ def all_rows(time: int) -> list[tuple[int, int]]:
 def test_short_rows_read_everything_exactly() -> None:
     chunk = a_chunk(70, 70)
     result = shadow_attention(chunk, ShadowRule(threshold=0.3, min_k=64))
-    assert (result.kept[:64, 0] == np.arange(1, 65)).all()
-    assert (result.kept[64:] < 20).all()
+    assert (result.selected[:64, 0] == np.arange(1, 65)).all()
+    assert (result.selected[64:] < 20).all()
     np.testing.assert_allclose(result.out[63, :8], attend(chunk.q[63, 0], *_seen(chunk, 63), 0.35), rtol=1e-12)
 
 
@@ -147,7 +149,7 @@ def coarse(chunk: Chunk) -> np.ndarray:
     scores = np.zeros((len(chunk.q), 2, len(chunk.keys)), int)
     logits = 0.35 * np.einsum("thd,sd->ths", chunk.q.astype(float), chunk.keys[:, 0].astype(float))
     for t, h in all_rows(len(chunk.q)):
-        step = reference_shadow.row_scores(chunk, t, h, scores, coarse=True).step
+        step = shadow.row_scores(chunk, t, h, scores, coarse=True).step
         scores[t, h] = np.clip(np.rint(logits[t, h] / float(step)), -128, 126)
     return scores
 
@@ -171,6 +173,6 @@ def test_factors_of_heads() -> None:
     factors = np.array([0, np.inf], np.float32)
     chunk = a_chunk(4, 100, factors=factors)
     result = shadow_attention(chunk, ShadowRule(threshold=0.3))
-    assert result.kept[:, 0].tolist() == [97, 98, 99, 100]
+    assert result.selected[:, 0].tolist() == [97, 98, 99, 100]
     assert not result.out[:, 8:].any()
     assert result.out[:, :8].all()
