@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-_FIRST_SORTED = 128
+_BLOCK = 256
+_BINS, _BINS_PER_NAT = 4096, 32  # down to e^-128, which is zero in float32
 
 
 class Sampler:
@@ -36,33 +37,51 @@ class Sampler:
             raise ValueError(f"logits[{best}] is {logits[best]}; the model file may be damaged, convert it again")
         if self._temperature == 0.0:
             return best
-        tokens = self._most_likely(logits, self._top_k) if 0 < self._top_k < len(logits) else np.arange(len(logits))
-        weights = np.exp((logits[tokens].astype(np.float64) - float(logits[best])) / self._temperature)
+        scaled = (logits - logits[best]) / np.float32(self._temperature)
+        tokens = None
+        if 0 < self._top_k < len(logits):
+            tokens = _most_likely(scaled, self._top_k)
+            scaled = scaled[tokens]
+        weights = np.exp(scaled).astype(np.float64)
         if self._top_p < 1:
-            chosen = self._nucleus(weights)
-            tokens, weights = tokens[chosen], weights[chosen]
-        sums = np.cumsum(weights)
-        drawn = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
-        return int(tokens[min(drawn, len(tokens) - 1)])  # a product that rounds up to the sum itself is the last token
+            nucleus = _nucleus(scaled, weights, self._top_p)
+            tokens, weights = nucleus if tokens is None else tokens[nucleus], weights[nucleus]
+        drawn = _draw(weights, self._random.random())
+        return drawn if tokens is None else int(tokens[drawn])
 
-    def _most_likely(self, values: np.ndarray, count: int) -> np.ndarray:
-        """Indices of the `count` largest values, the lowest first among equals, ascending; 0 < count < len(values)."""
-        least = np.partition(values, len(values) - count)[-count]
-        above = np.flatnonzero(values > least)
-        equal = np.flatnonzero(values == least)[: count - len(above)]
-        return np.sort(np.concatenate([above, equal]))
 
-    def _nucleus(self, weights: np.ndarray) -> np.ndarray:
-        """Indices of the largest weights that first add up to top_p of all, from the largest down.
+def _draw(weights: np.ndarray, uniform: float) -> int:
+    """Index i with probability weights[i] / their sum; uniform in [0, 1). Running sums of blocks, then within one
+    block, as running sums of a whole vocabulary cost more than its exponentials."""
+    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)))
+    target = uniform * sums[-1]
+    block = min(int(np.searchsorted(sums, target, side="right")), len(sums) - 1)
+    before = sums[block - 1] if block else 0.0
+    within = before + np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK])
+    return block * _BLOCK + min(int(np.searchsorted(within, target, side="right")), len(within) - 1)
 
-        Only as many are sorted as may be needed: sorting a whole vocabulary costs more than the rest of a draw.
-        """
-        wanted = self._top_p * (1 - 1e-12) * float(weights.sum())
-        count = _FIRST_SORTED
-        while True:
-            largest = self._most_likely(weights, count) if count < len(weights) else np.arange(len(weights))
-            order = largest[np.argsort(-weights[largest], kind="stable")]
-            sums = np.cumsum(weights[order])
-            if sums[-1] >= wanted or count >= len(weights):
-                return order[: int(np.searchsorted(sums, wanted)) + 1]
-            count *= 16
+
+def _most_likely(values: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the `count` largest values, the lowest first among equals, ascending; 0 < count < len(values)."""
+    least = np.partition(values, len(values) - count)[-count]
+    above = np.flatnonzero(values > least)
+    equal = np.flatnonzero(values == least)[: count - len(above)]
+    return np.sort(np.concatenate([above, equal]))
+
+
+def _nucleus(scaled: np.ndarray, weights: np.ndarray, top_p: float) -> np.ndarray:
+    """scaled [n]: logits over temperature, the largest 0; weights [n]: their exponentials -> indices of the most
+    probable tokens that first add up to top_p.
+
+    A histogram of the logits finds the bin in which top_p is reached, and only that bin is sorted: sorting a whole
+    vocabulary costs more than all the rest of a draw.
+    """
+    bins = np.minimum(scaled * np.float32(-_BINS_PER_NAT), np.float32(_BINS - 1)).astype(np.int32)
+    sums = np.cumsum(np.bincount(bins, weights))
+    wanted = top_p * (1 - 1e-12) * float(sums[-1])
+    edge = int(np.searchsorted(sums, wanted))
+    inside = np.flatnonzero(bins < edge)
+    at_edge = np.flatnonzero(bins == edge)
+    at_edge = at_edge[np.argsort(-scaled[at_edge], kind="stable")]
+    reached = float(weights[inside].sum()) + np.cumsum(weights[at_edge])
+    return np.concatenate([inside, at_edge[: int(np.searchsorted(reached, wanted)) + 1]])
