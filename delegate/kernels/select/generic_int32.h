@@ -10,8 +10,8 @@
 // The threshold is the k-th best score. A bracket [low, high] of values that holds it becomes narrower pass by pass:
 // two pivots come from a strided sample, later from interpolation; a pass counts the scores above the pivots and
 // compresses those between them, and the next pass works on these. If the threshold lies outside the pivots, the side
-// where it lies is compressed from the scores again. Every third pass that fails to halve the bracket is followed by
-// one that halves the range of values, so no input needs more than some dozens of passes. A last pass compacts the
+// where it lies is compressed from the scores again. After two passes in a row that leave more than half of the values,
+// the next one bisects their range, so no input needs more than some dozens of passes. A last pass compacts the
 // indices.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SELECT_GENERIC_INT32_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SELECT_GENERIC_INT32_H_
