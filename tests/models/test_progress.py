@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from shadowattn.runtime.progress import Progress, waiting
+from shadowattn.models.progress import Progress, waiting
 
 
 class Terminal(io.StringIO):
@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("shadowattn.runtime.progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("shadowattn.models.progress.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A progress line on stderr for work that takes more than about a second."""
+"""A progress line on stderr, for the commands of converter and runtime."""
 
 import contextlib
 import sys
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-_QUIET_SECONDS = 1.0  # shorter work shows nothing
+_QUIET_SECONDS = 1.0  # no count is shown before
 _TERMINAL_INTERVAL = 0.1
 _LOG_INTERVAL = 5.0  # not a terminal: a line now and then, each on its own
 
@@ -14,41 +14,49 @@ _LOG_INTERVAL = 5.0  # not a terminal: a line now and then, each on its own
 class Progress:
     """Counts `done` of `total` units: `Progress("prefill", "tokens").update(512, 4096)`; close() or `with` ends it.
 
-    On a terminal one line is rewritten and wiped at the end; elsewhere a line is written every few seconds.
+    On a terminal one line is rewritten; elsewhere a line is written every few seconds. Work of less than a second shows
+    nothing, and nothing is left on a terminal when it is over. keep: the label is shown at once, and stays, with the
+    seconds that the work took.
     """
 
-    def __init__(self, label: str, unit: str, stream: TextIO | None = None) -> None:
+    def __init__(self, label: str, unit: str = "", stream: TextIO | None = None, *, keep: bool = False) -> None:
         self._label = label
         self._unit = unit
         self._stream = sys.stderr if stream is None else stream
+        self._keep = keep
         self._terminal = self._stream.isatty()
         self._start = time.monotonic()
-        self._shown = self._start + _QUIET_SECONDS - (_TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL)
+        self._due = self._start + _QUIET_SECONDS
         self._width = 0
+        if keep:
+            self._write(f"{label} ...")
 
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._keep and kind is None:
+            self._write(f"{self._label}: {time.monotonic() - self._start:.1f} s")
         self.close()
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Says how far the work is; writes only if enough time has gone by since the last line."""
         now = time.monotonic()
-        if now - self._shown < (_TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL):
+        if now < self._due:
             return
-        self._shown = now
+        self._due = now + (_TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL)
         self._write(self._line(done, total, now - self._start, note))
 
     def close(self) -> None:
-        """Wipes the line on a terminal; elsewhere nothing is left to do."""
+        """Wipes the line of a terminal, or ends the one that is kept; elsewhere nothing is left to do."""
         if self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
+            self._stream.write("\n" if self._keep else "\r" + " " * self._width + "\r")
             self._stream.flush()
             self._width = 0
 
     def _line(self, done: int, total: int, seconds: float, note: str) -> str:
-        line = f"{self._label}: {done:,} of {total:,} {self._unit} ({100 * done // max(total, 1)} %), {seconds:.0f} s"
+        unit = f" {self._unit}" if self._unit else ""
+        line = f"{self._label}: {done:,} of {total:,}{unit} ({100 * done // max(total, 1)} %), {seconds:.0f} s"
         if 0 < done < total:
             line += f", about {seconds * (total - done) / done:.0f} s left"
         return f"{line}; {note}" if note else line
