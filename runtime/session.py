@@ -14,8 +14,8 @@ from shadowattn.runtime.arguments import check_arguments
 from shadowattn.runtime.chunking import Chunk, plan_chunks, worth_running
 from shadowattn.runtime.engine import Engine, NodeRow
 from shadowattn.runtime.executor import Executor, FusedExecutor, Step, StepResult
-from shadowattn.runtime.executor_pipelined import PipelinedExecutor
 from shadowattn.runtime.observing import HEADS, HeadStats, SessionObserver
+from shadowattn.runtime.pipeline.executor import PipelinedExecutor
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.sampler import Sampler
 from shadowattn.runtime.scoring import ScoreSlice, score_slices
