@@ -61,7 +61,7 @@ class Calls:
 def calls(tiny: Path, request: pytest.FixtureRequest) -> Iterator[Calls]:
     rule = RULES.get(getattr(request, "param", "0.3"), RULES["0.3"])
     mode = "shadow_paper" if isinstance(rule, SelectRule) else "shadow"
-    own = {"threshold": rule.threshold, "tail": rule.tail} if isinstance(rule, ShadowRule) else {}
+    own = {"threshold": rule.threshold, "compensate": rule.compensate} if isinstance(rule, ShadowRule) else {}
     keep_ratio = "auto" if rule.keep_ratio is None else rule.keep_ratio
     with Session.open(tiny, cache_type="f32", mode=mode, keep_ratio=keep_ratio, **_FORCED, **own) as session:
         yield Calls(session)
@@ -99,7 +99,7 @@ def test_rank_invariant_integers_and_attention_are_the_oracles(calls: Calls, rul
     if isinstance(chosen, ShadowRule):
         stats = calls.session._engine.shadow.cache_stats(calls.session._cache)
         assert (stats.value_rows_read, stats.rows_not_compensated) == tuple(counted)
-        assert (counted[1] > 0) == (chosen.tail and magnitude > 1)
+        assert (counted[1] > 0) == (chosen.compensate and magnitude > 1)
 
 
 @pytest.mark.parametrize(("scales", "by"), [(Scales.NEAREST, "mse"), (Scales.LOG, "log")])
