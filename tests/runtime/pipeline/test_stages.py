@@ -90,7 +90,7 @@ def test_rank_invariant_integers_and_attention_are_the_oracles(calls: Calls, rul
         if isinstance(chosen, ShadowRule):
             result = shadow_attention(Chunk(q, keys, values, plan, model.softmax_scale, layer), chosen, own)
             wanted = result.out
-            counted += np.array([result.kept.sum(), result.rows_not_compensated])
+            counted += np.array([result.selected.sum(), result.rows_not_compensated])
         else:
             budgets = plan.paper_budgets[layer]
             wanted = sparse_attention(q, keys, values, own, chosen, model.softmax_scale, budgets)
