@@ -1,4 +1,4 @@
-"""A1, A4, A5 of GGUF files: only the file counts, damage is refused, doubts are said, conversations begin with BOS."""
+"""A1, A4, A5 of GGUF files: only the file counts, damage is refused, the rest is said, conversations have one BOS."""
 
 import dataclasses
 import re

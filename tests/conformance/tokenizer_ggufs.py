@@ -217,8 +217,8 @@ def llama_cpp_answers(path: Path) -> dict[str, Any]:
     """Tokens of every text, and the tokens that end an answer, by llama.cpp itself."""
     import llama_cpp
 
-    silence = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(silence, ctypes.c_void_p(0))
+    no_log = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(no_log, ctypes.c_void_p(0))
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
