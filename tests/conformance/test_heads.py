@@ -146,6 +146,18 @@ def test_types_of_the_two_may_differ(model):
     assert opened(model(rounded, True))[1].tied_embeddings
 
 
+@pytest.mark.parametrize("times", [1.0, 2.0])
+def test_scales_of_the_two_count(times, model):
+    """The same FP8 numbers with other scales are another matrix."""
+
+    def quantised(weights: Weights) -> None:
+        eight = (weights[EMBEDDING] * 100).clamp(-448, 448).to(torch.float8_e4m3fn)
+        weights |= {EMBEDDING: eight, LM_HEAD: eight.clone()}
+        weights |= {f"{EMBEDDING}_scale": torch.tensor(0.01), f"{LM_HEAD}_scale": torch.tensor(0.01 * times)}
+
+    assert opened(model(quantised, True))[1].tied_embeddings is (times == 1)
+
+
 def test_a_head_of_another_shape_is_refused(model):
     def shorter(weights: Weights) -> None:
         weights[LM_HEAD] = weights[EMBEDDING][:-1].clone()
