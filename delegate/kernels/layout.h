@@ -35,7 +35,7 @@ struct KvView {
   const KvPage* pages;
   int head_dim;
   CacheType type;
-  const uint8_t* const* bounds = nullptr;  // INT8 bounds of the full pages (page_bounds.h), 64 pages a block
+  const uint8_t* const* bounds = nullptr;  // INT8 bounds of the full pages (key_bounds.h), 64 pages a block
 };
 
 }  // namespace shadow

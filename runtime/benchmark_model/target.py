@@ -7,8 +7,8 @@ from pathlib import Path
 
 from shadowattn.models.bundle import MANIFEST, MODEL, Manifest, read_manifest
 from shadowattn.models.plan import FILE_NAME as PLAN
-from shadowattn.runtime.delegate import ShadowLibrary, library_path
-from shadowattn.runtime.modes import AUTO
+from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
+from shadowattn.runtime.session.modes import AUTO
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,10 +57,10 @@ def _check_usage(flag_values: flags.FlagValues) -> None:
 
 
 def _rows(bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile", length: int) -> "list[AblationRow]":
+    from shadowattn.runtime.measure.workload import from_text
     from shadowattn.runtime.pipeline.ablation import ablate, ways
     from shadowattn.runtime.tracing.perfetto import write_perfetto
     from shadowattn.runtime.tracing.trace import Trace
-    from shadowattn.runtime.workload import from_text
 
     options = pipeline_options(**npu_options(flag_values), profile=profile)
     with (
@@ -87,7 +87,7 @@ def _rows(bundle: Path, flag_values: flags.FlagValues, profile: "LatencyProfile"
 
 
 def _text(report: dict[str, Any], tables: "dict[int, list[AblationRow]]") -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     parts = [
         f"{report['model']}, {report['machine']}, estimates: {report['estimates']}; medians of {report['runs']} runs "

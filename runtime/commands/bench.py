@@ -22,8 +22,8 @@ from shadowattn.runtime.progress import Progress, waiting
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Manifest
-    from shadowattn.runtime.comparison import Run, SessionProcess
-    from shadowattn.runtime.workload import Item, Workload
+    from shadowattn.runtime.measure.comparison import Run, SessionProcess
+    from shadowattn.runtime.measure.workload import Item, Workload
 
 _SETTINGS = ("dense", "sparse")
 _TIME_HEADER = (
@@ -116,7 +116,7 @@ def _check_usage(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
 def _workload(
     bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, asked: tuple[int, ...] | None
 ) -> "Workload":
-    from shadowattn.runtime import workload
+    from shadowattn.runtime.measure import workload
 
     most = flag_values.max_length or manifest.max_length
     steps = flag_values.decode_tokens
@@ -127,7 +127,7 @@ def _workload(
 
 
 def _start(bundle: Path, flag_values: flags.FlagValues, stack: contextlib.ExitStack) -> "dict[str, SessionProcess]":
-    from shadowattn.runtime.comparison import SessionProcess
+    from shadowattn.runtime.measure.comparison import SessionProcess
 
     options = session_options(flag_values)
     changes: dict[str, dict[str, Any]] = {"dense": {"mode": "dense", "keep_ratio": None}, "sparse": {}}
@@ -206,7 +206,7 @@ def _turns(runs: int) -> Iterator[tuple[int, str]]:
 
 
 def _row(length: int, taken: "dict[str, list[Run]]") -> dict[str, Any]:
-    from shadowattn.runtime.comparison import difference, medians
+    from shadowattn.runtime.measure.comparison import difference, medians
 
     row: dict[str, Any] = {"prompt_tokens": length}
     for name, runs in taken.items():
@@ -248,7 +248,7 @@ def _report(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, f
 
 
 def _text(report: dict[str, Any]) -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     head = (
         f"{report['model']} ({report['weights']}), {report['executor']} executor, ISA {report['isa']}, "

@@ -20,10 +20,10 @@ from shadowattn.runtime.commands.session_flags import bundle_argument, define_se
 from shadowattn.runtime.progress import Progress, waiting
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
-    from shadowattn.runtime.answer import Answer, Sampling
-    from shadowattn.runtime.chat import Conversation
-    from shadowattn.runtime.session import Session
-    from shadowattn.runtime.tokenizer import BundleTokenizer
+    from shadowattn.runtime.session.session import Session
+    from shadowattn.runtime.text.answer import Answer, Sampling
+    from shadowattn.runtime.text.chat import Conversation
+    from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 _STDIN = "-"
 
@@ -135,7 +135,7 @@ class _Speaker:
         _note_if_full(answer, self.session)
 
     def _run(self, token_ids: list[int], on_interrupt: str) -> "tuple[Answer, dict[str, Any]]":
-        from shadowattn.runtime.answer import AnswerStream
+        from shadowattn.runtime.text.answer import AnswerStream
 
         self.session.reset_stats()
         prefilled = len(token_ids)
@@ -169,9 +169,9 @@ class _Speaker:
 def _open(bundle: Path, flag_values: flags.FlagValues, chat: bool) -> Iterator[_Speaker]:
     """The small files first, so that a bundle without tokenizer or template fails before the model is loaded."""
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.answer import Sampling
-    from shadowattn.runtime.chat import ChatTemplate, Conversation
-    from shadowattn.runtime.tokenizer import BundleTokenizer
+    from shadowattn.runtime.text.answer import Sampling
+    from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+    from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
     manifest = read_manifest(bundle)
     tokenizer = BundleTokenizer.open(bundle, manifest)
@@ -312,7 +312,7 @@ def _pipeline(facts: dict[str, Any]) -> str:
 
 
 def _note_if_full(answer: "Answer", session: "Session") -> None:
-    from shadowattn.runtime.answer import CONTEXT_FULL
+    from shadowattn.runtime.session.session import CONTEXT_FULL
 
     if answer.stopped_by == CONTEXT_FULL:
         total = answer.prompt_tokens + len(answer.token_ids)

@@ -88,10 +88,10 @@ def plan_options(flag_values: flags.FlagValues) -> dict[str, Any]:
 def found_profile(bundle: Path, flag_values: flags.FlagValues) -> "LatencyProfile | None":
     """That of --profile, or else the one beside the bundle; None if there is none. Raises ValueError; warns."""
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.modes import MODES
     from shadowattn.runtime.pipeline.profiles import find_profile
     from shadowattn.runtime.scheduling.profile import Conditions
-    from shadowattn.runtime.threads import default_num_threads
+    from shadowattn.runtime.session.modes import MODES
+    from shadowattn.runtime.session.threads import default_num_threads
 
     asked = None if flag_values.profile is None else Path(flag_values.profile)
     conditions = Conditions(flag_values.num_threads or default_num_threads(), flag_values.mode or MODES[0])

@@ -68,8 +68,8 @@ def kv_lens(words: list[str] | None) -> tuple[int, ...] | None:
 def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...] | None) -> "LatencyProfile":
     """flag_values: with `text` and `runs`. lengths None: the usual ones that fit. Raises ValueError."""
     from shadowattn.models.bundle import read_manifest
+    from shadowattn.runtime.measure.workload import from_text
     from shadowattn.runtime.pipeline.profiling import measure_profile
-    from shadowattn.runtime.workload import from_text
 
     manifest = read_manifest(bundle)
     chunk, most = manifest.prefill_chunks[-1], flag_values.max_length or manifest.max_length
@@ -96,7 +96,7 @@ def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...
 
 def text(profile: "LatencyProfile") -> str:
     """Tables for people, in milliseconds."""
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     head = f"{profile.machine}, estimates: {profile.npu}; {profile.source}"
     if profile.simulated:

@@ -22,7 +22,7 @@ from shadowattn.runtime.commands.session_flags import bundle_argument, define_se
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Manifest
-    from shadowattn.runtime.executor_pipelined import PipelinedExecutor
+    from shadowattn.runtime.executor.pipelined import PipelinedExecutor
     from shadowattn.runtime.scheduling.problem import Problem
     from shadowattn.runtime.scheduling.profile import LatencyProfile
     from shadowattn.runtime.scheduling.profiled import Shape
@@ -60,7 +60,7 @@ class ScheduleCommand:
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.models.bundle import read_manifest
-        from shadowattn.runtime.executor_pipelined import choose_bucket
+        from shadowattn.runtime.executor.pipelined import choose_bucket
         from shadowattn.runtime.scheduling.profiled import Shape, problem
 
         bundle = bundle_argument(positional, f"shadowattn schedule {self.usage}")
@@ -168,9 +168,9 @@ def _measure(
 ) -> "tuple[Schedule, list[Span], dict[str, Any]]":
     """The plan and the spans of one layer, the one that took the median time; and what the chunk took and did. Writes
     the trace of the last run."""
+    from shadowattn.runtime.measure.workload import from_text
     from shadowattn.runtime.pipeline.measured import measure_chunk
     from shadowattn.runtime.tracing.perfetto import write_perfetto
-    from shadowattn.runtime.workload import from_text
 
     options = npu_options(flag_values) | plan_options(flag_values) | {"profile": profile}
     with open_session(bundle, flag_values, executor="pipelined", pipeline=pipeline_options(**options)) as session:
@@ -230,7 +230,7 @@ def _report(bundle: Path, manifest: "Manifest", profile: "LatencyProfile", shape
 
 
 def _text(report: dict[str, Any]) -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     head = (
         f"{report['model']}: one layer, {report['chunk']} rows that end at position {report['kv_len']:,}, bucket "
@@ -258,7 +258,7 @@ _COLUMNS = (("estimate", "start"), ("estimate", "end"), ("select", "start"), ("a
 
 
 def _measured(facts: dict[str, Any]) -> list[str]:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     how = "" if facts["overlaps"] else " (one after the other: the planner is off, or the host has one thread)"
     plans, graphs, times = facts["plans"], facts["delegation"], facts["chunk_ms_of_runs"]

@@ -7,8 +7,8 @@ import dataclasses
 import enum
 import warnings
 
-from shadowattn.runtime.litert import check_runners, op_name
-from shadowattn.runtime.nodes import Node
+from shadowattn.runtime.litert.interpreter import check_runners, op_name
+from shadowattn.runtime.litert.nodes import Node
 from shadowattn.runtime.npu.choice import NpuChoice
 
 _MOST_NAMED = 4

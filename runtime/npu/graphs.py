@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime import litert
-from shadowattn.runtime.nodes import Node
+from shadowattn.runtime.litert import interpreter as litert
+from shadowattn.runtime.litert.nodes import Node
 from shadowattn.runtime.npu.archive import EstimateArchive
 from shadowattn.runtime.npu.choice import ExternalDelegate, NpuChoice
 from shadowattn.runtime.npu.delegation import Delegation, judge

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from shadowattn.models.estimate_graphs import EstimateKey
-from shadowattn.runtime import litert
-from shadowattn.runtime.nodes import NodeProbe
+from shadowattn.runtime.litert import interpreter as litert
+from shadowattn.runtime.litert.nodes import NodeProbe
 from shadowattn.runtime.npu.delegation import Delegation
 
 _DELEGATE = "delegate"

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from shadowattn.runtime.comparison import difference
+from shadowattn.runtime.measure.comparison import difference
 from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
 from shadowattn.runtime.pipeline.turns import Turn, median_of, take_turns
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 
 BASE = "one after the other, a launch a layer"
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from shadowattn.models.estimate_graphs import EstimateKey
 from shadowattn.models.spec import ModelSpec
+from shadowattn.runtime.executor.stages import EstimateInputs, HeadScores
 from shadowattn.runtime.npu.graphs import Estimator
 from shadowattn.runtime.scheduling.problem import HeadGroup
-from shadowattn.runtime.stages import EstimateInputs, HeadScores
 
 
 class Launches:

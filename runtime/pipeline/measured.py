@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from shadowattn.runtime.pipeline.layers import by_layer
 from shadowattn.runtime.pipeline.record import ChunkRecord
 from shadowattn.runtime.scheduling.schedule import Schedule
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 from shadowattn.runtime.tracing.trace import Span, Trace
 
 

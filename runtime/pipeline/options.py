@@ -3,10 +3,10 @@
 import dataclasses
 import math
 
+from shadowattn.runtime.executor.stages import Scales
 from shadowattn.runtime.npu.choice import NpuChoice
 from shadowattn.runtime.scheduling.planners import PLANNERS
 from shadowattn.runtime.scheduling.profile import LatencyProfile
-from shadowattn.runtime.stages import Scales
 
 OFF = "off"  # a planner's place: one stage after the other
 AUTO = "auto"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime.executor_pipelined import PipelinedExecutor, choose_bucket
+from shadowattn.runtime.executor.pipelined import PipelinedExecutor, choose_bucket
 from shadowattn.runtime.pipeline.layers import by_layer
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.pipeline.profiles import identity
@@ -22,7 +22,7 @@ from shadowattn.runtime.scheduling.profile import (
     LaunchTime,
     LinearTime,
 )
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 from shadowattn.runtime.tracing.trace import Span, Trace
 
 

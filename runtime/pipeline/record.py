@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime.stages import EstimateInputs
+from shadowattn.runtime.executor.stages import EstimateInputs
 
 _MOST_CHUNKS = 4096
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from shadowattn.runtime.executor_pipelined import PipelinedExecutor
+from shadowattn.runtime.executor.pipelined import PipelinedExecutor
 from shadowattn.runtime.pipeline.record import ChunkRecord
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 from shadowattn.runtime.tracing.trace import Trace
 
 Advance = Callable[[str], None]

@@ -30,7 +30,7 @@ class BundleIdentity:
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
-    """What a session was opened with while it was measured: its threads, and its attention mode (runtime/modes.py)."""
+    """What a session was opened with while it was measured: its threads, and its attention mode."""
 
     num_threads: int
     mode: str

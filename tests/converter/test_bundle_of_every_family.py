@@ -13,8 +13,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tiny_models import CHUNK, FAMILIES
 
-from shadowattn.models import bundle, reference
+from shadowattn.models import bundle
 from shadowattn.models.op_options import KV_APPEND, SPARSE_ATTENTION, Form, OpOptions
+from shadowattn.models.oracle import steps
 from shadowattn.models.plan import Plan
 
 TOLERANCE = 1e-4  # of the logits' magnitude
@@ -47,12 +48,12 @@ class SplitRunner:
     def _attend(self, layer: int, state: dict[str, np.ndarray]) -> np.ndarray:
         self._keys[layer] = np.concatenate([self._keys[layer], state["k"][0]])
         self._values[layer] = np.concatenate([self._values[layer], state["v"][0]])
-        o = reference.sparse_attention(
+        o = steps.sparse_attention(
             state["q"][0],
             self._keys[layer],
             self._values[layer],
             None,
-            reference.SelectRule(),
+            steps.SelectRule(),
             self.manifest.model.softmax_scale,
         )
         return o[None].astype(np.float32)
@@ -229,7 +230,7 @@ def test_estimate_graph_computes_the_oracle(tiny_bundle):
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     found = interpreter.get_signature_runner(info.signature)(q_i8=q, k_i8=k)["scores_i8"]
-    wanted = reference.estimate_coarse(q, k, plan.estimate_multiplier)
+    wanted = steps.estimate_coarse(q, k, plan.estimate_multiplier)
     # LiteRT's builtin kernel rounds ties its own way: at most one step off, and rarely (XNNPACK is exact).
     difference = np.abs(found.astype(int) - wanted)
     assert difference.max() <= 1

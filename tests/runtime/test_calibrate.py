@@ -17,7 +17,7 @@ from shadowattn.runtime.calibrate.ablation import cap, paper_budgets
 from shadowattn.runtime.calibrate.bundle_plan import read_plan
 from shadowattn.runtime.calibrate.options import EFFORTS, CalibrateOptions
 from shadowattn.runtime.calibrate.steps import Steps
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 
 FORCED = Forced(min_k=64, sinks=1, latest=4)
 

@@ -10,8 +10,8 @@ from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
 from shadowattn.runtime.commands import bench
-from shadowattn.runtime.comparison import SessionProcess, difference, peak_rss
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.measure.comparison import SessionProcess, difference, peak_rss
+from shadowattn.runtime.session.session import Session
 from shadowattn.runtime.tracing.balance import check_balance
 
 CHATML_OF_ONE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"

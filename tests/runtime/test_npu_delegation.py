@@ -19,11 +19,11 @@ from estimate_files import (
 )
 
 from shadowattn.models.estimate_graphs import EstimateKey
-from shadowattn.runtime.nodes import BATCH_MATMUL, Node
+from shadowattn.runtime.litert.nodes import BATCH_MATMUL, Node
+from shadowattn.runtime.measure.table import format_table
 from shadowattn.runtime.npu.choice import NpuChoice
 from shadowattn.runtime.npu.delegation import Delegation, Extent, judge
 from shadowattn.runtime.npu.graphs import EstimateRow, Estimator
-from shadowattn.runtime.table import format_table
 
 FLAGS = ["flags=0", "flags=1"]  # of TFLite: with 0, a delegate that allows no dynamic tensors
 

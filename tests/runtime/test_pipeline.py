@@ -13,11 +13,11 @@ import pytest
 from claiming import ClaimingLibrary
 from pipelines import Outcome, one_after_the_other, open_pipelined, outcome, run
 
+from shadowattn.runtime.executor.stages import Stages
 from shadowattn.runtime.npu.choice import NpuChoice
 from shadowattn.runtime.npu.runner import EstimateRunner
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.scheduling.planners import PLANNERS
-from shadowattn.runtime.stages import Stages
 
 _LONG = 150  # nine chunks of 16, the last of them padded, and across a bucket's border
 _SCALES = ("rank", "nearest", "log", "one")

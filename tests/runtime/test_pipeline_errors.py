@@ -15,9 +15,9 @@ import pytest
 from claiming import ClaimingLibrary
 from pipelines import goes_on, open_pipelined
 
+from shadowattn.runtime.executor.stages import Stages
 from shadowattn.runtime.npu.choice import NpuChoice
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.stages import Stages
 
 _NAME = "shadowattn-estimate"
 
@@ -258,7 +258,7 @@ _LEFT_OPEN = """
 import sys
 from shadowattn.runtime import Session
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.stages import Stages
+from shadowattn.runtime.executor.stages import Stages
 pipeline = PipelineOptions(heads=(1,), launch_ms=2)
 session = Session.open(sys.argv[1], executor="pipelined", pipeline=pipeline, num_threads=2, min_k=4)
 session.prefill([5] * 40)

@@ -16,6 +16,7 @@ from shadowattn.models.bundle import Manifest, read_manifest
 from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.models.plan import Plan
 from shadowattn.models.scale_grid import ScaleGrid
+from shadowattn.runtime.executor.stages import Stages
 from shadowattn.runtime.npu.graphs import Estimator
 from shadowattn.runtime.pipeline.measured import measure_chunk
 from shadowattn.runtime.pipeline.options import PipelineOptions
@@ -28,7 +29,6 @@ from shadowattn.runtime.scheduling.profile import (
     LaunchTime,
     LinearTime,
 )
-from shadowattn.runtime.stages import Stages
 from shadowattn.runtime.tracing.balance import check_balance
 from shadowattn.runtime.tracing.perfetto import to_perfetto
 from shadowattn.runtime.tracing.trace import Trace

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shadowattn.models.oracle.grid import chunk_scales, quantize_static
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference_grid import chunk_scales, quantize_static
 from shadowattn.runtime import Session
-from shadowattn.runtime.stages import EstimateInputs, HeadScores, Rows, Scales, Stages
+from shadowattn.runtime.executor.stages import EstimateInputs, HeadScores, Rows, Scales, Stages
 
 _CHUNK, _SEQ_LEN, _KEPT = 16, 64, 11
 

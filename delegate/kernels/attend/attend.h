@@ -30,13 +30,14 @@ struct ExactTile {
   int64_t weights_stride;
   float* sums;
 };
-using WeighSelectedFn = void (*)(const ExactTile& tile, const KvView& kv, float* scratch);
-WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type);
+using SoftmaxSelectedFn = void (*)(const ExactTile& tile, const KvView& kv, float* scratch);
+SoftmaxSelectedFn GetSoftmaxSelectedKernel(ArchFlags arch, CacheType type);
 
 // out[r] = factor[r] * (start[r] + sum_i weights[r][i] * v[selected i] + sum_b rest[r][b] * page_sums[b]): the values
 // of the selected positions and, where rest is not null, what the first `pages` pages hold beside them. start
-// [rows][PaddedFloats(d)] is overwritten. rest [pages][rest_stride], of rows; page_sums [pages][PaddedFloats(d)].
-// out[r]: d floats, any alignment. A row's result does not depend on the other rows of the tile.
+// [rows][PaddedFloats(d)] is overwritten. rest [pages][page_residual_stride], of rows; page_sums
+// [pages][PaddedFloats(d)]. out[r]: d floats, any alignment. A row's result does not depend on the other rows of the
+// tile.
 //
 // rough: the weights are known to a hundredth or so. Machines that calculate with halves may then add up the values of
 // eight positions in them, which is off by at most 2^-9 of sum_i |weights[r][i] * v| * factor[r], and 2^-24 * (1 + |v|)
@@ -45,19 +46,19 @@ struct ValueTile {
   Selection selected;
   const float* weights;
   int64_t weights_stride;
-  const float* rest;
-  int64_t rest_stride;
+  const float* page_residual;
+  int64_t page_residual_stride;
   const float* page_sums;
   int pages;
   float* start;
   const float* factor;
   float* const* out;
-  bool rough = false;
+  bool allow_fp16 = false;
 };
 using AddValuesFn = void (*)(const ValueTile& tile, const KvView& kv);
 AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type);
 
-// Of WeighSelected, which passes over the cache block by block, so that a page is fetched and converted once for all
+// Of SoftmaxSelected, which passes over the cache block by block, so that a page is fetched and converted once for all
 // rows. A row's result does not depend on the other rows of the tile.
 int64_t SparseScratchFloats(int rows, int head_dim);
 

@@ -27,7 +27,7 @@ void CheckClose(const float* a, const float* b, int d, const char* name, float t
 
 // The two kernels of sparse attention, one after the other.
 struct Sparse {
-  WeighSelectedFn weigh;
+  SoftmaxSelectedFn weigh;
   AddValuesFn add;
 };
 
@@ -57,10 +57,11 @@ void BenchSparse(const char* name, const Sparse& kernel, const Sparse& scalar, c
     which.weigh({q.data(), selection, 0.125f, weights.data(), weights_stride, sums.data()}, cache.view(),
                 scratch.data());
   };
-  const auto add = [&](const Sparse& which, float* const* to, bool rough) {
+  const auto add = [&](const Sparse& which, float* const* to, bool allow_fp16) {
     std::fill(start.begin(), start.end(), 0.0f);
-    which.add({selection, weights.data(), weights_stride, nullptr, 0, nullptr, 0, start.data(), sums.data(), to, rough},
-              cache.view());
+    which.add(
+        {selection, weights.data(), weights_stride, nullptr, 0, nullptr, 0, start.data(), sums.data(), to, allow_fp16},
+        cache.view());
   };
   for (const auto& [which, to] : {std::pair{&scalar, expected_rows.data()}, std::pair{&kernel, out_rows.data()}}) {
     weigh(*which);
@@ -71,10 +72,10 @@ void BenchSparse(const char* name, const Sparse& kernel, const Sparse& scalar, c
   add(kernel, out_rows.data(), true);
   CheckClose(out.data(), expected.data(), rows * d, name, 4e-3f);  // values of magnitude 2, 2^-9 of that
   const double adding = testing::Nanoseconds([&] { add(kernel, out_rows.data(), true); }) / k / rows;
-  const double weighing = testing::Nanoseconds([&] { weigh(kernel); }) / k / rows;
+  const double softmax = testing::Nanoseconds([&] { weigh(kernel); }) / k / rows;
   std::printf(
       "attend %-16s d %3d kv_len %5d rows %2d keep %.2f: weights %5.2f, values %5.2f ns/selected key, %.0f GFLOP/s\n",
-      name, d, cache.n, rows, static_cast<double>(keep), weighing, adding, 2 * d / adding);
+      name, d, cache.n, rows, static_cast<double>(keep), softmax, adding, 2 * d / adding);
 }
 
 void BenchDense(const char* name, AttendDenseFn kernel, AttendDenseFn scalar, const TestCache& cache, int rows) {
@@ -106,8 +107,8 @@ void BenchType(const char* name, const Sparse& sparse, AttendDenseFn dense, Cach
       for (float keep : {0.05f, 0.2f}) {
         for (int rows : {3, 48}) {
           BenchSparse(name, sparse,
-                      f32 ? Sparse{WeighSelectedF32Scalar, AddValuesF32Scalar}
-                          : Sparse{WeighSelectedF16Scalar, AddValuesF16Scalar},
+                      f32 ? Sparse{SoftmaxSelectedF32Scalar, AddValuesF32Scalar}
+                          : Sparse{SoftmaxSelectedF16Scalar, AddValuesF16Scalar},
                       cache, rows, keep);
         }
       }
@@ -119,10 +120,10 @@ void BenchType(const char* name, const Sparse& sparse, AttendDenseFn dense, Cach
 }
 
 void BenchAll() {
-#define SHADOW_KERNEL(needed, name)                                                                                  \
-  if (testing::HasArch(#name, needed)) {                                                                             \
-    BenchType("F16" #name, {WeighSelectedF16##name, AddValuesF16##name}, AttendDenseF16##name, CacheType::kFloat16); \
-    BenchType("F32" #name, {WeighSelectedF32##name, AddValuesF32##name}, AttendDenseF32##name, CacheType::kFloat32); \
+#define SHADOW_KERNEL(needed, name)                                                                                    \
+  if (testing::HasArch(#name, needed)) {                                                                               \
+    BenchType("F16" #name, {SoftmaxSelectedF16##name, AddValuesF16##name}, AttendDenseF16##name, CacheType::kFloat16); \
+    BenchType("F32" #name, {SoftmaxSelectedF32##name, AddValuesF32##name}, AttendDenseF32##name, CacheType::kFloat32); \
   }
 #include "kernels/attend/kernels.inc"
 #undef SHADOW_KERNEL

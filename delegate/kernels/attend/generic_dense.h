@@ -135,8 +135,8 @@ void AttendGroup(const DensePage<T>& page, const RowGroup<F>& group) {
     }
     DenseScores<F, R>(q, page.head_dim, s.k_transposed, s.weights);
     for (int r = 0; r < R; ++r) {
-      const int row = group.row[r], seen = page.tile->causal[row] - page.begin;
-      const int visible = seen < kPageRows ? seen : kPageRows;
+      const int row = group.row[r], room = page.tile->causal[row] - page.begin;
+      const int visible = room < kPageRows ? room : kPageRows;
       correction[r] =
           SoftmaxBlock<F>(s.weights + r * kPageRows, visible, kPageRows, page.tile->scale, s.max + row, s.sum + row);
     }

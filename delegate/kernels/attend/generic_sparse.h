@@ -13,7 +13,7 @@
 #include <type_traits>
 
 #include "kernels/attend/generic_dense.h"
-#include "kernels/attend/generic_halves.h"
+#include "kernels/attend/generic_fp16.h"
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/softmax.h"
 #include "kernels/attend/sparse_scratch.h"
@@ -165,7 +165,7 @@ void ForEachBlock(const Selection& selected, const KvView& kv, const SparseScrat
 }
 
 template <class F, class T>
-void WeighSelected(const ExactTile& tile, const KvView& kv, float* scratch) {
+void SoftmaxSelected(const ExactTile& tile, const KvView& kv, float* scratch) {
   const int padded = PaddedFloats(kv.head_dim);
   const SparseScratch s = DivideSparseScratch(scratch, tile.selected.rows, kv.head_dim);
   ForEachBlock<F, T>(tile.selected, kv, s, [&](int r, int first, const auto& picked) {
@@ -182,7 +182,7 @@ void WeighSelected(const ExactTile& tile, const KvView& kv, float* scratch) {
 
 // R rows of start += rest . page_sums, for kVecs vectors of channels from channel c on.
 template <class F, int R, int kVecs>
-void AddRestBlock(const ValueTile& tile, int r, int c, int padded) {
+void AddPageResidualBlock(const ValueTile& tile, int r, int c, int padded) {
   typename F::V sum[R][kVecs];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {
@@ -190,13 +190,13 @@ void AddRestBlock(const ValueTile& tile, int r, int c, int padded) {
     for (int j = 0; j < kVecs; ++j) sum[i][j] = F::Load(tile.start + (r + i) * padded + c + j * F::kLanes);
   }
   for (int b = 0; b < tile.pages; ++b) {
-    const float* rest = tile.rest + b * tile.rest_stride + r;
+    const float* page_residual = tile.page_residual + b * tile.page_residual_stride + r;
     typename F::V page[kVecs];
 #pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) page[j] = F::Load(tile.page_sums + b * padded + c + j * F::kLanes);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
-      const typename F::V weight = F::Set(rest[i]);
+      const typename F::V weight = F::Set(page_residual[i]);
 #pragma GCC unroll 8
       for (int j = 0; j < kVecs; ++j) sum[i][j] = F::MulAdd(weight, page[j], sum[i][j]);
     }
@@ -210,9 +210,9 @@ void AddRestBlock(const ValueTile& tile, int r, int c, int padded) {
 
 // Channels from c on: as many blocks of kVecs vectors as fit, then smaller ones.
 template <class F, int R, int kVecs>
-void AddRest(const ValueTile& tile, int r, int c, int padded) {
-  for (; c + kVecs * F::kLanes <= padded; c += kVecs * F::kLanes) AddRestBlock<F, R, kVecs>(tile, r, c, padded);
-  if constexpr (kVecs > 1) AddRest<F, R, kVecs / 2>(tile, r, c, padded);
+void AddPageResiduals(const ValueTile& tile, int r, int c, int padded) {
+  for (; c + kVecs * F::kLanes <= padded; c += kVecs * F::kLanes) AddPageResidualBlock<F, R, kVecs>(tile, r, c, padded);
+  if constexpr (kVecs > 1) AddPageResiduals<F, R, kVecs / 2>(tile, r, c, padded);
 }
 
 // sum += weights . values, for kVecs vectors of channels from channel c on. Two accumulators take turns, or each sum
@@ -259,18 +259,19 @@ void AddSelected(const SelectedValues& values, const KvView& kv, int c, float* s
 template <class F, class T>
 void AddValues(const ValueTile& tile, const KvView& kv) {
   const int d = kv.head_dim, padded = PaddedFloats(d), rows = tile.selected.rows;
-  if (tile.rest != nullptr) {
+  if (tile.page_residual != nullptr) {
     int r = 0;
-    for (; r + F::kRowBlock <= rows; r += F::kRowBlock) AddRest<F, F::kRowBlock, F::kVecBlock>(tile, r, 0, padded);
-    for (; r < rows; ++r) AddRest<F, 1, F::kVecBlock>(tile, r, 0, padded);
+    for (; r + F::kRowBlock <= rows; r += F::kRowBlock)
+      AddPageResiduals<F, F::kRowBlock, F::kVecBlock>(tile, r, 0, padded);
+    for (; r < rows; ++r) AddPageResiduals<F, 1, F::kVecBlock>(tile, r, 0, padded);
   }
   for (int r = 0; r < rows; ++r) {
     const SelectedValues values{tile.selected.positions + r * tile.selected.stride,
                                 tile.weights + r * tile.weights_stride, tile.selected.k[r]};
     float* sum = tile.start + static_cast<ptrdiff_t>(r) * padded;
     int done = 0;  // channels
-    if constexpr (F::kAddsHalves && std::is_same_v<T, uint16_t>) {
-      if (tile.rough) done = AddRough<F>(values, kv, tile.factor[r], sum);
+    if constexpr (F::kAddsFp16 && std::is_same_v<T, uint16_t>) {
+      if (tile.allow_fp16) done = AddFp16<F>(values, kv, tile.factor[r], sum);
     }
     AddSelected<F, T, F::kGatherVecs>(values, kv, done, sum);
     const typename F::V factor = F::Set(tile.factor[r]);

@@ -62,10 +62,11 @@ Answer Oracle(const float* q, float scale, const TestCache& cache, const std::ve
 
 // A score is off by about epsilon times the magnitude of its products, a weight relatively by as much, and both the
 // weighted sum and the sum of weights add their rounding. The magnitude of the values, which are normal, is 2.
-void CheckRow(const float* out, const Answer& answer, const char* name, int d, int n, bool rough = false) {
+void CheckRow(const float* out, const Answer& answer, const char* name, int d, int n, bool allow_fp16 = false) {
   const double exact = 2 * static_cast<double>(FLT_EPSILON) * (8 + 4 * answer.score_magnitude + std::log2(n));
   for (size_t c = 0; c < answer.out.size(); ++c) {
-    const double tolerance = exact + (rough ? std::ldexp(answer.magnitude[c], -9) + n * std::ldexp(1.0, -25) : 0.0);
+    const double tolerance =
+        exact + (allow_fp16 ? std::ldexp(answer.magnitude[c], -9) + n * std::ldexp(1.0, -25) : 0.0);
     const double error = std::fabs(static_cast<double>(out[c]) - answer.out[c]);
     worst = std::fmax(worst, error / tolerance);
     SHADOW_CHECK(error <= tolerance, "%s d %d n %d channel %zu: %g, not %g (tolerance %g)", name, d, n, c,
@@ -118,19 +119,19 @@ struct Picks {
 
 // The two kernels of sparse attention.
 struct Sparse {
-  WeighSelectedFn weigh;
+  SoftmaxSelectedFn weigh;
   AddValuesFn add;
-  bool rough = false;
+  bool allow_fp16 = false;
 };
 
 // rest [pages][rows], page_sums [pages][padded]: what is added beside the picked values, weighed as they are.
-struct Rest {
-  std::vector<float> rest;
+struct Residual {
+  std::vector<float> page_residual;
   AlignedVector<float> page_sums;
 };
 
-void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, const Picks& picks, const Rest* rest,
-               float* const* out) {
+void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, const Picks& picks,
+               const Residual* page_residual, float* const* out) {
   const int rows = static_cast<int>(picks.k.size()), padded = PaddedFloats(cache.head_dim);
   const int pages = cache.n / kPageRows, stride = (cache.n + 15) / 16 * 16 + 16;
   AlignedVector<float> scratch(static_cast<size_t>(SparseScratchFloats(rows, cache.head_dim)),
@@ -140,12 +141,12 @@ void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, con
   const float scale = 1.0f / std::sqrt(static_cast<float>(cache.head_dim));
   kernel.weigh({q, picks.view(), scale, weights.data(), stride, factor.data()}, cache.view(), scratch.data());
   for (float& sum : factor) sum = 1.0f / sum;
-  ValueTile tile{picks.view(), weights.data(), stride, nullptr,     0, nullptr, 0,
-                 start.data(), factor.data(),  out,    kernel.rough};
-  if (rest != nullptr) {
-    tile.rest = rest->rest.data();
-    tile.rest_stride = rows;
-    tile.page_sums = rest->page_sums.data();
+  ValueTile tile{picks.view(), weights.data(), stride, nullptr,          0, nullptr, 0,
+                 start.data(), factor.data(),  out,    kernel.allow_fp16};
+  if (page_residual != nullptr) {
+    tile.page_residual = page_residual->page_residual.data();
+    tile.page_residual_stride = rows;
+    tile.page_sums = page_residual->page_sums.data();
     tile.pages = pages;
   }
   kernel.add(tile, cache.view());
@@ -167,7 +168,7 @@ void TestSparseTile(const Sparse& kernel, const char* name, const TestCache& cac
     const float* out_r = out.row[static_cast<size_t>(r)];
     const float scale = 1.0f / std::sqrt(static_cast<float>(d));
     CheckRow(out_r, Oracle(q.data() + r * padded, scale, cache, row), name, d, static_cast<int>(row.size()),
-             kernel.rough);
+             kernel.allow_fp16);
     SHADOW_CHECK(out_r[d] == Outputs::kGuard, "%s d %d: wrote past the row", name, d);
 
     Picks one(1, cache.n);
@@ -180,31 +181,31 @@ void TestSparseTile(const Sparse& kernel, const char* name, const TestCache& cac
 }
 
 // Rows with a rest: the answer without it, and the rest on top, divided by the same sum.
-void TestRest(const Sparse& kernel, const char* name, const TestCache& cache, int rows) {
+void TestResidual(const Sparse& kernel, const char* name, const TestCache& cache, int rows) {
   const int d = cache.head_dim, padded = PaddedFloats(d), pages = cache.n / kPageRows;
   const AlignedVector<float> q = RandomQueries(rows, d);
   Picks picks(rows, cache.n);
   for (int r = 0; r < rows; ++r) picks.Add(RandomPositions(cache.n, 1));  // its weight is 1, and so is the sum
-  Rest rest{std::vector<float>(static_cast<size_t>(rows * pages)),
-            AlignedVector<float>(static_cast<size_t>(pages * padded))};
-  for (float& weight : rest.rest) weight = RandomNormal();
+  Residual page_residual{std::vector<float>(static_cast<size_t>(rows * pages)),
+                         AlignedVector<float>(static_cast<size_t>(pages * padded))};
+  for (float& weight : page_residual.page_residual) weight = RandomNormal();
   for (int b = 0; b < pages; ++b) {
-    for (int c = 0; c < d; ++c) rest.page_sums[static_cast<size_t>(b * padded + c)] = RandomNormal();
+    for (int c = 0; c < d; ++c) page_residual.page_sums[static_cast<size_t>(b * padded + c)] = RandomNormal();
   }
   Outputs out(rows, d);
-  RunSparse(kernel, cache, q.data(), picks, &rest, out.row.data());
+  RunSparse(kernel, cache, q.data(), picks, &page_residual, out.row.data());
   for (int r = 0; r < rows; ++r) {
     const auto position = static_cast<size_t>(picks.positions[static_cast<size_t>(r * picks.stride)]);
     for (int c = 0; c < d; ++c) {
       double sum = cache.v[position * static_cast<size_t>(d) + static_cast<size_t>(c)], magnitude = 1 + std::fabs(sum);
       for (int b = 0; b < pages; ++b) {
-        const double product = static_cast<double>(rest.rest[static_cast<size_t>(b * rows + r)]) *
-                               static_cast<double>(rest.page_sums[static_cast<size_t>(b * padded + c)]);
+        const double product = static_cast<double>(page_residual.page_residual[static_cast<size_t>(b * rows + r)]) *
+                               static_cast<double>(page_residual.page_sums[static_cast<size_t>(b * padded + c)]);
         sum += product;
         magnitude += std::fabs(product);
       }
       const double error = std::fabs(static_cast<double>(out.row[static_cast<size_t>(r)][c]) - sum);
-      SHADOW_CHECK(error <= (kernel.rough ? 0x1p-9 : 4 * static_cast<double>(FLT_EPSILON)) * magnitude,
+      SHADOW_CHECK(error <= (kernel.allow_fp16 ? 0x1p-9 : 4 * static_cast<double>(FLT_EPSILON)) * magnitude,
                    "%s d %d rows %d: off by %g", name, d, rows, error);
     }
   }
@@ -251,7 +252,7 @@ void TestSparse(const Sparse& kernel, const char* name, CacheType type) {
       TestSparseTile(kernel, name, cache, 1, k);
     }
     for (int rows : {2, 7, 8, 9, 20}) TestSparseTile(kernel, name, cache, rows, RandomInt(1, cache.n));
-    for (int rows : {1, 5, 6, 7, 13}) TestRest(kernel, name, cache, rows);
+    for (int rows : {1, 5, 6, 7, 13}) TestResidual(kernel, name, cache, rows);
   }
 }
 
@@ -332,7 +333,7 @@ void TestStoreRow(StoreRowFn f32, StoreRowFn f16, const char* name) {
       for (size_t c = 0; c < padded; ++c) {
         const float value = c < length ? x[begin + c] : 0.0f;
         SHADOW_CHECK(std::memcmp(&row[c], &value, sizeof(value)) == 0, "%s d %d", name, d);
-        const uint16_t expected = testing::SlowToHalf(static_cast<double>(value));
+        const uint16_t expected = testing::SlowToFp16(static_cast<double>(value));
         SHADOW_CHECK(half[c] == expected, "%s d %d: %g gives %x, not %x", name, d, static_cast<double>(value), half[c],
                      expected);
       }
@@ -344,17 +345,18 @@ void TestAll() {
 #define SHADOW_KERNEL(needed, name)                                                                                   \
   if (testing::HasArch(#name, needed)) {                                                                              \
     TestStoreRow(StoreRowF32##name, StoreRowF16##name, #name);                                                        \
-    TestSparse({WeighSelectedF32##name, AddValuesF32##name}, "SparseF32" #name, CacheType::kFloat32);                 \
-    TestSparse({WeighSelectedF16##name, AddValuesF16##name}, "SparseF16" #name, CacheType::kFloat16);                 \
-    TestSparse({WeighSelectedF16##name, AddValuesF16##name, true}, "RoughF16" #name, CacheType::kFloat16);            \
+    TestSparse({SoftmaxSelectedF32##name, AddValuesF32##name}, "SparseF32" #name, CacheType::kFloat32);               \
+    TestSparse({SoftmaxSelectedF16##name, AddValuesF16##name}, "SparseF16" #name, CacheType::kFloat16);               \
+    TestSparse({SoftmaxSelectedF16##name, AddValuesF16##name, true}, "Fp16Sums" #name, CacheType::kFloat16);          \
     TestPages(SumValuesF32##name, ScorePageF32##name, "PageF32" #name, CacheType::kFloat32);                          \
     TestPages(SumValuesF16##name, ScorePageF16##name, "PageF16" #name, CacheType::kFloat16);                          \
     TestDense(AttendDenseF32##name, "DenseF32" #name, CacheType::kFloat32);                                           \
     TestDense(AttendDenseF16##name, "DenseF16" #name, CacheType::kFloat16);                                           \
     for (CacheType type : kTypes) {                                                                                   \
       const bool f32 = type == CacheType::kFloat32;                                                                   \
-      SHADOW_CHECK(GetWeighSelectedKernel(needed, type) == (f32 ? WeighSelectedF32##name : WeighSelectedF16##name),   \
-                   #name);                                                                                            \
+      SHADOW_CHECK(                                                                                                   \
+          GetSoftmaxSelectedKernel(needed, type) == (f32 ? SoftmaxSelectedF32##name : SoftmaxSelectedF16##name),      \
+          #name);                                                                                                     \
       SHADOW_CHECK(GetAddValuesKernel(needed, type) == (f32 ? AddValuesF32##name : AddValuesF16##name), #name);       \
       SHADOW_CHECK(GetSumValuesKernel(needed, type) == (f32 ? SumValuesF32##name : SumValuesF16##name), #name);       \
       SHADOW_CHECK(GetScorePageKernel(needed, type) == (f32 ? ScorePageF32##name : ScorePageF16##name), #name);       \

@@ -9,7 +9,7 @@
 namespace shadow {
 namespace {
 
-constexpr int kMostPairs = 4;                    // of query rows at a time
+constexpr int kMaxPairs = 4;                     // of query rows at a time
 constexpr ptrdiff_t kKeyStride = kPageRows * 4;  // bytes from four channels of a page to the next four
 
 // Keys of one block, in fours: few pairs of queries take more of them, or each sum would wait for the one before.
@@ -107,10 +107,10 @@ void EstimateLastPairs(const QueryRows& rows, int first, const uint8_t* k_u8, in
 
 void EstimateNeonI8mm(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t* scores, ptrdiff_t stride) {
   int r = 0;
-  for (; r + 2 * kMostPairs <= rows.rows; r += 2 * kMostPairs) {
-    EstimatePairs<kMostPairs>(rows, r, k_u8, d_padded, scores, stride);
+  for (; r + 2 * kMaxPairs <= rows.rows; r += 2 * kMaxPairs) {
+    EstimatePairs<kMaxPairs>(rows, r, k_u8, d_padded, scores, stride);
   }
-  EstimateLastPairs<kMostPairs - 1>(rows, r, k_u8, d_padded, scores, stride);
+  EstimateLastPairs<kMaxPairs - 1>(rows, r, k_u8, d_padded, scores, stride);
   if (rows.rows % 2 != 0) {
     const int last = rows.rows - 1;
     EstimateNeonDot({Row(rows, last, d_padded), nullptr, 1}, k_u8, d_padded, scores + last * stride, stride);

@@ -14,13 +14,13 @@ namespace {
 constexpr int kTileRows = 16;
 constexpr int kTileBytes = 64;  // of a row
 constexpr int kTileKeys = kTileBytes / 4;
-constexpr int kMostRows = 6 * kTileRows;  // at a time, or their copies would take too much of the stack
-constexpr int kFewRows = 4;               // behind whole tiles: vpdpbusd takes less time than a tile
+constexpr int kMaxRows = 6 * kTileRows;  // at a time, or their copies would take too much of the stack
+constexpr int kFewRows = 4;              // behind whole tiles: vpdpbusd takes less time than a tile
 constexpr ptrdiff_t kKeyStride = kPageRows * 4;
 
 // Registers. The processor renames them, so one for the sums keeps it as busy as several would.
 constexpr int kSums = 0, kQueries = 1, kFirstKeys = 2;
-constexpr int kMostParts = 4;  // of the channels: a tile of keys each
+constexpr int kMaxParts = 4;  // of the channels: a tile of keys each
 
 // Channels in equal parts, so that they need no second shape of tiles.
 struct Parts {
@@ -30,9 +30,9 @@ struct Parts {
 
 Parts PartsOf(int d_padded) {
   int count = (d_padded + kTileBytes - 1) / kTileBytes;
-  while (count <= kMostParts && d_padded % (4 * count) != 0) ++count;
+  while (count <= kMaxParts && d_padded % (4 * count) != 0) ++count;
   const int bytes = d_padded / count;
-  return {count, bytes, count <= kMostParts && bytes >= kTileBytes / 2};
+  return {count, bytes, count <= kMaxParts && bytes >= kTileBytes / 2};
 }
 
 struct Configs {
@@ -44,7 +44,7 @@ constexpr Configs MakeConfigs() {
   for (int fours = 1; fours <= kTileBytes / 4; ++fours) {
     TileConfig& config = configs.of[fours];
     config.palette = 1;
-    for (int tile = 0; tile < kFirstKeys + kMostParts; ++tile) {
+    for (int tile = 0; tile < kFirstKeys + kMaxParts; ++tile) {
       config.rows[tile] = static_cast<uint8_t>(tile >= kFirstKeys ? fours : kTileRows);
       config.row_bytes[tile] = static_cast<uint16_t>(tile == kQueries ? fours * 4 : kTileBytes);
     }
@@ -59,7 +59,7 @@ struct Queries {
   const int8_t* q;
   ptrdiff_t stride, part_stride;
   int rows;
-  alignas(kAlignment) int32_t start[kMostRows][kTileKeys];  // the same for every key: -128 * sum of the row
+  alignas(kAlignment) int32_t start[kMaxRows][kTileKeys];  // the same for every key: -128 * sum of the row
 };
 
 template <int kParts, int kPart = 0>
@@ -106,9 +106,9 @@ int32_t SumOf(const int8_t* positive, const Parts& parts) {
   return _mm512_reduce_add_epi32(sums);
 }
 
-// kMostRows rows of part 0, then those of part 1, ...
+// kMaxRows rows of part 0, then those of part 1, ...
 void Copy(const int8_t* q, const Parts& parts, int8_t* copy) {
-  for (int p = 0; p < parts.count; ++p, copy += kMostRows * kTileBytes) {
+  for (int p = 0; p < parts.count; ++p, copy += kMaxRows * kTileBytes) {
     _mm512_store_si512(copy, LoadBytes(q + p * parts.bytes, parts.bytes));
   }
 }
@@ -116,12 +116,12 @@ void Copy(const int8_t* q, const Parts& parts, int8_t* copy) {
 template <bool kPositive>
 void EstimateTiles(const QueryRows& rows, const Parts& parts, const uint8_t* k_u8, int32_t* scores, ptrdiff_t stride) {
   const int d_padded = parts.count * parts.bytes;
-  alignas(kAlignment) int8_t copies[kMostParts * kMostRows * kTileBytes];
+  alignas(kAlignment) int8_t copies[kMaxParts * kMaxRows * kTileBytes];
   Queries queries;
   queries.rows = rows.rows;
   queries.q = rows.at == nullptr ? rows.q : copies;
   queries.stride = rows.at == nullptr ? d_padded : kTileBytes;
-  queries.part_stride = rows.at == nullptr ? parts.bytes : kMostRows * kTileBytes;
+  queries.part_stride = rows.at == nullptr ? parts.bytes : kMaxRows * kTileBytes;
   for (int r = 0; r < rows.rows; ++r) {
     const ptrdiff_t row = rows.at == nullptr ? r : rows.at[r];
     const int8_t* q = rows.q + row * d_padded;
@@ -138,11 +138,11 @@ void EstimateTiles(const QueryRows& rows, const Parts& parts, const uint8_t* k_u
 // How many of so many rows go through tiles.
 int RowsByTiles(int rows, const Parts& parts) {
   if (!parts.suit || rows < kTileRows) return 0;
-  if (rows >= kMostRows) return kMostRows;
+  if (rows >= kMaxRows) return kMaxRows;
   return rows % kTileRows <= kFewRows ? rows - rows % kTileRows : rows;
 }
 
-QueryRows Behind(QueryRows rows, int done, int d_padded) {
+QueryRows After(QueryRows rows, int done, int d_padded) {
   rows.rows -= done;
   if (rows.at != nullptr) {
     rows.at += done;
@@ -164,7 +164,7 @@ void Estimate(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t*
     some.rows = RowsByTiles(left.rows, parts);
     if (some.rows == 0) return kByVnni(left, k_u8, d_padded, scores, stride);
     EstimateTiles<kPositive>(some, parts, k_u8, scores, stride);
-    left = Behind(left, some.rows, d_padded);
+    left = After(left, some.rows, d_padded);
     scores += some.rows * stride;
   }
 }

@@ -79,7 +79,7 @@ Range OrderStatistics(const int32_t* values, int n, int a, int b) {
 }
 
 // How many of `size` values, drawn from `count`, may lie on the other side of the one of `rank` than expected.
-static inline float Margin(float size, float rank, float count) {
+static inline float MarginOf(float size, float rank, float count) {
   const float share = rank / count;
   return kDeviations * __builtin_sqrtf(size * share * (1.0f - share)) + 1.0f;
 }
@@ -93,7 +93,7 @@ Range SampleRange(const Bracket& b, int rank) {
   for (int i = 0; i < size; ++i) sample[i] = b.values[i * stride + stride / 2];
   const float count = static_cast<float>(b.count), sampled = static_cast<float>(size);
   const float position = static_cast<float>(rank) / count * sampled;
-  const float margin = Margin(sampled, static_cast<float>(rank), count);
+  const float margin = MarginOf(sampled, static_cast<float>(rank), count);
   const int last = static_cast<int>(position + margin);
   Range r = OrderStatistics<I>(sample, size, last, static_cast<int>(position - margin));
   if (position < margin) r.high = b.high;
@@ -105,7 +105,7 @@ Range SampleRange(const Bracket& b, int rank) {
 static inline Range InterpolatedRange(const Bracket& b, int rank) {
   const float count = static_cast<float>(b.count);
   const float bend = count / 16;  // allowance for "about"
-  const float margin = Margin(count, static_cast<float>(rank), count) + bend;
+  const float margin = MarginOf(count, static_cast<float>(rank), count) + bend;
   const double step = (static_cast<double>(b.high) - b.low + 1) / b.count;
   const double low = b.high - step * (static_cast<double>(rank) + static_cast<double>(margin));
   const double high = b.high - step * (static_cast<double>(rank) - static_cast<double>(margin));

@@ -88,7 +88,7 @@ struct Floats {
   }
 
   static constexpr bool kCompresses = false;
-  static constexpr bool kAddsHalves = false;
+  static constexpr bool kAddsFp16 = false;
   static int CountLess(const int32_t* p, int32_t limit) {
     const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     const __m256i less = _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), values);

@@ -114,23 +114,25 @@ struct Floats {
   }
 
 #if defined(__AVX512FP16__)
-  static constexpr bool kAddsHalves = true;
-  static constexpr int kHalfLanes = 32;
-  static constexpr int kHalfVecs = 2;
-  using Halves = __m512h;
-  static Halves LoadHalves(const uint16_t* p) { return _mm512_loadu_ph(p); }
-  static Halves SetPair(uint32_t pair) { return _mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int32_t>(pair))); }
-  static Halves MulHalves(Halves a, Halves b) { return _mm512_mul_ph(a, b); }
-  static Halves FuseHalves(Halves a, Halves b, Halves c) { return _mm512_fmadd_ph(a, b, c); }
-  static Halves AddHalves(Halves a, Halves b) { return _mm512_add_ph(a, b); }
-  static V Low(Halves a) { return _mm512_cvtxph_ps(_mm512_castph512_ph256(a)); }
-  static V High(Halves a) { return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(_mm512_castph_si512(a), 1)); }
+  static constexpr bool kAddsFp16 = true;
+  static constexpr int kFp16Lanes = 32;
+  static constexpr int kFp16Vecs = 2;
+  using Fp16Vectors = __m512h;
+  static Fp16Vectors LoadFp16(const uint16_t* p) { return _mm512_loadu_ph(p); }
+  static Fp16Vectors SetPair(uint32_t pair) {
+    return _mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int32_t>(pair)));
+  }
+  static Fp16Vectors MulFp16(Fp16Vectors a, Fp16Vectors b) { return _mm512_mul_ph(a, b); }
+  static Fp16Vectors FuseFp16(Fp16Vectors a, Fp16Vectors b, Fp16Vectors c) { return _mm512_fmadd_ph(a, b, c); }
+  static Fp16Vectors AddFp16Vectors(Fp16Vectors a, Fp16Vectors b) { return _mm512_add_ph(a, b); }
+  static V Low(Fp16Vectors a) { return _mm512_cvtxph_ps(_mm512_castph512_ph256(a)); }
+  static V High(Fp16Vectors a) { return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(_mm512_castph_si512(a), 1)); }
   static void StorePairs(uint32_t* p, V a) {
     const __m512i half = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
     _mm512_storeu_si512(p, _mm512_or_si512(half, _mm512_slli_epi32(half, 16)));
   }
 #else
-  static constexpr bool kAddsHalves = false;
+  static constexpr bool kAddsFp16 = false;
 #endif
 
   static V SumEach(const V (&a)[kLanes]) {

@@ -83,23 +83,23 @@ struct Floats {
 
   static constexpr bool kCompresses = false;
 #if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
-  static constexpr bool kAddsHalves = true;
-  static constexpr int kHalfLanes = 8;
-  static constexpr int kHalfVecs = 8;  // two sums of each leave room for weights and values
-  using Halves = float16x8_t;
-  static Halves LoadHalves(const uint16_t* p) { return vreinterpretq_f16_u16(vld1q_u16(p)); }
-  static Halves SetPair(uint32_t pair) { return vreinterpretq_f16_u32(vdupq_n_u32(pair)); }
-  static Halves MulHalves(Halves a, Halves b) { return vmulq_f16(a, b); }
-  static Halves FuseHalves(Halves a, Halves b, Halves c) { return vfmaq_f16(c, a, b); }
-  static Halves AddHalves(Halves a, Halves b) { return vaddq_f16(a, b); }
-  static V Low(Halves a) { return vcvt_f32_f16(vget_low_f16(a)); }
-  static V High(Halves a) { return vcvt_high_f32_f16(a); }
+  static constexpr bool kAddsFp16 = true;
+  static constexpr int kFp16Lanes = 8;
+  static constexpr int kFp16Vecs = 8;  // two sums of each leave room for weights and values
+  using Fp16Vectors = float16x8_t;
+  static Fp16Vectors LoadFp16(const uint16_t* p) { return vreinterpretq_f16_u16(vld1q_u16(p)); }
+  static Fp16Vectors SetPair(uint32_t pair) { return vreinterpretq_f16_u32(vdupq_n_u32(pair)); }
+  static Fp16Vectors MulFp16(Fp16Vectors a, Fp16Vectors b) { return vmulq_f16(a, b); }
+  static Fp16Vectors FuseFp16(Fp16Vectors a, Fp16Vectors b, Fp16Vectors c) { return vfmaq_f16(c, a, b); }
+  static Fp16Vectors AddFp16Vectors(Fp16Vectors a, Fp16Vectors b) { return vaddq_f16(a, b); }
+  static V Low(Fp16Vectors a) { return vcvt_f32_f16(vget_low_f16(a)); }
+  static V High(Fp16Vectors a) { return vcvt_high_f32_f16(a); }
   static void StorePairs(uint32_t* p, V a) {
     const uint32x4_t half = vmovl_u16(vreinterpret_u16_f16(vcvt_f16_f32(a)));
     vst1q_u32(p, vsliq_n_u32(half, half, 16));
   }
 #else
-  static constexpr bool kAddsHalves = false;
+  static constexpr bool kAddsFp16 = false;
 #endif
   static int CountLess(const int32_t* p, int32_t limit) {
     return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));

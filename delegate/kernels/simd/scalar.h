@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/half.h"
+#include "kernels/fp16.h"
 
 namespace shadow::scalar {
 
@@ -34,13 +34,13 @@ struct Floats {
     return Map([=](int i) { return p[i]; });
   }
   static V Load(const uint16_t* p) {
-    return Map([=](int i) { return FloatFromHalf(p[i]); });
+    return Map([=](int i) { return FloatFromFp16(p[i]); });
   }
   static void Store(float* p, V a) {
     for (int i = 0; i < kLanes; ++i) p[i] = a.x[i];
   }
   static void Store(uint16_t* p, V a) {
-    for (int i = 0; i < kLanes; ++i) p[i] = HalfFromFloat(a.x[i]);
+    for (int i = 0; i < kLanes; ++i) p[i] = Fp16FromFloat(a.x[i]);
   }
   // Integral values within [-127, 127].
   static void Store(int8_t* p, V a) {
@@ -126,10 +126,10 @@ struct Floats {
   // plus their places: it returns how many, and may write kLanes elements more.
   static constexpr bool kCompresses = false;
 
-  // Whether sums of products of halves may be made in halves: kHalfLanes = 2 * kLanes of them, LoadHalves, SetPair (one
-  // half, twice), MulHalves, FuseHalves (a * b + c, rounded once), AddHalves; Low and High: kLanes of them in float32;
-  // StorePairs: each of kLanes floats as a half, twice. kHalfVecs: vectors of halves per pass over picked value rows.
-  static constexpr bool kAddsHalves = false;
+  // Whether sums of products of halves may be made in halves: kFp16Lanes = 2 * kLanes of them, LoadFp16, SetPair (one
+  // half, twice), MulFp16, FuseFp16 (a * b + c, rounded once), AddFp16Vectors; Low and High: kLanes of them in float32;
+  // StorePairs: each of kLanes floats as a half, twice. kFp16Vecs: vectors of halves per pass over picked value rows.
+  static constexpr bool kAddsFp16 = false;
 
   // How many of kLanes integers are below the limit.
   static int CountLess(const int32_t* p, int32_t limit) {
