@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import Outcome, needs_delegate, run
+from cli_runner import Outcome, run
 from flat_graph import FlatModel
 
 from shadowattn.models.bundle import MODEL
@@ -287,7 +287,6 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 # --- with our delegate ---
 
 
-@needs_delegate
 def test_a_bundle_brings_its_delegate(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     csv = tmp_path / "p.csv"
     options = "--external_delegate_options=benchmark_rows:200;keep_ratio:0.1;min_k:1"
@@ -309,7 +308,6 @@ def test_a_bundle_brings_its_delegate(capsys: pytest.CaptureFixture[str], tiny: 
     assert sum(float(row[3]) for row in rows[1:]) == pytest.approx(100, abs=0.1)
 
 
-@needs_delegate
 def test_a_file_with_a_delegate_of_the_flags(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     delegate = (f"--external_delegate_path={library_path()}", "--signature_to_run_for=decode")
     outcome = benchmark(capsys, tiny / MODEL, *delegate, "--external_delegate_options=mode:dense;benchmark_rows:50")
@@ -321,7 +319,6 @@ def test_a_file_with_a_delegate_of_the_flags(capsys: pytest.CaptureFixture[str],
     assert "unknown option 'bogus'" in outcome.err
 
 
-@needs_delegate
 def test_random_numbers_without_benchmark_rows(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     outcome = benchmark(capsys, tiny, "--signature_to_run_for=decode")
     assert outcome.code == 1
@@ -331,7 +328,6 @@ def test_random_numbers_without_benchmark_rows(capsys: pytest.CaptureFixture[str
     assert benchmark(capsys, tiny, "--signature_to_run_for=prefill_16", *CHUNK, values).code == 0
 
 
-@needs_delegate
 def test_numbers_that_the_graph_refuses(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     unknown = "--input_layer_value_range=tokens,97,97"
     options = "--external_delegate_options=benchmark_rows:100"
@@ -341,7 +337,6 @@ def test_numbers_that_the_graph_refuses(capsys: pytest.CaptureFixture[str], tiny
     assert "Got 97, and bounds are [0, 96]; give values that the graph takes" in outcome.err
 
 
-@needs_delegate
 def test_padding_is_not_timed_in_silence(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     few = "--input_layer_value_range=tokens,0,96:n_valid,3,3"
     options = "--external_delegate_options=benchmark_rows:100"
@@ -350,7 +345,6 @@ def test_padding_is_not_timed_in_silence(capsys: pytest.CaptureFixture[str], tin
     assert "n_valid,16,16" in outcome.out
 
 
-@needs_delegate
 def test_a_delegate_that_claims_nothing(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     outcome = benchmark(capsys, tiny, "--signature_to_run_for=score_8")
     assert outcome.code == 0, outcome.err
@@ -358,7 +352,6 @@ def test_a_delegate_that_claims_nothing(capsys: pytest.CaptureFixture[str], tiny
     assert "1 GATHER_ND" in outcome.out
 
 
-@needs_delegate
 def test_signatures(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     for signature in ("", "prefill_17"):
         outcome = benchmark(capsys, tiny, f"--signature_to_run_for={signature}")
@@ -371,7 +364,6 @@ def test_signatures(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     assert outcome.err.rstrip().endswith("add it to the delegate's option signatures")
 
 
-@needs_delegate
 def test_libraries_that_are_no_delegate(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.so"
     text.write_text("no library")

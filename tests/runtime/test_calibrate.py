@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import needs_delegate, run, write_speaking_bundle
+from cli_runner import run, write_speaking_bundle
 
 from shadowattn.models import auto_threshold
 from shadowattn.models.allocation import LARGEST_FACTOR, LEAST_FACTOR, allocate, fit_factors
@@ -138,7 +138,6 @@ def test_every_effort_looks_at_something() -> None:
         assert min(amount.windows, amount.held_out, amount.ablation_tokens) > 0
 
 
-@needs_delegate
 def test_calibrate_a_bundle(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "tiny.bundle"
     shutil.copytree(tiny, bundle)
@@ -168,7 +167,6 @@ def test_calibrate_a_bundle(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_
         session.prefill(range(90))
 
 
-@needs_delegate
 def test_what_does_not_fit(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     speaking = write_speaking_bundle(tmp_path / "speaking.bundle")
     (tmp_path / "short.txt").write_text("short")
@@ -182,7 +180,6 @@ def test_what_does_not_fit(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_p
         assert message in outcome.error
 
 
-@needs_delegate
 def test_head_stats(tiny: Path, text: list[int]) -> None:
     with Session.open(tiny, mode="shadow", threshold=0.05, min_k=8) as session:
         assert (session.head_stats().kept == 1).all()  # nothing was observed yet
@@ -211,7 +208,6 @@ def test_head_stats(tiny: Path, text: list[int]) -> None:
             shadow.observed(cache, "x", (3,))
 
 
-@needs_delegate
 def test_factors(tiny: Path, text: list[int]) -> None:
     with Session.open(tiny, mode="shadow", threshold=0.05, min_k=8) as session:
         session.prefill(text)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_runner import environment, needs_delegate, run, run_process, write_speaking_bundle
+from cli_runner import environment, run, run_process, write_speaking_bundle
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
@@ -92,7 +92,6 @@ def test_prompt_files(capsys: pytest.CaptureFixture[str], shared_bundle: Path, t
 # --- with the delegate ---
 
 
-@needs_delegate
 def test_an_answer_streams_to_stdout_and_its_statistics_to_stderr(
     capsys: pytest.CaptureFixture[str], shared_bundle: Path
 ) -> None:
@@ -104,7 +103,6 @@ def test_an_answer_streams_to_stdout_and_its_statistics_to_stderr(
     assert float(found[4]) == 1.0  # below min_k everything is kept
 
 
-@needs_delegate
 def test_the_text_is_what_the_session_says(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     prompt = byte_level_tokenizer().encode("Hello, world").ids
     with Session.open(shared_bundle) as session:
@@ -120,7 +118,6 @@ def test_the_text_is_what_the_session_says(capsys: pytest.CaptureFixture[str], s
     assert plain.out[:-1] == whole.rstrip("\N{REPLACEMENT CHARACTER}")
 
 
-@needs_delegate
 @pytest.mark.parametrize("args", [["-"], ["--prompt_file=-"]])
 def test_standard_input(shared_bundle: Path, args: list[str]) -> None:
     outcome = run_process("generate", shared_bundle, *args, "--json", "--max_new_tokens=2", stdin="naïve 🙂".encode())
@@ -128,7 +125,6 @@ def test_standard_input(shared_bundle: Path, args: list[str]) -> None:
     assert json.loads(outcome.out)["prompt_tokens"] == len("naïve 🙂".encode())
 
 
-@needs_delegate
 def test_the_chat_template_wraps_the_prompt(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     outcome = run(
         capsys, "generate", shared_bundle, "--chat", "--system=S", "--prompt=Hi", "--json", "--max_new_tokens=1"
@@ -137,7 +133,6 @@ def test_the_chat_template_wraps_the_prompt(capsys: pytest.CaptureFixture[str], 
     assert json.loads(outcome.out)["prompt_tokens"] == len(byte_level_tokenizer().encode(text).ids)
 
 
-@needs_delegate
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt(capsys: pytest.CaptureFixture[str], shared_bundle: Path, prompt: str) -> None:
     outcome = run(capsys, "generate", shared_bundle, f"--prompt={prompt}")
@@ -145,14 +140,12 @@ def test_an_empty_prompt(capsys: pytest.CaptureFixture[str], shared_bundle: Path
     assert "the prompt is empty" in outcome.error
 
 
-@needs_delegate
 def test_a_prompt_that_is_too_long(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     outcome = run(capsys, "generate", shared_bundle, "--prompt=" + "x" * 300)
     assert outcome.code == 1
     assert "the prompt has 300 tokens, but this session holds 256 with the answer; shorten" in outcome.error
 
 
-@needs_delegate
 def test_an_answer_that_fills_the_context_says_so(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     flags = ["--max_length=16", "--max_new_tokens=50", "--temperature=2", "--seed=1", "--json"]
     outcome = run(capsys, "generate", shared_bundle, "--prompt=Hello", *flags)
@@ -161,7 +154,6 @@ def test_an_answer_that_fills_the_context_says_so(capsys: pytest.CaptureFixture[
     assert "the context is full (16 of 16 tokens)" in outcome.err
 
 
-@needs_delegate
 def test_without_torch_and_transformers(shared_bundle: Path) -> None:
     code = (
         "import sys\n"
@@ -173,7 +165,6 @@ def test_without_torch_and_transformers(shared_bundle: Path) -> None:
     assert outcome.code == 0, outcome.err
 
 
-@needs_delegate
 def test_a_terminal_that_lacks_a_character(shared_bundle: Path) -> None:
     code = (
         "import os, sys\n"
@@ -203,7 +194,6 @@ def interrupt_decode(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(Session, "decode", decode)
 
 
-@needs_delegate
 def test_ctrl_c_in_an_answer_ends_the_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_bundle: Path
 ) -> None:
@@ -213,7 +203,6 @@ def test_ctrl_c_in_an_answer_ends_the_command(
     assert outcome.err.strip() == "shadowattn: interrupted"
 
 
-@needs_delegate
 def test_ctrl_c_in_a_chat_ends_only_the_answer(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_bundle: Path
 ) -> None:
@@ -277,7 +266,6 @@ class TerminalRun:
         return code
 
 
-@needs_delegate
 def test_interactive_chat(shared_bundle: Path) -> None:
     terminal = TerminalRun(shared_bundle, "--max_new_tokens=4", "--system=S")
     terminal.read_until(r"Ask something[\s\S]*> ")
@@ -296,7 +284,6 @@ def test_interactive_chat(shared_bundle: Path) -> None:
     assert terminal.end() == 0
 
 
-@needs_delegate
 def test_ctrl_d_and_ctrl_c_at_the_prompt(shared_bundle: Path) -> None:
     for key, code in (("\x04", 0), ("\x03", 130)):
         terminal = TerminalRun(shared_bundle)
@@ -308,7 +295,6 @@ def test_ctrl_d_and_ctrl_c_at_the_prompt(shared_bundle: Path) -> None:
         assert terminal.end() == code
 
 
-@needs_delegate
 def test_bytes_that_are_no_text_at_the_prompt(shared_bundle: Path) -> None:
     terminal = TerminalRun(shared_bundle, "--max_new_tokens=4")
     terminal.read_until(r"Ask something[\s\S]*> ")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from claiming import ClaimingLibrary
-from cli_runner import needs_delegate, run, write_speaking_bundle
+from cli_runner import run, write_speaking_bundle
 
 from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.models.plan import Plan
@@ -70,7 +70,6 @@ def test_wrong_usage(
     assert message in outcome.error
 
 
-@needs_delegate
 def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
     capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path
 ) -> None:
@@ -96,7 +95,6 @@ def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
     assert "SIMULATED" not in text
 
 
-@needs_delegate
 def test_schedule_says_what_the_chunk_took_and_did(
     capsys: pytest.CaptureFixture[str], bundle: Path, claiming: ClaimingLibrary
 ) -> None:
@@ -127,7 +125,6 @@ def test_schedule_says_what_the_chunk_took_and_did(
         assert line in text, text
 
 
-@needs_delegate
 @pytest.mark.parametrize("flag", ["--planner=off", "--num_threads=1"])
 def test_schedule_without_overlap_predicts_the_sum(capsys: pytest.CaptureFixture[str], bundle: Path, flag: str) -> None:
     outcome = run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", "--json", "--keep_ratio=0.3", flag)
@@ -139,7 +136,6 @@ def test_schedule_without_overlap_predicts_the_sum(capsys: pytest.CaptureFixture
     assert "one after the other" in run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", flag).out
 
 
-@needs_delegate
 def test_a_phone_is_simulated_and_says_so(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path) -> None:
     if not can_plot():
         pytest.skip("matplotlib is not installed")
@@ -161,7 +157,6 @@ def test_a_phone_is_simulated_and_says_so(capsys: pytest.CaptureFixture[str], bu
     assert (outcome.code, "cannot be read as a latency profile" in outcome.err) == (1, True)
 
 
-@needs_delegate
 def test_another_bundles_profile(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path) -> None:
     assert run(capsys, "profile", bundle, "--kv_lens=100", "--runs=1", *SPARSE).code == 0
     other = write_speaking_bundle(tmp_path / "other.bundle")
@@ -173,7 +168,6 @@ def test_another_bundles_profile(capsys: pytest.CaptureFixture[str], bundle: Pat
     assert "the profile was measured with bundle" in asked.error
 
 
-@needs_delegate
 def test_profiles_that_a_measured_chunk_is_not_compared_with(
     capsys: pytest.CaptureFixture[str], bundle: Path, claiming: ClaimingLibrary
 ) -> None:
@@ -202,7 +196,6 @@ def test_profiles_that_a_measured_chunk_is_not_compared_with(
     assert "the profile has no launches for chunks of 16 tokens, it has them for: 4" in run(capsys, *args).error
 
 
-@needs_delegate
 def test_the_ablation(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path) -> None:
     trace = tmp_path / "ablation.json"
     args = ("--prompt_lengths=128", "--runs=1", "--launch_ms=0.1", f"--trace={trace}", *SPARSE)
@@ -223,7 +216,6 @@ def test_the_ablation(capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path
     assert "--prompt_lengths: wanted multiples of 16 up to 256, got 100" in outcome.err
 
 
-@needs_delegate
 def test_an_answer_says_which_scales_the_grid_lacks(capsys: pytest.CaptureFixture[str], bundle: Path) -> None:
     """All scales of the grid a thousandth: every head's lie above, and its elements are clamped."""
     plan = Plan.from_bytes((bundle / PLAN).read_bytes(), PLAN)
@@ -242,7 +234,6 @@ def test_an_answer_says_which_scales_the_grid_lacks(capsys: pytest.CaptureFixtur
     assert json.loads(run(capsys, "generate", bundle, *prompt, "--json").out)["pipeline"] is None
 
 
-@needs_delegate
 def test_a_delegate_runs_the_estimates_of_a_prompt(
     capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path, claiming: ClaimingLibrary
 ) -> None:

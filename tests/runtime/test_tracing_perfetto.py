@@ -9,7 +9,7 @@ from typing import Any
 
 import perfetto_reader
 import pytest
-from cli_runner import needs_delegate, run, run_process, write_speaking_bundle
+from cli_runner import run, run_process, write_speaking_bundle
 from scheduling_problems import SEED, random_problem
 
 from shadowattn.runtime.scheduling.planners import plan
@@ -106,7 +106,6 @@ def test_plans_are_read_whole() -> None:
         assert all(one.depth == 0 or one.start == one.end for slices in threads.values() for one in slices)
 
 
-@needs_delegate
 def test_traces_of_every_command_are_read_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Graphs, ops and waits of both workers, at most three deep: chunk, groups of a layer, a stage."""
     bundle, trace = write_speaking_bundle(tmp_path / "tiny.bundle"), tmp_path / "run.json"
