@@ -9,7 +9,7 @@ from cli_runner import Outcome, run
 from flat_graph import FlatModel
 
 from shadowattn.models.bundle import MODEL
-from shadowattn.runtime.benchmark_model import stages
+from shadowattn.runtime.benchmark_model import stages, timing
 from shadowattn.runtime.benchmark_model.arguments import InputLayer, parse_delegate_options, parse_input_layers
 from shadowattn.runtime.benchmark_model.fill import fill_inputs
 from shadowattn.runtime.benchmark_model.graph import Input, match_layers
@@ -153,19 +153,46 @@ def test_the_line_of_statistics() -> None:
     assert format_statistics([]) == "count=0"
 
 
-def test_how_long_is_run() -> None:
+class Clock:
+    """In the place of module time: goes on by a sleep, and by 7 ms with every run."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def perf_counter_ns(self) -> int:
+        return round(self.now * 1e9)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def test_how_long_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+
+    def run() -> None:
+        calls.append("run")
+        clock.now += 0.007
 
     def runs(pace: Pace) -> int:
         calls.clear()
-        times = run_repeatedly(lambda: calls.append("before"), lambda: calls.append("run"), pace)
+        times = run_repeatedly(lambda: calls.append("before"), run, pace)
         assert calls == ["before", "run"] * len(times)
+        assert times == [7000] * len(times)
         return len(times)
 
     assert runs(Pace(5, 0.0, 150.0, -1.0)) == 5
     assert runs(Pace(5, 0.0, 0.0, 0.001)) == 1  # the limit is met after the first
     assert runs(Pace(0, 0.0, 150.0, -1.0)) == 0
-    assert runs(Pace(1, 0.05, 150.0, 0.01)) in range(3, 6)  # runs go on for min_secs, and the delay is kept
+    clock.slept.clear()
+    assert runs(Pace(1, 0.05, 150.0, 0.01)) == 3  # of 17 ms with the delay: runs go on for min_secs
+    assert clock.slept == [0.01] * 3
 
 
 def test_stages_and_the_rest_make_up_the_inference() -> None:
