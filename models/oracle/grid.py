@@ -80,7 +80,7 @@ def bucket_multipliers(grid: ScaleGrid, buckets: np.ndarray) -> np.ndarray:
 
 
 def accumulate(q_i8: np.ndarray, k_i8: np.ndarray) -> np.ndarray:
-    """Sums of products: float32 [...,rows,S], exact because d * 128^2 is at most 2^23 (op_options.MAX_HEAD_DIM).
+    """Sums of products: float32 [...,rows,S], exact because d * 128^2 is at most 2^23 (spec.MAX_HEAD_DIM).
 
     By einsum, which uses no BLAS: its threads are 50 times slower at these small products where cores are shared.
     """

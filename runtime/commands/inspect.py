@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shadowattn.models.progress import waiting
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
-from shadowattn.runtime.progress import waiting
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Graph, Manifest
@@ -74,10 +74,11 @@ class Inspect:
 
 def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
     """Everything that the files say, without loading the model."""
-    from shadowattn.models.plan import FILE_NAME, Plan
+    from shadowattn.models.plan import Plan
     from shadowattn.runtime.measure import estimate_cost
 
-    plan = Plan.from_bytes((bundle / FILE_NAME).read_bytes(), str(bundle / FILE_NAME))
+    path = bundle / manifest.plan_file
+    plan = Plan.from_bytes(path.read_bytes(), str(path))
     facts = dataclasses.asdict(manifest)
     return {
         "bundle": str(bundle),
@@ -182,9 +183,8 @@ def _graphs(manifest: "Manifest") -> str:
         groups[graph.role, graph.chunk].append(graph)
     rows = []
     for (role, chunk), graphs in groups.items():
-        buckets = sorted({graph.seq_len for graph in graphs if graph.seq_len is not None})
-        rows.append([role, chunk, len(graphs), ", ".join(f"{s:,}" for s in buckets) or "-", graphs[0].signature])
-    return format_table(["role", "rows", "graphs", "buckets (positions)", "first signature"], rows)
+        rows.append([role, chunk, len(graphs), graphs[0].signature])
+    return format_table(["role", "rows", "graphs", "first signature"], rows)
 
 
 def _plan(plan: dict[str, Any]) -> str:

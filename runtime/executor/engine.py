@@ -23,8 +23,8 @@ from shadowattn.runtime.litert import interpreter as litert
 from shadowattn.runtime.litert.delegate import ShadowDelegate, ShadowLibrary, library_path
 from shadowattn.runtime.litert.nodes import Node
 from shadowattn.runtime.litert.resident import trim_heap
-from shadowattn.runtime.npu.choice import NpuChoice
-from shadowattn.runtime.npu.graphs import Estimator
+from shadowattn.runtime.pipeline.estimates import Estimator
+from shadowattn.runtime.pipeline.options import NpuChoice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Engine:
         library = ShadowLibrary(key.library)
         options = {
             "num_threads": key.num_threads,
-            "plan": key.bundle / plan_file.FILE_NAME,
+            "plan": key.bundle / manifest.plan_file,
             "isa": key.isa,
             "max_length": manifest.max_length,
             "keep_ratio": "auto" if manifest.keep_ratio is None else manifest.keep_ratio,
@@ -90,7 +90,7 @@ class Engine:
     @functools.cached_property
     def plan(self) -> Plan:
         """The bundle's plan. Raises ValueError if it is damaged."""
-        path = self.key.bundle / plan_file.FILE_NAME
+        path = self.key.bundle / self.manifest.plan_file
         return Plan.from_bytes(path.read_bytes(), str(path))
 
     def estimator(self, choice: NpuChoice) -> Estimator:
@@ -271,7 +271,7 @@ def _count_down(key: EngineKey) -> bool:
 def _identity(bundle: Path) -> tuple[tuple[int, int, int, int], ...]:
     """What tells the files of a bundle from others of the same name; a missing one is read_manifest()'s to report."""
     found = []
-    for name in (MANIFEST, MODEL, plan_file.FILE_NAME, estimate_graphs.FILE_NAME):
+    for name in (MANIFEST, MODEL, plan_file.FILE_NAME, plan_file.NEXT_FILE_NAME, estimate_graphs.FILE_NAME):
         with contextlib.suppress(OSError):
             status = (bundle / name).stat()
             found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))

@@ -149,8 +149,8 @@ class GraphSet:
             runner = GraphRunner(self._interpreter, self._errors, signature, subgraph, definition)
             if not self._runners:  # XNNPACK has just packed its copies
                 drop_pages(self._model)
-            self._runners[signature] = runner
             check_runners(signature, self._probe.nodes(subgraph))
+            self._runners[signature] = runner
         return self._runners[signature]
 
     def nodes(self) -> dict[str, list[Node]]:

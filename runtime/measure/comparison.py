@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from shadowattn.runtime.tracing.trace import Span, Trace
-
 _JOIN_SECONDS = 5.0
 
 
@@ -97,10 +95,6 @@ class SessionProcess:
     ) -> Run:
         """Prefills the prompt from an empty cache, then decodes the continuation (a number: so many greedy tokens)."""
         return Run(**self._ask("run", (prompt, continuation, want_logits), on_progress))
-
-    def traced_run(self, prompt: Sequence[int], continuation: Sequence[int] | int) -> list[Span]:
-        """As run, of a session of the pipelined executor: what its workers did meanwhile, ordered by start."""
-        return list(self._ask("traced_run", (prompt, continuation)))
 
     def who_runs(self) -> list[tuple[str, str, str]]:
         """(signature, op, runner) of every node that was prepared so far."""
@@ -200,20 +194,11 @@ def _timed_run(
     }
 
 
-def _traced_run(session: Any, pipe: Connection, prompt: Sequence[int], continuation: Sequence[int] | int) -> list[Span]:
-    trace = session.pipelined.clock.trace = Trace()
-    try:
-        _timed_run(session, pipe, prompt, continuation, False)
-    finally:
-        session.pipelined.clock.trace = None
-    return list(trace.spans())
-
-
 def _who_runs(session: Any, pipe: Connection) -> list[tuple[str, str, str]]:
     return [(row.signature, row.op, row.runner) for row in session.who_runs()]
 
 
-_DO: dict[str, Callable[..., Any]] = {"run": _timed_run, "traced_run": _traced_run, "who_runs": _who_runs}
+_DO: dict[str, Callable[..., Any]] = {"run": _timed_run, "who_runs": _who_runs}
 
 
 def peak_rss() -> int:

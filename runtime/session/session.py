@@ -13,7 +13,7 @@ from shadowattn.runtime.executor import engine as engines
 from shadowattn.runtime.executor.chunking import Chunk, plan_chunks, worth_running
 from shadowattn.runtime.executor.engine import Engine, NodeRow
 from shadowattn.runtime.executor.fused import Executor, FusedExecutor, Step, StepResult
-from shadowattn.runtime.executor.pipelined import PipelinedExecutor
+from shadowattn.runtime.pipeline.executor import PipelinedExecutor
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.session.arguments import check_arguments
 from shadowattn.runtime.session.observing import HEADS, HeadStats, SessionObserver

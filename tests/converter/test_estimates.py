@@ -1,6 +1,7 @@
 """estimates.zip: what is in it, that its graphs compute the oracle's scores, and the bucket grid calibration fits."""
 
 import dataclasses
+import io
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from shadowattn.converter.calibration_text import CalibrationText, calibration_t
 from shadowattn.converter.checkpoint import open_checkpoint
 from shadowattn.converter.estimate import write_estimates
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
 from shadowattn.models import bundle
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey, keys_of_bundle
 from shadowattn.models.families import read_config
@@ -41,6 +41,7 @@ def test_every_graph_of_the_manifest_and_no_other(tiny_bundle):
             assert list(interpreter.get_signature_list()) == [key.name]
             tensors = {tensor["name"]: tensor for tensor in interpreter.get_tensor_details()}
             scales = (1, 1, np.float32(1 / plan.estimate_multiplier))
+            assert float(np.float32(1) / scales[2]) == plan.estimate_multiplier
             if key.bucket:
                 i, j = plan.grid.pair(key.bucket)
                 scales = (plan.grid.q_scales[i], plan.grid.k_scales[j], plan.grid.score_scales[i, j])
@@ -113,7 +114,7 @@ def test_the_grid_changes_nothing_else_in_the_plan(tiny):
 
 
 def test_a_bundle_without_a_grid_has_rank_invariant_graphs(tiny, tmp_path):
-    path = convert(tiny("llama").path, tmp_path / "b", prefill_chunks=(3,), grid_multipliers=(), progress=Silent())
+    path = convert(tiny("llama").path, tmp_path / "b", prefill_chunks=(3,), grid_multipliers=(), progress=io.StringIO())
     manifest = bundle.read_manifest(path)
     assert {key.bucket for key in manifest.estimate_keys()} == {0}
     assert read_plan(path).grid is None

@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 from flat_graph import FlatModel
 
-from shadowattn.models.op_options import SPARSE_ATTENTION, Form, OpOptions
+from shadowattn.models.op_options import SPARSE_ATTENTION, OpOptions
 from shadowattn.models.oracle import steps
 from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
 from shadowattn.models.oracle.steps import SelectRule
@@ -35,8 +35,8 @@ class Sizes:
 
 
 def one_op_model(sizes: Sizes, options: bytes | None = None) -> bytes:
-    """A .tflite file with one signature `prefill_<T>` that holds the fused op alone."""
-    op = OpOptions(Form.FUSED, 0, 1, sizes.num_heads, sizes.num_kv_heads, sizes.head_dim, sizes.softmax_scale)
+    """A .tflite file with one signature `prefill_<T>` that holds the op alone."""
+    op = OpOptions(0, 1, sizes.num_heads, sizes.num_kv_heads, sizes.head_dim, sizes.softmax_scale)
     model = FlatModel()
     graph = model.graph(f"prefill_{sizes.time}")
     kv = (1, sizes.time, sizes.num_kv_heads, sizes.head_dim)
