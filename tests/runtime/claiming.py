@@ -1,10 +1,12 @@
 """The test delegate (delegate/tests/claiming_delegate.cc): built with the system's compiler, and its counters."""
 
+import contextlib
 import ctypes
 import dataclasses
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 DELEGATE = Path(__file__).resolve().parents[2] / "delegate"
@@ -30,6 +32,17 @@ class ClaimingLibrary:
     def closed_early(self) -> int:
         """Delegates that were destroyed before their nodes."""
         return self._count("claiming_closed_early")
+
+    @contextlib.contextmanager
+    def held_invokes(self) -> Iterator[Callable[[], bool]]:
+        """Invokes wait until the block ends. What is yielded waits for one: whether one came within a minute."""
+        library = ctypes.CDLL(str(self.path))
+        library.claiming_hold_invokes.argtypes = [ctypes.c_int64]
+        library.claiming_hold_invokes(1)
+        try:
+            yield lambda: self._count("claiming_await_held_invoke") == 1
+        finally:
+            library.claiming_hold_invokes(0)
 
     def _count(self, name: str) -> int:
         function = getattr(ctypes.CDLL(str(self.path)), name)
