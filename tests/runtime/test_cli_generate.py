@@ -234,7 +234,8 @@ class TerminalRun:
     def __init__(self, *args: object) -> None:
         self._fd, child = pty.openpty()
         # The leader of a new session gets the terminal that it opens first, and with it the terminal's Ctrl-C.
-        shell = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(child)]
+        # SIGINT starts as a script's background jobs have it.
+        shell = ["sh", "-c", 'trap "" INT; exec "$@" <"$0" >"$0" 2>&1', os.ttyname(child)]
         command = [*shell, sys.executable, "-m", "shadowattn.runtime.cli", "generate", *map(str, args)]
         environ = {**environment(), "TERM": "dumb"}
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environ, start_new_session=True)
