@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,7 +62,8 @@ class Generate:
         output_file("trace", flag_values.trace)
         with _open(bundle, flag_values, chat=flag_values.chat or prompt is None) as speaker:
             if prompt is None:
-                return speaker.converse()
+                with _ctrl_c_as_exception():
+                    return speaker.converse()
             return speaker.answer_once(prompt)
 
 
@@ -244,6 +246,16 @@ def _read_text(file: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 text (byte {error.start}); convert it, for example with iconv") from None
+
+
+@contextlib.contextmanager
+def _ctrl_c_as_exception() -> Iterator[None]:
+    """Also where we were started with SIGINT ignored, as a script's background jobs are: a chat ends at Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _lines_from_terminal() -> Iterator[str]:
