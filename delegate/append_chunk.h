@@ -1,4 +1,4 @@
-// What both forms of appending do: ShadowKvAppend, and shadow_append of the C ABI.
+// What shadow_append of the C ABI does.
 #ifndef SHADOWATTN_DELEGATE_APPEND_CHUNK_H_
 #define SHADOWATTN_DELEGATE_APPEND_CHUNK_H_
 

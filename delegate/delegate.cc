@@ -7,9 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kv_append_op.h"
 #include "last_error.h"
-#include "op.h"
 #include "sparse_attention_op.h"
 
 namespace shadow {
@@ -22,7 +20,7 @@ std::vector<int> ToVector(const tflite::IntArray* array) {
 bool IsOurs(const tflite::Registration& registration) {
   const char* name = registration.custom_name;
   return registration.builtin_code == tflite::kBuiltinCustom && name != nullptr &&
-         (std::strcmp(name, kSparseAttentionName) == 0 || std::strcmp(name, kKvAppendName) == 0);
+         std::strcmp(name, kSparseAttentionName) == 0;
 }
 
 tflite::ReturnCode Report(tflite::Context* context, const Status& status) {
@@ -36,65 +34,55 @@ tflite::ReturnCode Report(tflite::Context* context, const Status& status) {
 class DelegateKernel {
  public:
   DelegateKernel(tflite::Context* context, const tflite::DelegateParams& params)
-      : engine_(ShadowDelegate::From(params.delegate)->engine()), outputs_(ToVector(params.output_tensors)) {
+      : engine_(ShadowDelegate::From(params.delegate)->engine()) {
     status_ = AddNodes(context, ToVector(params.nodes_to_replace));
   }
 
   Status Prepare(tflite::Context* context) {
     SHADOW_RETURN_IF_ERROR(Status(status_));
-    for (Entry& entry : entries_) {
+    for (const Entry& entry : entries_) {
       if (engine_->options().verbosity >= 2) std::fprintf(stderr, "shadowattn: prepare %s\n", entry.label.c_str());
-      SHADOW_RETURN_IF_ERROR(entry.op->PrepareIn(context).In(entry.label));
+      SHADOW_RETURN_IF_ERROR(entry.op.Prepare(context).In(entry.label));
     }
     return Status::Ok();
   }
 
   Status Eval(tflite::Context* context) {
-    for (Entry& entry : entries_) SHADOW_RETURN_IF_ERROR(entry.op->EvalIn(context, engine_.get()).In(entry.label));
+    for (const Entry& entry : entries_) SHADOW_RETURN_IF_ERROR(entry.op.Eval(context, engine_.get()).In(entry.label));
     return Status::Ok();
   }
 
  private:
   struct Entry {
     std::string label;
-    std::unique_ptr<Op> op;
+    SparseAttentionOp op;
   };
 
   Status AddNodes(tflite::Context* context, const std::vector<int>& indices) {
-    std::vector<std::pair<int, const tflite::Node*>> nodes;
     for (int index : indices) {
       tflite::Node* node = nullptr;
       tflite::Registration* registration = nullptr;
       if (context->get_node_and_registration(context, index, &node, &registration) != tflite::kOk) {
         return Status::Error("the runtime does not give out node %d", index);
       }
-      for (int tensor : ToVector(node->outputs)) {
-        if (std::find(outputs_.begin(), outputs_.end(), tensor) == outputs_.end()) internal_[tensor];
-      }
-      SHADOW_RETURN_IF_ERROR(AddNode(index, *node, registration->custom_name));
+      SHADOW_RETURN_IF_ERROR(AddNode(index, *node));
     }
     return Status::Ok();
   }
 
-  Status AddNode(int index, const tflite::Node& node, const char* name) {
-    Entry entry;
-    entry.label = std::string(name) + " (node " + std::to_string(index) + ")";
+  Status AddNode(int index, const tflite::Node& node) {
     OpOptions options;
     const auto size = static_cast<size_t>(std::max(node.custom_initial_data_size, 0));
-    SHADOW_RETURN_IF_ERROR(DecodeOpOptions(node.custom_initial_data, size, &options).In(entry.label));
-    if (options.layer >= 0) entry.label = std::string(name) + " (layer " + std::to_string(options.layer) + ")";
-    const NodeIo io(ToVector(node.inputs), ToVector(node.outputs), &internal_);
-    const bool append = std::strcmp(name, kKvAppendName) == 0;
-    SHADOW_RETURN_IF_ERROR(
-        (append ? KvAppendOp::Create(options, io, &entry.op) : SparseAttentionOp::Create(options, io, &entry.op))
-            .In(entry.label));
-    entries_.push_back(std::move(entry));
+    SHADOW_RETURN_IF_ERROR(DecodeOpOptions(node.custom_initial_data, size, &options).In(Label("node", index)));
+    entries_.push_back({Label("layer", options.layer), {options, ToVector(node.inputs), ToVector(node.outputs)}});
     return Status::Ok();
   }
 
+  static std::string Label(const char* what, int number) {
+    return std::string(kSparseAttentionName) + " (" + what + " " + std::to_string(number) + ")";
+  }
+
   const std::shared_ptr<Engine> engine_;
-  const std::vector<int> outputs_;
-  InternalTensors internal_;
   std::vector<Entry> entries_;
   Status status_ = Status::Ok();  // of decoding: the runtime lets only Prepare refuse
 };

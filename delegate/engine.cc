@@ -67,10 +67,4 @@ Status Engine::PrepareBenchmark(const OpOptions& op, int64_t time, KvCache* cach
   return Status::Ok();
 }
 
-Status Engine::AppendBenchmarkRows(const OpOptions& op, const Chunk& chunk, KvCache* cache) {
-  SHADOW_RETURN_IF_ERROR(AppendRandomRows(op, chunk.layer, chunk.end(), plan(), kernels_, &pool_, cache));
-  cache->AssumeLength(chunk, chunk.end());
-  return Status::Ok();
-}
-
 }  // namespace shadow

@@ -40,8 +40,6 @@ class Engine {
   bool benchmark() const { return options_.benchmark_rows > 0; }
   // Makes random inputs meaningful: clamps the chunk to follow benchmark_rows random rows.
   Status PrepareBenchmark(const OpOptions& op, int64_t time, KvCache* cache, Chunk* chunk);
-  // The split attend alone: random rows stand in for the chunk's own.
-  Status AppendBenchmarkRows(const OpOptions& op, const Chunk& chunk, KvCache* cache);
 
  private:
   explicit Engine(const DelegateOptions& options);

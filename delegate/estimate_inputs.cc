@@ -81,7 +81,7 @@ class GridHead {
       const int64_t head = int64_t{kv_head_} * op_.group() + g;
       const int q_bucket = ChooseBucket(LargestQuery(head) / kLargest, true, out.scales, outside);
       *clamped += WriteQueries(out, head, plan().q_scale(q_bucket));
-      if (out.buckets != nullptr) out.buckets[head] = 1 + q_bucket * plan().k_buckets() + k_bucket;
+      out.buckets[head] = 1 + q_bucket * plan().k_buckets() + k_bucket;
     }
   }
 
@@ -182,9 +182,8 @@ Status WriteEstimateInputs(const OpOptions& op, const OpInputs& in, const Estima
                            KvCache* cache) {
   const auto start = std::chrono::steady_clock::now();
   const Plan* plan = engine->plan();
-  if (out.buckets != nullptr) std::fill_n(out.buckets, op.num_heads, 0);  // of the rank-invariant scales
-  if (out.clamped != nullptr) *out.clamped = 0;
-  if (out.outside != nullptr) *out.outside = 0;
+  std::fill_n(out.buckets, op.num_heads, 0);  // of the rank-invariant scales
+  *out.clamped = *out.outside = 0;
   if (plan == nullptr) {  // mode dense reads neither
     std::memset(out.q_i8, 0, op.num_heads * in.time * op.head_dim);
     std::memset(out.k_i8, 0, op.num_kv_heads * out.seq_len * op.head_dim);
@@ -204,8 +203,8 @@ Status WriteEstimateInputs(const OpOptions& op, const OpInputs& in, const Estima
     outside += my_outside;
   });
   if (!done) return Status::Error("out of memory while appending to cache %d", cache->handle());
-  if (out.clamped != nullptr) *out.clamped = clamped;
-  if (out.outside != nullptr) *out.outside = outside;
+  *out.clamped = clamped;
+  *out.outside = outside;
   Statistics more;
   more.seconds_append = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   cache->AddStatistics(more);

@@ -22,9 +22,9 @@ struct EstimateInputs {
   int8_t* k_i8;     // [N_kv][seq_len][d], zero from the cache's length on
   int64_t seq_len;  // S
   Scales scales;
-  int32_t* buckets = nullptr;  // [H]
-  int64_t* clamped = nullptr;  // of the grid: elements of q and k that had to be clamped
-  int64_t* outside = nullptr;  // of the grid: heads whose measured scales lie outside every bucket
+  int32_t* buckets;  // [H]
+  int64_t* clamped;  // of the grid: elements of q and k that had to be clamped
+  int64_t* outside;  // of the grid: heads whose measured scales lie outside every bucket
 };
 
 // Refuses scales of a grid that the plan does not have.

@@ -113,15 +113,12 @@ void KvCache::Commit(const Chunk& chunk) {
   running_.layer = 0;
 }
 
-Status KvCache::CheckAppended(const Chunk& chunk, int64_t kv_len) const {
-  if (num_layers_ != 0 && chunk.position >= 0 && lengths_[chunk.layer] == kv_len && chunk.end() == kv_len) {
-    return Status::Ok();
-  }
+Status KvCache::CheckAppended(const Chunk& chunk) const {
+  const int64_t rows = num_layers_ == 0 ? 0 : lengths_[chunk.layer];
+  if (chunk.position >= 0 && chunk.end() == rows) return Status::Ok();
   return Status::Error(
-      "kv_len %lld must be position + n_valid (%lld + %lld) and the %lld rows of cache %d; feed it from ShadowKvAppend "
-      "of the same chunk",
-      Print(kv_len), Print(chunk.position), Print(chunk.n_valid), Print(num_layers_ == 0 ? 0 : lengths_[chunk.layer]),
-      handle_);
+      "position %lld + n_valid %lld must be the %lld rows of layer %d in cache %d; append the same chunk first",
+      Print(chunk.position), Print(chunk.n_valid), Print(rows), chunk.layer, handle_);
 }
 
 Status KvCache::Rewind(int64_t length) {

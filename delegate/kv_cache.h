@@ -79,8 +79,8 @@ class KvCache {
   void EndChunk(const Chunk& chunk);
   // Makes the rows of the last layer's chunk, and with them those of all layers, permanent. Other layers: does nothing.
   void Commit(const Chunk& chunk);
-  // Whether `chunk` is what (cache, layer) now ends with.
-  Status CheckAppended(const Chunk& chunk, int64_t kv_len) const;
+  // Whether the rows of `chunk` are the last ones of its layer.
+  Status CheckAppended(const Chunk& chunk) const;
 
   // Drops rows from `length` on and frees their pages.
   Status Rewind(int64_t length);

@@ -61,12 +61,6 @@ Status CheckTensor(const tflite::Tensor& tensor, const char* name, tflite::Type 
   return Status::Ok();
 }
 
-int64_t ByteCount(tflite::Type type, std::initializer_list<int64_t> dims) {
-  int64_t bytes = type == tflite::kInt8 ? 1 : 4;
-  for (int64_t size : dims) bytes *= size;
-  return bytes;
-}
-
 }  // namespace
 
 Status NodeIo::CheckCounts(size_t inputs, size_t outputs) const {
@@ -97,8 +91,6 @@ Status NodeIo::ShapeOutput(int index, const char* name, tflite::Type type, std::
   for (int64_t size : dims) {
     if (size > std::numeric_limits<int>::max()) return Status::Error("output %s is too large", name);
   }
-  const auto internal = internal_->find(outputs_[index]);
-  if (internal != internal_->end()) internal->second.Reserve(ByteCount(type, dims));
   if (tensor->dims != nullptr && Matches(*tensor->dims, dims)) return Status::Ok();
   auto* size = static_cast<tflite::IntArray*>(std::malloc(sizeof(int) * (dims.size() + 1)));
   if (size == nullptr) return Status::Error("out of memory");
@@ -119,13 +111,11 @@ Status NodeIo::ReadScalar(int index, const char* name, int32_t* value) const {
 
 Status NodeIo::Find(int tensor, const char* name, int64_t bytes, const void** memory) const {
   const tflite::Tensor& t = context_->tensors[tensor];
-  const auto internal = internal_->find(tensor);
-  const bool is_internal = internal != internal_->end();
-  *memory = is_internal ? internal->second.data() : t.data;
-  if (*memory == nullptr || (!is_internal && t.bytes < size_t(bytes))) {
+  if (t.data == nullptr || t.bytes < size_t(bytes)) {
     return Status::Error("%s has %zu bytes of data where %lld are needed; set the input, or allocate tensors again",
-                         name, *memory == nullptr ? size_t{0} : t.bytes, static_cast<long long>(bytes));
+                         name, t.data == nullptr ? size_t{0} : t.bytes, static_cast<long long>(bytes));
   }
+  *memory = t.data;
   return Status::Ok();
 }
 

@@ -1,30 +1,23 @@
-// The tensors of one op node: checked access, so that no op touches memory that the runtime did not promise.
+// The tensors of one node during one call: checked access, so that no op touches memory that the runtime did not
+// promise.
 #ifndef SHADOWATTN_DELEGATE_NODE_IO_H_
 #define SHADOWATTN_DELEGATE_NODE_IO_H_
 
 #include <cstdint>
 #include <initializer_list>
-#include <map>
 #include <vector>
 
-#include "aligned_buffer.h"
 #include "status.h"
 #include "tflite_abi.h"
 
 namespace shadow {
 
-// Tensors between two nodes of one delegate kernel: the runtime gives those no memory.
-using InternalTensors = std::map<int, AlignedBuffer<uint8_t>>;
-
 inline constexpr int kAnySize = -1;
 
 class NodeIo {
  public:
-  NodeIo(const std::vector<int>& inputs, const std::vector<int>& outputs, InternalTensors* internal)
-      : inputs_(inputs), outputs_(outputs), internal_(internal) {}
-
-  // Must be called before anything else in Prepare and Eval.
-  void Use(tflite::Context* context) { context_ = context; }
+  NodeIo(tflite::Context* context, const std::vector<int>& inputs, const std::vector<int>& outputs)
+      : context_(context), inputs_(inputs), outputs_(outputs) {}
 
   Status CheckCounts(size_t inputs, size_t outputs) const;
   // dims: kAnySize leaves a dimension open (it must still be positive).
@@ -55,10 +48,9 @@ class NodeIo {
   const tflite::Tensor& Input(int index) const { return context_->tensors[inputs_[index]]; }
   Status Find(int tensor, const char* name, int64_t bytes, const void** memory) const;
 
-  std::vector<int> inputs_;
-  std::vector<int> outputs_;
-  InternalTensors* internal_;
-  tflite::Context* context_ = nullptr;
+  tflite::Context* const context_;
+  const std::vector<int>& inputs_;
+  const std::vector<int>& outputs_;
 };
 
 }  // namespace shadow

@@ -29,6 +29,13 @@ Status CheckEnvelope(const uint8_t* bytes, size_t size) {
   if (Crc32(bytes, kCrcOffset) != ReadField<uint32_t>(bytes, kCrcOffset)) {
     return Status::Error("option bytes have a wrong checksum; the model file is damaged, convert it again");
   }
+  // The form with an op for each step had other flags, and a length in the reserved field.
+  const auto flags = ReadField<uint16_t>(bytes, 6);
+  const auto reserved = ReadField<int32_t>(bytes, 32);
+  if (flags != kFused || reserved != 0) {
+    return Status::Error("wanted flags %d and a reserved 0, got %d and %d; convert the model again", kFused, flags,
+                         reserved);
+  }
   return Status::Ok();
 }
 
@@ -41,15 +48,8 @@ Status CheckShape(const OpOptions& o) {
     return Status::Error("head_dim must be in 1..%d, got %d", kMaxHeadDim, o.head_dim);
   }
   if (!std::isfinite(o.softmax_scale)) return Status::Error("softmax scale must be finite");
-  if (o.seq_len < 0) return Status::Error("seq_len must not be negative, got %d", o.seq_len);
-  return Status::Ok();
-}
-
-Status CheckLayer(const OpOptions& o) {
-  const bool is_input = (o.form & kFormLayerInput) != 0;
-  const bool layer_ok = is_input ? o.layer == -1 : o.layer >= 0 && o.layer < o.num_layers;
-  if (o.num_layers < 1 || o.num_layers > kMaxLayers || !layer_ok) {
-    return Status::Error("layer %d does not fit num_layers %d and flags %d", o.layer, o.num_layers, o.form);
+  if (o.num_layers < 1 || o.num_layers > kMaxLayers || o.layer < 0 || o.layer >= o.num_layers) {
+    return Status::Error("layer %d does not fit num_layers %d", o.layer, o.num_layers);
   }
   return Status::Ok();
 }
@@ -60,16 +60,13 @@ Status DecodeOpOptions(const void* data, size_t size, OpOptions* options) {
   const auto* bytes = static_cast<const uint8_t*>(data);
   SHADOW_RETURN_IF_ERROR(CheckEnvelope(bytes, size));
   OpOptions o;
-  o.form = ReadField<uint16_t>(bytes, 6);
   o.layer = ReadField<int32_t>(bytes, 8);
   o.num_layers = ReadField<int32_t>(bytes, 12);
   o.num_heads = ReadField<int32_t>(bytes, 16);
   o.num_kv_heads = ReadField<int32_t>(bytes, 20);
   o.head_dim = ReadField<int32_t>(bytes, 24);
   o.softmax_scale = ReadField<float>(bytes, 28);
-  o.seq_len = ReadField<int32_t>(bytes, 32);
   SHADOW_RETURN_IF_ERROR(CheckShape(o));
-  SHADOW_RETURN_IF_ERROR(CheckLayer(o));
   *options = o;
   return Status::Ok();
 }

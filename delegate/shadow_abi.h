@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define SHADOW_ABI_VERSION 3
+#define SHADOW_ABI_VERSION 4
 
 typedef struct ShadowStats {
   uint32_t struct_size;     // sizeof(ShadowStats), set by the caller
@@ -38,7 +38,7 @@ typedef struct ShadowChunk {
   int32_t time;            // T
   int64_t position;        // of row 0
   int64_t n_valid;         // rows that are not padding
-  const uint8_t* options;  // the 40 option bytes of a split op (docs/op_spec.md): flags LAYER_INPUT, seq_len not read
+  const uint8_t* options;  // the 40 option bytes of any layer's op (docs/op_spec.md); their layer is not read
   const float* q;          // [T][H][d]
   const float* k;          // [T][N_kv][d]; shadow_append only
   const float* v;          // [T][N_kv][d]; shadow_append only
@@ -97,11 +97,10 @@ int32_t shadow_observed_reset(void* delegate, int32_t cache);
 int64_t shadow_cache_length(void* delegate, int32_t cache);
 // Drops every row from `length` on, and whatever was not committed.
 int32_t shadow_cache_rewind(void* delegate, int32_t cache, int64_t length);
-// The steps of the split form without a graph around them, for a scheduler: nothing is copied on the way to and from
-// the graphs between them. Appends the rows of q, k and v as ShadowKvAppend does; inputs null: for modes that read no
-// scores.
+// The op's steps without a graph around them, for a pipeline that runs estimate graphs in between: nothing is copied on
+// the way to and from them. Appends the rows of k and v and writes `inputs`; null for modes that read no scores.
 int32_t shadow_append(void* delegate, const ShadowChunk* chunk, ShadowEstimateInputs* inputs);
-// Selects and attends as ShadowSparseAttention does, for some heads. q: as shadow_append was given it.
+// Selects and attends for some heads. q: as shadow_append was given it.
 int32_t shadow_attend(void* delegate, const ShadowChunk* chunk, const ShadowHeads* heads);
 // Comma-separated signatures that the interpreters made from now on will run; "" for all (option `signatures`).
 int32_t shadow_set_signatures(void* delegate, const char* list);

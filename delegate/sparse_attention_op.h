@@ -1,32 +1,36 @@
-// ShadowSparseAttention, fused and split form (docs/op_spec.md).
+// ShadowSparseAttention: appends a chunk's k and v to a cache and attends (docs/op_spec.md). What outlives a call is in
+// the engine's caches, never here.
 #ifndef SHADOWATTN_DELEGATE_SPARSE_ATTENTION_OP_H_
 #define SHADOWATTN_DELEGATE_SPARSE_ATTENTION_OP_H_
 
-#include <memory>
+#include <utility>
+#include <vector>
 
-#include "attend_chunk.h"
-#include "op.h"
-#include "op_inputs.h"
+#include "engine.h"
+#include "node_io.h"
+#include "op_options.h"
+#include "status.h"
 
 namespace shadow {
 
 inline constexpr char kSparseAttentionName[] = "ShadowSparseAttention";
 
-class SparseAttentionOp : public Op {
+// One node of a graph. inputs and outputs: indices of its tensors.
+class SparseAttentionOp {
  public:
-  // Refuses options whose flags are not those of either form.
-  static Status Create(const OpOptions& options, const NodeIo& io, std::unique_ptr<Op>* op);
+  SparseAttentionOp(const OpOptions& options, std::vector<int> inputs, std::vector<int> outputs)
+      : options_(options), inputs_(std::move(inputs)), outputs_(std::move(outputs)) {}
+
+  // Checks the shapes of the inputs and gives the output its own.
+  Status Prepare(tflite::Context* context) const;
+  Status Eval(tflite::Context* context, Engine* engine) const;
 
  private:
-  using Op::Op;
-  bool fused() const { return options_.form == kFormFused; }
-  const InputMap& inputs() const;
-  Status Prepare() override;
-  Status CheckShapes() const;
-  Status Eval(Engine* engine) override;
-  Status EvalFused(const OpInputs& in, Engine* engine, KvCache* cache);
-  Status EvalSplit(const OpInputs& in, Engine* engine, KvCache* cache);
-  Status Attend(const OpInputs& in, const GraphScores& scores, Engine* engine, KvCache* cache);
+  Status CheckShapes(const NodeIo& io) const;
+
+  const OpOptions options_;
+  const std::vector<int> inputs_;
+  const std::vector<int> outputs_;
 };
 
 }  // namespace shadow

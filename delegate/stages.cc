@@ -97,7 +97,7 @@ Status RunAttend(const ShadowChunk* chunk, const ShadowHeads* heads, Engine* eng
   }
   CacheLease cache;
   SHADOW_RETURN_IF_ERROR(engine->Open(in.cache, op, &cache));
-  SHADOW_RETURN_IF_ERROR(cache->CheckAppended(in.chunk, in.chunk.end()));
+  SHADOW_RETURN_IF_ERROR(cache->CheckAppended(in.chunk));
   SHADOW_RETURN_IF_ERROR(CheckHeads(*heads, op, in, *engine, *cache));
   if (cache->settings().reads_scores()) part.scores = {heads->scores, heads->scores_length, heads->bucket};
   part.may_share = heads->may_share != 0;

@@ -1,4 +1,4 @@
-// shadow_append and shadow_attend: the split form's steps without a graph around them (shadow_abi.h).
+// shadow_append and shadow_attend: the op's steps, called without a graph (shadow_abi.h).
 #ifndef SHADOWATTN_DELEGATE_STAGES_H_
 #define SHADOWATTN_DELEGATE_STAGES_H_
 

@@ -11,7 +11,7 @@ import numpy as np
 
 LIBRARY = "libshadow_delegate.so"
 ENVIRONMENT = "SHADOWATTN_DELEGATE"
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 
 def library_path() -> Path:

@@ -98,10 +98,9 @@ class Stages:
     def __init__(self, shadow: ShadowDelegate, model: ModelSpec) -> None:
         self._shadow = shadow
         self._model = model
-        form = Form.LAYER_INPUT
         self._options = OpOptions(
-            form, -1, model.num_layers, model.num_heads, model.num_kv_heads, model.head_dim, model.softmax_scale
-        ).pack()
+            Form.FUSED, 0, model.num_layers, model.num_heads, model.num_kv_heads, model.head_dim, model.softmax_scale
+        ).pack()  # a chunk says its layer itself
 
     def append(self, rows: Rows, inputs: EstimateInputs | None, scales: Scales) -> None:
         """Appends k and v; writes `inputs` unless it is None. Raises ValueError with the delegate's message."""

@@ -29,7 +29,7 @@ struct Case {
 };
 
 OpOptions MakeOp(int num_heads, int num_kv_heads, int head_dim) {
-  return {kFormFused, 0, 1, num_heads, num_kv_heads, head_dim, 1.0f / std::sqrt(float(head_dim)), 0};
+  return {0, 1, num_heads, num_kv_heads, head_dim, 1.0f / std::sqrt(float(head_dim))};
 }
 
 CacheSettings MakeSettings(const std::string& text) {

@@ -15,7 +15,7 @@ namespace {
 constexpr int kLayers = 2;
 constexpr int kKvHeads = 2;
 constexpr int kDim = 5;
-const OpOptions kOp{kFormFused, 0, kLayers, 4, kKvHeads, kDim, 1.0f, 0};
+const OpOptions kOp{0, kLayers, 4, kKvHeads, kDim, 1.0f};
 
 CacheSettings Settings(CacheType type = CacheType::kFloat32, int64_t max_length = 300) {
   CacheSettings settings;
@@ -180,7 +180,7 @@ void TestBind() {
 
 // So many floats that the append is shared between threads.
 void TestAppendOnThreads() {
-  const OpOptions op{kFormFused, 0, 1, 2, 2, 512, 1.0f, 0};
+  const OpOptions op{0, 1, 2, 2, 512, 1.0f};
   const Chunk chunk{0, 0, 300};
   std::mt19937 generator(Seed());
   const std::vector<float> k = RandomFloats(300 * 2 * 512, &generator);
@@ -204,14 +204,15 @@ void TestAppendOnThreads() {
 
 void TestCheckAppended() {
   KvCache cache(7, Settings());
-  CHECK_REFUSED(cache.CheckAppended({0, 0, 1}, 1), "kv_len 1");  // not bound yet
+  CHECK_REFUSED(cache.CheckAppended({0, 0, 1}), "must be the 0 rows of layer 0");  // not bound yet
   CHECK_OK(cache.Bind(kOp, false));
   CHECK_OK(Append(&cache, {0, 0, 4}));
-  CHECK_OK(cache.CheckAppended({0, 0, 4}, 4));
-  CHECK_REFUSED(cache.CheckAppended({0, 0, 4}, 5), "kv_len 5");
-  CHECK_REFUSED(cache.CheckAppended({0, 0, 3}, 4), "kv_len 4");
-  CHECK_REFUSED(cache.CheckAppended({0, -1, 5}, 4), "kv_len 4");
-  CHECK_REFUSED(cache.CheckAppended({1, 0, 4}, 4), "0 rows");
+  CHECK_OK(cache.CheckAppended({0, 0, 4}));
+  CHECK_OK(cache.CheckAppended({0, 3, 1}));  // its last row alone
+  CHECK_REFUSED(cache.CheckAppended({0, 0, 5}), "position 0 + n_valid 5 must be the 4 rows");
+  CHECK_REFUSED(cache.CheckAppended({0, 0, 3}), "must be the 4 rows");
+  CHECK_REFUSED(cache.CheckAppended({0, -1, 5}), "position -1");
+  CHECK_REFUSED(cache.CheckAppended({1, 0, 4}), "the 0 rows of layer 1");
 }
 
 void TestTable() {

@@ -28,7 +28,7 @@ struct Text {
 };
 
 OpOptions MakeOp(int num_heads, int num_kv_heads, int head_dim) {
-  return {kFormFused, 0, 1, num_heads, num_kv_heads, head_dim, 1.0f / std::sqrt(float(head_dim)), 0};
+  return {0, 1, num_heads, num_kv_heads, head_dim, 1.0f / std::sqrt(float(head_dim))};
 }
 
 CacheSettings MakeSettings(Mode mode, double keep_ratio = 0.3, int min_k = 8) {

@@ -23,7 +23,7 @@ struct Text {
   std::vector<float> q, k, v;
 };
 
-OpOptions MakeOp() { return {kFormFused, 0, 1, 4, 2, 24, 0.5f, 0}; }
+OpOptions MakeOp() { return {0, 1, 4, 2, 24, 0.5f}; }
 
 CacheSettings MakeSettings(const std::string& text) {
   CacheSettings settings;

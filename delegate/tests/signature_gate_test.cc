@@ -42,7 +42,7 @@ struct MixedGraph {
     runtime.tensor(0).name = name;
     runtime.AddBuiltinNode(tflite::kBuiltinFullyConnected, {tensor[0]}, {tensor[1]});
     runtime.AddBuiltinNode(kAdd, {tensor[1]}, {tensor[2]});
-    runtime.AddNode(kSparseAttentionName, PackOpOptions(shape.op(kFormFused, 0)),
+    runtime.AddNode(kSparseAttentionName, PackOpOptions(shape.op(0)),
                     {tensor[2], tensor[2], tensor[2], scalar, scalar, scalar}, {o});
     runtime.AddBuiltinNode(tflite::kBuiltinFullyConnected, {o}, {tensor[3]});
     runtime.AddBuiltinNode(kAdd, {tensor[3]}, {tensor[4]});
