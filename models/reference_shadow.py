@@ -1,4 +1,4 @@
-"""The slow oracle of mode shadow, in NumPy: weights, threshold, kept positions, tail (docs/op_spec.md, steps 2 to 5).
+"""The slow oracle of mode shadow, in NumPy: weights, threshold, selected positions, residual compensation (docs/op_spec.md, steps 2 to 5).
 
 Positions are kept by float32 weights made operation by operation as the kernels make them, so they compare exactly.
 What is done with them is float64.
@@ -21,15 +21,15 @@ _COARSEST_STEP = np.float32(0.3)
 @dataclasses.dataclass(frozen=True)
 class ShadowRule:
     """Which positions a row keeps. threshold 0: the plan's for keep_ratio; keep_ratio None: its auto_threshold.
-    unscored: share of a row's mass that may lie on pages it does not score; 0: it scores all."""
+    max_skipped_mass: share of a row's mass that may lie on pages it does not score; 0: it scores all."""
 
     keep_ratio: float | None = None
     min_k: int = 64
     sinks: int = 1
     latest: int = 1
     threshold: float = 0.0
-    unscored: float = 0.0
-    tail: bool = True
+    max_skipped_mass: float = 0.0
+    compensate: bool = True
 
     def threshold_at(self, plan: Plan, length: int) -> float:
         """Of a row that sees `length` positions, before the factor of its head: float64."""
@@ -70,11 +70,11 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class ShadowResult:
-    """out [T,H*d] float64; kept [T,H]: positions read; rows_without_tail and pages_scored as the op counts them."""
+    """out [T,H*d] float64; kept [T,H]: positions read; rows_not_compensated and pages_scored as the op counts them."""
 
     out: np.ndarray
     kept: np.ndarray
-    rows_without_tail: int
+    rows_not_compensated: int
     pages_scored: int = 0
 
 
@@ -120,7 +120,7 @@ def choose(scores: Scores, threshold: np.float32, rule: ShadowRule) -> np.ndarra
     return forced | (weights >= least)
 
 
-def tail_of(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+def residual_of(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
     """rest [n]: weights of what a row left out, zero where it kept; takes [n]: positions it kept, but for sinks; values
     [n,d] -> (sum of weighted values [d], sum of weights) of what stands for it: each page's rest, spread evenly over
     the page's positions up to the row's own, but for a quarter that goes to those that take, where there are any."""
@@ -154,9 +154,9 @@ def shadow_row(chunk: Chunk, rule: ShadowRule, t: int, head: int, scores: Scores
     values = chunk.values[: len(kept), chunk.kv_head(head)].astype(np.float64)
     weights, rest = attend_kept(chunk, t, head, scores, kept)
     total, mass = weights @ values[kept], weights.sum()
-    if rule.tail and not scores.too_coarse:
-        tail, tail_mass = tail_of(rest, kept & (np.arange(len(kept)) >= rule.sinks), values)
-        total, mass = total + tail, mass + tail_mass
+    if rule.compensate and not scores.too_coarse:
+        residual, residual_mass = residual_of(rest, kept & (np.arange(len(kept)) >= rule.sinks), values)
+        total, mass = total + residual, mass + residual_mass
     return total / mass if mass > 0 else total, int(kept.sum())
 
 
@@ -247,12 +247,12 @@ def shadow_attention(
     """The op in mode shadow on one chunk. scores_i8 [T,H,S]: the split form's; None: the fused form. history: what the
     rows before the chunk noted; its own are added."""
     time, heads, head_dim = chunk.q.shape
-    out, kept, without_tail = np.zeros((time, heads, head_dim)), np.zeros((time, heads), int), 0
+    out, kept, not_compensated = np.zeros((time, heads, head_dim)), np.zeros((time, heads), int), 0
     pages_scored = 0
     coarse = scores_i8 is not None
     all_scores = fused_scores(chunk) if scores_i8 is None else scores_i8
     history = PageHistory() if history is None else history
-    bounds = None if coarse or not rule.unscored else page_bounds(chunk)
+    bounds = None if coarse or not rule.max_skipped_mass else page_bounds(chunk)
     for t in range(time):
         reads_all = chunk.length(t) <= rule.min_k
         for h in range(heads):
@@ -264,13 +264,13 @@ def shadow_attention(
             scores = row_scores(chunk, t, h, all_scores, coarse)
             if bounds is not None:
                 position = chunk.length(t) - 1
-                margin = float("inf") if notes(position) else history.margin(h, position, rule.unscored)
+                margin = float("inf") if notes(position) else history.margin(h, position, rule.max_skipped_mass)
                 scored = scored_positions(bounds[t, h], chunk.length(t), scores.step, margin, rule)
                 scores = dataclasses.replace(scores, scored=scored)
                 if notes(position):
                     note_losses(history, chunk, rule, t, h, scores, bounds[t, h])
             pages_scored += -(-chunk.length(t) // PAGE) if scores.scored is None else int(scores.scored[::PAGE].sum())
             out[t, h], kept[t, h] = shadow_row(chunk, rule, t, h, scores)
-            without_tail += rule.tail and scores.too_coarse
+            not_compensated += rule.compensate and scores.too_coarse
     out[:, [chunk.factor(h) > SILENT for h in range(heads)]] = 0
-    return ShadowResult(out.reshape(time, heads * head_dim), kept, int(without_tail), pages_scored)
+    return ShadowResult(out.reshape(time, heads * head_dim), kept, int(not_compensated), pages_scored)

@@ -47,7 +47,7 @@ class _Stats(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("rows", "causal_rows", "value_rows_read", "k_saturated")),
         *((name, ctypes.c_int64) for name in ("cache_bytes", "length")),
         *((f"seconds_{name}", ctypes.c_double) for name in ("append", "estimate", "select", "attend")),
-        *((name, ctypes.c_int64) for name in ("rows_without_tail", "pages", "pages_scored")),
+        *((name, ctypes.c_int64) for name in ("rows_not_compensated", "pages", "pages_scored")),
     ]
 
 
@@ -59,7 +59,7 @@ class CacheStats:
     causal_rows: int
     value_rows_read: int
     k_saturated: int
-    rows_without_tail: int
+    rows_not_compensated: int
     pages: int
     pages_scored: int
     cache_bytes: int

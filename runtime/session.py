@@ -19,7 +19,7 @@ from shadowattn.runtime.observing import HEADS, HeadStats, SessionObserver
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.sampler import Sampler
 from shadowattn.runtime.scoring import ScoreSlice, score_slices
-from shadowattn.runtime.settings import LIVING, CacheSettings, settings_for
+from shadowattn.runtime.settings import IN_USE, CacheSettings, settings_for
 from shadowattn.runtime.stats import SessionStats, session_stats
 from shadowattn.runtime.threads import default_num_threads
 from shadowattn.runtime.token_ids import check_ids, check_room, common_prefix
@@ -64,16 +64,16 @@ class Session:
         sinks: int | None = None,
         latest: int | None = None,
         threshold: float | None = None,
-        unscored: float | None = None,
-        tail: bool | None = None,
+        max_skipped_mass: float | None = None,
+        compensate: bool | None = None,
         isa: str | None = None,
         max_length: int | None = None,
         verbosity: int = 0,
     ) -> "Session":
         """Opens a bundle folder. None means the default: of the bundle, of docs/op_spec.md, or of this machine.
 
-        num_threads: 1 to 64. mode: one of modes.MODES. keep_ratio: a share in (0, 1], or "auto". threshold, unscored
-        and tail: of mode shadow (docs/op_spec.md). executor: fused or pipelined; pipeline: how the latter runs.
+        num_threads: 1 to 64. mode: one of modes.MODES. keep_ratio: a share in (0, 1], or "auto". threshold, max_skipped_mass
+        and compensate: of mode shadow (docs/op_spec.md). executor: fused or pipelined; pipeline: how the latter runs.
         cache_type: f16 or f32. max_length: positions the session may hold, at most the bundle's. Raises ValueError that
         names what is wrong with an argument, the bundle or the delegate library.
         """
@@ -83,7 +83,7 @@ class Session:
         try:
             choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
             forced = {"min_k": min_k, "sinks": sinks, "latest": latest}
-            rule = {"threshold": threshold, "unscored": unscored, "tail": tail}
+            rule = {"threshold": threshold, "max_skipped_mass": max_skipped_mass, "compensate": compensate}
             settings = settings_for(engine.manifest, max_length, **choices, **forced, **rule)
             with engine.lock:
                 how = (
@@ -235,15 +235,15 @@ class Session:
     def configure(self, **changes: Any) -> None:
         """Changes how the next tokens attend; what is in the cache stays. Raises ValueError.
 
-        changes: mode, keep_ratio, threshold, unscored, tail, min_k, sinks, latest as in open(); None leaves one as it
+        changes: mode, keep_ratio, threshold, max_skipped_mass, compensate, min_k, sinks, latest as in open(); None leaves one as it
         is. prefill and decode go on from there, and so mix rows of both settings; generate() does not, it starts anew.
         """
         self._check_open()
-        if unknown := sorted(set(changes) - set(LIVING)):
-            raise ValueError(f"configure: cannot change {', '.join(unknown)}; allowed are {', '.join(LIVING)}")
+        if unknown := sorted(set(changes) - set(IN_USE)):
+            raise ValueError(f"configure: cannot change {', '.join(unknown)}; allowed are {', '.join(IN_USE)}")
         changed = self._settings.changed(**changes)
         with self._engine.lock:
-            self._engine.shadow.configure_cache(self._cache, changed.living_text())
+            self._engine.shadow.configure_cache(self._cache, changed.in_use_text())
         self._settings = changed
 
     @property

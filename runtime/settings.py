@@ -9,12 +9,12 @@ from shadowattn.models.reference_shadow import ShadowRule
 from shadowattn.runtime.modes import AUTO, MODES
 
 CACHE_TYPES = ("f16", "f32")
-LIVING = (
+IN_USE = (
     "mode",
     "keep_ratio",
     "threshold",
-    "unscored",
-    "tail",
+    "max_skipped_mass",
+    "compensate",
     "min_k",
     "sinks",
     "latest",
@@ -27,7 +27,7 @@ class CacheSettings:
     """The *cache* options of docs/op_spec.md. Raises ValueError for a value that no cache can have.
 
     keep_ratio: a share in (0, 1], or "auto". threshold: of mode shadow, a probability before keep_ratio; 0 for none.
-    unscored: of mode shadow, share of a row's mass that may lie on pages it does not score; 0 scores all.
+    max_skipped_mass: of mode shadow, share of a row's mass that may lie on pages it does not score; 0 scores all.
     """
 
     mode: str
@@ -37,24 +37,24 @@ class CacheSettings:
     sinks: int = _RULE.sinks
     latest: int = _RULE.latest
     threshold: float = 0.0
-    unscored: float = 0.01
-    tail: bool = True
+    max_skipped_mass: float = 0.01
+    compensate: bool = True
     cache_type: str = "f16"
 
     def __post_init__(self) -> None:
         _one_of("mode", self.mode, MODES)
         _one_of("cache_type", self.cache_type, CACHE_TYPES)
-        for name in ("keep_ratio", "threshold", "unscored"):
+        for name in ("keep_ratio", "threshold", "max_skipped_mass"):
             if _is(numbers.Real, getattr(self, name)):  # of NumPy too
                 object.__setattr__(self, name, float(getattr(self, name)))
         if self.keep_ratio != AUTO and not (isinstance(self.keep_ratio, float) and 0 < self.keep_ratio <= 1):
             raise ValueError(f"keep_ratio must be auto or in (0, 1], got {self.keep_ratio!r}; 1.0 is dense attention")
         if not (isinstance(self.threshold, float) and 0 <= self.threshold < 1):
             raise ValueError(f"threshold must be a probability in [0, 1), got {self.threshold!r}; 0 is none")
-        if not (isinstance(self.unscored, float) and 0 <= self.unscored < 1):
-            raise ValueError(f"unscored must be a share in [0, 1), got {self.unscored!r}; 0 scores every page")
-        if not isinstance(self.tail, bool):
-            raise ValueError(f"tail must be True or False, got {self.tail!r}")
+        if not (isinstance(self.max_skipped_mass, float) and 0 <= self.max_skipped_mass < 1):
+            raise ValueError(f"max_skipped_mass must be a share in [0, 1), got {self.max_skipped_mass!r}; 0 scores every page")
+        if not isinstance(self.compensate, bool):
+            raise ValueError(f"compensate must be True or False, got {self.compensate!r}")
         for name, least in (("max_length", 1), ("min_k", 1), ("sinks", 0), ("latest", 0)):
             value = getattr(self, name)
             if not _is(numbers.Integral, value) or not least <= value < 2**31:
@@ -63,13 +63,13 @@ class CacheSettings:
 
     def creation_text(self) -> str:
         """For shadow_cache_create."""
-        return f"cache_type={self.cache_type};max_length={self.max_length};{self.living_text()}"
+        return f"cache_type={self.cache_type};max_length={self.max_length};{self.in_use_text()}"
 
-    def living_text(self) -> str:
+    def in_use_text(self) -> str:
         """For shadow_cache_configure: what may change once rows are stored."""
         return (
-            f"mode={self.mode};keep_ratio={self.keep_ratio};threshold={self.threshold!r};unscored={self.unscored!r};"
-            f"tail={'on' if self.tail else 'off'};min_k={self.min_k};sinks={self.sinks};latest={self.latest}"
+            f"mode={self.mode};keep_ratio={self.keep_ratio};threshold={self.threshold!r};max_skipped_mass={self.max_skipped_mass!r};"
+            f"compensate={'on' if self.compensate else 'off'};min_k={self.min_k};sinks={self.sinks};latest={self.latest}"
         )
 
     def reads_scores(self, length: int) -> bool:

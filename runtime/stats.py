@@ -12,7 +12,7 @@ class SessionStats:
 
     rows: (query row, head) pairs attended; causal_rows: positions they could see, summed; value_rows_read: positions
     they read, summed; mean_keep_ratio: the quotient (1.0 before the first row); k_saturated: INT8 elements of K that
-    were clamped; rows_without_tail: rows whose scores were too coarse or saturated for the tail; scored_share: pages
+    were clamped; rows_not_compensated: rows whose scores were too coarse or saturated to be compensated; scored_share: pages
     that rows of mode shadow scored, of those they could see (1.0 before the first); cache_bytes: held now;
     copied_bytes: copied between split graphs. seconds: wall time; `total` holds all stages, which are append, estimate,
     select, attend and, in the pipelined executor, linear, copy, groups (estimate, select and attend together) and waits
@@ -24,7 +24,7 @@ class SessionStats:
     value_rows_read: int
     mean_keep_ratio: float
     k_saturated: int
-    rows_without_tail: int
+    rows_not_compensated: int
     scored_share: float
     cache_bytes: int
     copied_bytes: int
@@ -41,7 +41,7 @@ def session_stats(cache: CacheStats, seconds: Mapping[str, float], copied_bytes:
         value_rows_read=cache.value_rows_read,
         mean_keep_ratio=cache.value_rows_read / cache.causal_rows if cache.causal_rows else 1.0,
         k_saturated=cache.k_saturated,
-        rows_without_tail=cache.rows_without_tail,
+        rows_not_compensated=cache.rows_not_compensated,
         scored_share=cache.pages_scored / cache.pages if cache.pages else 1.0,
         cache_bytes=cache.cache_bytes,
         copied_bytes=copied_bytes,

@@ -11,11 +11,11 @@ if TYPE_CHECKING:  # at run time only where a session is really opened: --help a
     from shadowattn.runtime.session import Session
 
 _RUN_NAMES = ("num_threads", "executor", "cache_type", "isa", "max_length")
-_NAMES = (*_RUN_NAMES, "mode", "keep_ratio", "unscored")
+_NAMES = (*_RUN_NAMES, "mode", "keep_ratio", "max_skipped_mass")
 
 
 def define_session_flags(flag_values: flags.FlagValues) -> None:
-    """num_threads, mode, keep_ratio, unscored, executor, cache_type, isa, max_length."""
+    """num_threads, mode, keep_ratio, max_skipped_mass, executor, cache_type, isa, max_length."""
     flags.DEFINE_enum(
         "mode", None, list(MODES), "shadow (sparse, the default), dense, or a system to compare with: docs/op_spec.md",
         flag_values=flag_values,
@@ -25,7 +25,7 @@ def define_session_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )  # fmt: skip
     flags.DEFINE_float(
-        "unscored", None, "mode shadow: share of a row's mass that may lie on pages it does not score; 0: scores all",
+        "max_skipped_mass", None, "mode shadow: share of a row's mass that may lie on pages it does not score; 0: scores all",
         lower_bound=0.0, flag_values=flag_values,
     )  # fmt: skip
     flags.register_validator("keep_ratio", _is_keep_ratio, "wanted auto or a number in (0, 1]", flag_values)

@@ -97,8 +97,8 @@ def rule_options(rule: SelectRule | ShadowRule) -> dict[str, object]:
     keep_ratio = "auto" if rule.keep_ratio is None else rule.keep_ratio
     return (
         options
-        | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "unscored": rule.unscored}
-        | {"tail": "on" if rule.tail else "off"}
+        | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "max_skipped_mass": rule.max_skipped_mass}
+        | {"compensate": "on" if rule.compensate else "off"}
     )
 
 

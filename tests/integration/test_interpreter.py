@@ -95,7 +95,7 @@ def test_a_damaged_plan(damage: Callable[[bytes], bytes], tmp_path: Path) -> Non
         ({"mode": "fast"}, "mode must be one of shadow, dense, int8, .*, npu_full, got 'fast'"),
         ({"threshold": 1}, r"threshold must be a probability in \[0, 1\), 0 for that of keep_ratio, got '1'"),
         ({"threshold": "nan"}, "threshold must be a probability"),
-        ({"tail": "yes"}, "tail must be on or off, got 'yes'"),
+        ({"compensate": "yes"}, "compensate must be on or off, got 'yes'"),
         ({"num_threads": 65}, "num_threads must be a whole number in 1..64"),
         ({"cache_type": "f8"}, "cache_type must be f16 or f32"),
         ({"isa": "mmx"}, "isa=mmx"),
@@ -204,14 +204,14 @@ def split_model(sizes: Sizes, plan: Plan, seq_len: int) -> bytes:
 SPLIT_RULES = [
     ShadowRule(0.2, 8, 4, 16),
     ShadowRule(min_k=8),
-    ShadowRule(threshold=0.05, min_k=8, sinks=0, latest=0, tail=False),
+    ShadowRule(threshold=0.05, min_k=8, sinks=0, latest=0, compensate=False),
     ShadowRule(1.0),
     SelectRule(0.2, 8, 4, 16),
 ]
 
 
 @pytest.mark.parametrize("magnitude", [1.0, 10.0])  # of the queries: 10 makes a step of the scores 0.4 logits
-@pytest.mark.parametrize("rule", SPLIT_RULES, ids=["0.2", "auto", "no tail", "1.0", "shadow_paper"])
+@pytest.mark.parametrize("rule", SPLIT_RULES, ids=["0.2", "auto", "no compensate", "1.0", "shadow_paper"])
 def test_split_form_follows_the_oracle(rule: SelectRule | ShadowRule, magnitude: float, tmp_path: Path) -> None:
     sizes, length, seq_len = Sizes(33, 6, 2, 32), 200, 256
     rng = np.random.default_rng(5)
@@ -221,19 +221,19 @@ def test_split_form_follows_the_oracle(rule: SelectRule | ShadowRule, magnitude:
     k[40] *= 6  # its scores are clipped now and then
     plan = plan_for(k, 6)
     op = open_op(sizes, plan, rule, tmp_path, split_model(sizes, plan, seq_len))
-    kept = without_tail = 0
+    kept = not_compensated = 0
     for start in range(0, length, sizes.time):
         end = min(start + sizes.time, length)
         given, out = run_split(op, (q, k, v), start, end)
         chunk = Chunk(q[start:end], k[:end], v[:end], plan, sizes.softmax_scale)
         np.testing.assert_allclose(given, coarse_scores(chunk), rtol=0, atol=1)  # the graph rounds halves its own way
         expected = split_oracle(chunk, rule, given.transpose(2, 0, 1, 3).reshape(end - start, 6, end))
-        kept, without_tail = kept + expected.kept.sum(), without_tail + expected.rows_without_tail
+        kept, not_compensated = kept + expected.kept.sum(), not_compensated + expected.rows_not_compensated
         np.testing.assert_allclose(out[: end - start], expected.out, rtol=0, atol=1e-5)
         assert not out[end - start :].any()
-    assert (op.stats().value_rows_read, op.stats().rows_without_tail) == (kept, without_tail)
-    if isinstance(rule, ShadowRule) and rule.tail and rule.keep_ratio != 1.0:
-        assert (0 < without_tail < 300) if magnitude == 1.0 else without_tail > 900  # of 1,200
+    assert (op.stats().value_rows_read, op.stats().rows_not_compensated) == (kept, not_compensated)
+    if isinstance(rule, ShadowRule) and rule.compensate and rule.keep_ratio != 1.0:
+        assert (0 < not_compensated < 300) if magnitude == 1.0 else not_compensated > 900  # of 1,200
 
 
 def split_oracle(chunk: Chunk, rule: SelectRule | ShadowRule, scores: np.ndarray) -> ShadowResult:

@@ -16,7 +16,7 @@ from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attenti
 LENGTH = 150
 SIZES = Sizes(LENGTH)  # the whole text in one chunk: all rows are in the cache before the first one attends
 MODES = ["shadow", "shadow_paper", "float_estimate", "dense"]
-right_tail = reference_shadow.tail_of  # before a test replaces it
+right_residual = reference_shadow.residual_of  # before a test replaces it
 
 
 def another_future(text: Rows, row: int) -> Rows:
@@ -67,7 +67,7 @@ def _leaking_row(chunk: Chunk, rule: ShadowRule, t: int, monkeypatch: pytest.Mon
     def whole_page(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
         future = np.zeros(end - len(rest), bool)
         seen = chunk.values[:end, chunk.kv_head(next(heads))]
-        return right_tail(np.concatenate([rest, future]), np.concatenate([takes, future]), seen)
+        return right_residual(np.concatenate([rest, future]), np.concatenate([takes, future]), seen)
 
-    monkeypatch.setattr(reference_shadow, "tail_of", whole_page)
+    monkeypatch.setattr(reference_shadow, "residual_of", whole_page)
     return shadow_attention(row, rule).out[0]

@@ -12,8 +12,8 @@ from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attenti
 
 SEED = 20261121
 LEVELS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512amx"]
-RULES = [ShadowRule(min_k=8), ShadowRule(min_k=8, tail=False), SelectRule(0.2, 8, 4, 16)]
-RULE_NAMES = ["shadow", "no tail", "shadow_paper"]
+RULES = [ShadowRule(min_k=8), ShadowRule(min_k=8, compensate=False), SelectRule(0.2, 8, 4, 16)]
+RULE_NAMES = ["shadow", "no compensate", "shadow_paper"]
 
 
 def random_text(n: int, sizes: Sizes, seed: int = SEED) -> Rows:
@@ -83,10 +83,10 @@ def test_from_one_token_to_all(
 
 
 @pytest.mark.parametrize("threshold", [1e-9, 1e-4, 0.01, 0.3, 0.99])
-@pytest.mark.parametrize("tail", [True, False])
-def test_a_threshold_goes_before_the_keep_ratio(threshold: float, tail: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compensate", [True, False])
+def test_a_threshold_goes_before_the_keep_ratio(threshold: float, compensate: bool, tmp_path: Path) -> None:
     sizes = Sizes(32)
-    rule = ShadowRule(keep_ratio=0.3, min_k=1, threshold=threshold, tail=tail)
+    rule = ShadowRule(keep_ratio=0.3, min_k=1, threshold=threshold, compensate=compensate)
     check(random_text(400, sizes), sizes, rule, tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_exactly_the_same_positions_are_kept(isa: str, keep_ratio: float | None,
     feed(op, q, k, v)
     kept = shadow_attention(Chunk(q, k, v, plan, sizes.softmax_scale), rule).kept
     stats = op.stats()
-    assert (stats.value_rows_read, stats.rows_without_tail) == (kept.sum(), 0)
+    assert (stats.value_rows_read, stats.rows_not_compensated) == (kept.sum(), 0)
     assert kept.sum() < stats.causal_rows / 2 or keep_ratio == 0.7
 
 
@@ -158,10 +158,10 @@ def with_sink(n: int, sizes: Sizes, share: float) -> Rows:
 @pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize("share", [1.0, 30.0])
 @pytest.mark.parametrize("sinks", [0, 1])
-@pytest.mark.parametrize("tail", [True, False])
-def test_everything_on_the_sink(isa: str, share: float, sinks: int, tail: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compensate", [True, False])
+def test_everything_on_the_sink(isa: str, share: float, sinks: int, compensate: bool, tmp_path: Path) -> None:
     """At share 30 the weights of all others underflow to zero."""
-    sizes, rule = Sizes(16), ShadowRule(min_k=1, sinks=sinks, tail=tail)
+    sizes, rule = Sizes(16), ShadowRule(min_k=1, sinks=sinks, compensate=compensate)
     text = with_sink(300, sizes, share)
     out = check(text, sizes, rule, tmp_path, isa=isa)
     if share == 30.0:
@@ -171,9 +171,9 @@ def test_everything_on_the_sink(isa: str, share: float, sinks: int, tail: bool, 
 
 @pytest.mark.parametrize("isa", LEVELS)
 def test_a_row_that_keeps_nothing_of_weight(isa: str, tmp_path: Path) -> None:
-    """Equal heavy positions stay below the threshold, and the weight of the row's own underflows: without the tail
+    """Equal heavy positions stay below the threshold, and the weight of the row's own underflows: without the compensate
     there is nothing to average, and the output is zero, not NaN."""
-    sizes, rule = Sizes(16), ShadowRule(threshold=0.9, min_k=16, sinks=0, latest=1, tail=False)
+    sizes, rule = Sizes(16), ShadowRule(threshold=0.9, min_k=16, sinks=0, latest=1, compensate=False)
     q, k, v = random_text(100, sizes)
     q[...] = 1
     k[...] = -100

@@ -81,11 +81,11 @@ def test_a_tail_of_a_page_is_its_mean_and_that_of_the_kept() -> None:
     rest[[3, 10]] = 0.25
     rest[69] = 0.5
     takes = np.zeros(70, bool)
-    total, mass = reference_shadow.tail_of(rest, takes, values)
+    total, mass = reference_shadow.residual_of(rest, takes, values)
     assert mass == 1
     assert total == 0.5 * values[:64].mean() + 0.5 * values[64:].mean()  # 6 positions are all that the row sees there
     takes[[5, 6]] = True
-    total, mass = reference_shadow.tail_of(rest, takes, values)
+    total, mass = reference_shadow.residual_of(rest, takes, values)
     assert mass == 1
     assert total == 0.5 * (0.75 * values[:64].mean() + 0.25 * 5.5) + 0.5 * values[64:].mean()
 
@@ -103,8 +103,8 @@ def test_the_tail_helps() -> None:
     chunk = a_chunk(20, 600, spread=1.0)
     dense = np.array([attend(chunk.q[t, h], *_seen(chunk, t), 0.35) for t, h in all_rows(20)])
     errors = [
-        np.abs(shadow_attention(chunk, ShadowRule(threshold=0.01, tail=tail)).out.reshape(40, 8) - dense).mean()
-        for tail in (True, False)
+        np.abs(shadow_attention(chunk, ShadowRule(threshold=0.01, compensate=compensate)).out.reshape(40, 8) - dense).mean()
+        for compensate in (True, False)
     ]
     assert errors[0] < 0.5 * errors[1]
 
@@ -131,15 +131,15 @@ def test_coarse_scores_that_agree_with_the_logits_give_the_same_tail() -> None:
     fused = shadow_attention(chunk, ShadowRule(threshold=0.02))
     scores = coarse(chunk)
     split = shadow_attention(chunk, ShadowRule(threshold=0.02), scores)
-    assert split.rows_without_tail == 0
+    assert split.rows_not_compensated == 0
     assert np.abs(split.out - fused.out).max() < 0.05
     scores[0, 1, 5] = 127
     clipped = shadow_attention(chunk, ShadowRule(threshold=0.02), scores)
-    assert clipped.rows_without_tail == 1
-    assert shadow_attention(chunk, ShadowRule(threshold=0.02, tail=False), scores).rows_without_tail == 0
+    assert clipped.rows_not_compensated == 1
+    assert shadow_attention(chunk, ShadowRule(threshold=0.02, compensate=False), scores).rows_not_compensated == 0
     scores[:] = coarse(chunk)
     large = dataclasses.replace(chunk, q=chunk.q * 40)  # a step of the same scores is now worth 40 times as much
-    assert shadow_attention(large, ShadowRule(threshold=0.02), scores).rows_without_tail == 6
+    assert shadow_attention(large, ShadowRule(threshold=0.02), scores).rows_not_compensated == 6
 
 
 def coarse(chunk: Chunk) -> np.ndarray:

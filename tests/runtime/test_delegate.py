@@ -59,7 +59,7 @@ def test_facts() -> None:
         {"num_threads": "many"},
         {"keep_ratio": "0"},
         {"threshold": "1"},
-        {"tail": "no"},
+        {"compensate": "no"},
         {"isa": "sse9"},
     ],
 )

@@ -255,7 +255,7 @@ def test_uniform_budgets_of_the_papers_mode_are_named(tiny: Path) -> None:
 # --- for people ---
 
 
-LABELS = ("shadow:no_tail", "0.05", "0.06")
+LABELS = ("shadow:uncompensated", "0.05", "0.06")
 
 
 def rows_of_every_task() -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def test_other_shapes(tmp_path: Path, sizes: dict[str, object]) -> None:
     [
         ({"keep_ratio": 0.2}, ShadowRule(0.2, min_k=8, sinks=2)),
         ({"keep_ratio": "auto"}, ShadowRule(min_k=8, sinks=2)),
-        ({"threshold": 0.02, "tail": False}, ShadowRule(threshold=0.02, tail=False, min_k=8, sinks=2)),
+        ({"threshold": 0.02, "compensate": False}, ShadowRule(threshold=0.02, compensate=False, min_k=8, sinks=2)),
     ],
     ids=["keep_ratio", "auto", "threshold"],
 )
