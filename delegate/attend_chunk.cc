@@ -1,6 +1,7 @@
 #include "attend_chunk.h"
 
 #include "row_observer.h"
+#include "run_attention.h"
 
 namespace shadow {
 namespace {

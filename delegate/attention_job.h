@@ -1,4 +1,4 @@
-// One chunk of one layer: steps 1 to 5 of docs/op_spec.md (what it computes).
+// What one chunk of one layer is attended with.
 #ifndef SHADOWATTN_DELEGATE_ATTENTION_JOB_H_
 #define SHADOWATTN_DELEGATE_ATTENTION_JOB_H_
 
@@ -11,8 +11,6 @@
 #include "op_options.h"
 #include "options.h"
 #include "plan.h"
-#include "status.h"
-#include "thread_pool.h"
 #include "thresholds.h"
 
 namespace shadow {
@@ -44,9 +42,6 @@ struct AttentionJob {
   bool may_share = true;           // false: on the calling thread only
   const float* margins = nullptr;  // [H], of SkipMargins; null: every page is scored
 };
-
-// Computes all rows 0 .. n_valid - 1 and adds to *statistics.
-Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* statistics);
 
 }  // namespace shadow
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "key_bounds.h"
+#include "page_skipping.h"
 
 namespace shadow {
 namespace {

@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "magnitude.h"
-#include "sparse_tile.h"
+#include "residual.h"
 
 namespace shadow {
 namespace {

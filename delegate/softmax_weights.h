@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "key_bounds.h"
+#include "page_skipping.h"
 #include "scratch.h"
 #include "tile_rows.h"
 

@@ -27,12 +27,6 @@ void OrderedIntegers(int32_t* floats, int64_t n) {
 
 }  // namespace
 
-void Compensate(const RowResidual& residual, float scale, int k, int64_t pages, float* weights) {
-  for (int i = 0; i < k; ++i) weights[i] += scale * residual.selected_residual[i];
-  if (scale == 1.0f) return;
-  for (int64_t page = 0; page < pages; ++page) residual.page_residual[page * residual.stride] *= scale;
-}
-
 void SparseTile::Run(Statistics* statistics) {
   StageClock clock;
   Reserve();

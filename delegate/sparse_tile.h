@@ -4,21 +4,13 @@
 
 #include <cstdint>
 
+#include "residual.h"
 #include "row_observer.h"
 #include "scratch.h"
 #include "softmax_weights.h"
 #include "tile_rows.h"
 
 namespace shadow {
-
-// What stands for a row's positions that are not kept: nothing where it has no tail.
-struct RowResidual {
-  float* selected_residual;  // [k], added to the weights of the kept
-  float* page_residual;      // [pages], each `stride` from the next: the weight of each position of a page
-  int64_t stride;
-};
-// Scales them by `scale` and adds the shares to weights [k].
-void Compensate(const RowResidual& residual, float scale, int k, int64_t pages, float* weights);
 
 // Rows [first, rows.count()) of a tile, in modes shadow, shadow_paper and float_estimate.
 class SparseTile {

@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "append_rows.h"
-#include "attention_job.h"
 #include "block_tile.h"
+#include "run_attention.h"
 #include "tests/check.h"
 #include "tests/format_bytes.h"
 

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "append_rows.h"
-#include "attention_job.h"
+#include "run_attention.h"
 #include "tests/check.h"
 #include "tests/format_bytes.h"
 

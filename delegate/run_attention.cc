@@ -1,17 +1,16 @@
-#include "attention_job.h"
+#include "run_attention.h"
 
 #include <algorithm>
 #include <mutex>
 
 #include "block_tile.h"
 #include "int8_tile.h"
-#include "key_bounds.h"
 #include "make_derived_pages.h"
 #include "npu_tile.h"
+#include "page_skipping.h"
 #include "row_observer.h"
 #include "sparse_tile.h"
 #include "tile_rows.h"
-#include "top_k.h"
 
 namespace shadow {
 namespace {

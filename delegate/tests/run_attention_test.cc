@@ -1,6 +1,6 @@
 // The tile loop against the oracle: kept positions, weights, the tail, tile sizes that follow the length, chunks,
 // threads; and no row may know what comes after it.
-#include "attention_job.h"
+#include "run_attention.h"
 
 #include <algorithm>
 #include <cmath>
