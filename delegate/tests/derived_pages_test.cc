@@ -1,6 +1,6 @@
 // What modes keep beside full pages: how many there are after growing, rewinding and another mode, and that their bytes
 // are counted.
-#include "derived_pages.h"
+#include "cache/derived_pages.h"
 
 #include <cstring>
 

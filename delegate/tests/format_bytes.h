@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "little_endian.h"
-#include "op_options.h"
+#include "base/little_endian.h"
+#include "config/op_options.h"
 
 namespace shadow::testing {
 

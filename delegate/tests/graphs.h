@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "delegate.h"
-#include "options.h"
-#include "sparse_attention_op.h"
+#include "engine/options.h"
 #include "tests/check.h"
 #include "tests/fake_runtime.h"
 #include "tests/format_bytes.h"
+#include "tflite/delegate.h"
+#include "tflite/sparse_attention_op.h"
 
 namespace shadow::testing {
 

@@ -1,5 +1,5 @@
 // Bounds of a page against a plain loop, for head dims around the vector width.
-#include "key_bounds.h"
+#include "cache/key_bounds.h"
 
 #include <algorithm>
 

@@ -1,10 +1,10 @@
 // Length and commit rules, growth, rewind, the table of handles, and leases.
-#include "kv_cache.h"
+#include "cache/kv_cache.h"
 
 #include <cstring>
 
-#include "append_rows.h"
-#include "cache_table.h"
+#include "cache/append_rows.h"
+#include "cache/cache_table.h"
 #include "tests/check.h"
 
 using namespace shadow;

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "append_rows.h"
-#include "block_tile.h"
-#include "run_attention.h"
+#include "attention/run_attention.h"
+#include "baselines/block_tile.h"
+#include "cache/append_rows.h"
 #include "tests/check.h"
 #include "tests/format_bytes.h"
 

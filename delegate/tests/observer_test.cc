@@ -1,12 +1,12 @@
 // The observers against the op itself: an observed error is what a run at that threshold differs by, an observed count
 // is what it keeps.
-#include "observer.h"
+#include "observe/observer.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "append_rows.h"
-#include "run_attention.h"
+#include "attention/run_attention.h"
+#include "cache/append_rows.h"
 #include "tests/check.h"
 #include "tests/format_bytes.h"
 

@@ -1,5 +1,5 @@
 // Option bytes: the golden files that the Python twin reads too, and every kind of damage.
-#include "op_options.h"
+#include "config/op_options.h"
 
 #include <cmath>
 

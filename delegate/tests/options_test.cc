@@ -1,5 +1,5 @@
 // key=value settings: what is read, what is refused, and that the refusal lists what is allowed.
-#include "options.h"
+#include "engine/options.h"
 
 #include "tests/check.h"
 

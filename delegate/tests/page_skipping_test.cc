@@ -1,5 +1,5 @@
 // The transposition of bits that turns the pages of each row into the rows of each page.
-#include "page_skipping.h"
+#include "attention/page_skipping.h"
 
 #include "tests/check.h"
 

@@ -1,5 +1,5 @@
 // plan.bin: the golden file that the Python twin writes, and every kind of damage.
-#include "plan.h"
+#include "config/plan.h"
 
 #include <cmath>
 #include <cstring>

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <thread>
 
-#include "shadow_abi.h"
+#include "abi/shadow_abi.h"
 #include "tests/graphs.h"
 
 using namespace shadow;

@@ -1,16 +1,16 @@
 // The tile loop against the oracle: kept positions, weights, the tail, tile sizes that follow the length, chunks,
 // threads; and no row may know what comes after it.
-#include "run_attention.h"
+#include "attention/run_attention.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "append_rows.h"
+#include "baselines/top_k.h"
+#include "cache/append_rows.h"
 #include "tests/check.h"
 #include "tests/format_bytes.h"
 #include "tests/oracle.h"
-#include "top_k.h"
 
 using namespace shadow;
 using namespace shadow::testing;

@@ -1,6 +1,6 @@
 // Closed signatures: claimed whole but for one weightless node, refused by name when invoked; open ones: our nodes
 // only.
-#include "signature_gate.h"
+#include "tflite/signature_gate.h"
 
 #include "tests/graphs.h"
 

@@ -1,12 +1,12 @@
 // shadow_append and shadow_attend: any division into head groups, and any chunking, gives the same bits; without scores
 // they give the bits of the op; the integers for estimate graphs are those of a plain loop; what does not fit is
 // refused.
-#include "stages.h"
+#include "abi/stages.h"
 
 #include <cmath>
 #include <cstring>
 
-#include "estimate_inputs.h"
+#include "estimate/estimate_inputs.h"
 #include "kernels/quantize/quantize.h"
 #include "tests/check.h"
 #include "tests/graphs.h"

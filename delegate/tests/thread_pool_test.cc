@@ -1,5 +1,5 @@
 // The pool: every item once, failures reported, resizing, several callers at once.
-#include "thread_pool.h"
+#include "base/thread_pool.h"
 
 #include <sys/wait.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 // The threshold of a row: a setting, the plan's for auto, or out of the plan's table (the golden plan's, as in
 // tests/models/test_plan.py), between its entries and beyond them.
-#include "thresholds.h"
+#include "attention/thresholds.h"
 
 #include <cmath>
 

@@ -1,5 +1,5 @@
 // k of a row, and which positions it keeps whatever their score.
-#include "top_k.h"
+#include "baselines/top_k.h"
 
 #include "tests/check.h"
 #include "tests/oracle.h"

@@ -1,0 +1,77 @@
+// The delegate's own threads: items of a job are taken from one counter, so uneven items balance themselves.
+#ifndef SHADOWATTN_DELEGATE_BASE_THREAD_POOL_H_
+#define SHADOWATTN_DELEGATE_BASE_THREAD_POOL_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "attention/scratch.h"
+
+namespace shadow {
+
+// Several threads may call ParallelFor at once: one gets the workers, the others work alone rather than wait.
+// After fork() the child has no workers: there the pool works alone, and is destroyed without waiting for them.
+class ThreadPool {
+ public:
+  using Item = std::function<void(int64_t item, Scratch* scratch)>;
+
+  explicit ThreadPool(int num_threads);
+  ~ThreadPool() { Stop(); }
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  // Runs item(0) .. item(count - 1), in any order. False if memory ran out in one of them; the others may not have run.
+  // may_share false: on this thread only, for jobs too small to be worth waking others.
+  [[nodiscard]] bool ParallelFor(int64_t count, bool may_share, const Item& item);
+
+  // Waits for a running job. Throws std::system_error when the machine gives no more threads.
+  void SetNumThreads(int num_threads);
+  int num_threads() const { return num_threads_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Job {
+    const Item* item;
+    int64_t count;
+    std::atomic<int64_t> next{0};
+    std::atomic<bool> failed{false};
+  };
+
+  // What threads share. A forked child leaves it behind as it is: a thread that does not exist there may have held a
+  // mutex, and destroying the rest would wait for such threads.
+  struct Shared {
+    std::mutex run_mutex;  // held by the caller that has the workers
+    std::mutex mutex;      // guards the members below
+    std::condition_variable wake;
+    std::condition_variable done;
+    std::vector<std::thread> workers;
+    std::vector<std::unique_ptr<Scratch>> idle_scratch;
+    Job* job = nullptr;       // workers may join it
+    uint64_t generation = 0;  // counts jobs, so that no worker joins one twice
+    int working = 0;          // workers inside a job
+    bool stopping = false;
+  };
+
+  void Start(int num_threads);
+  void Stop();
+  void Work();
+  void RunItems(Job* job);
+  std::unique_ptr<Scratch> TakeScratch();
+  void ReturnScratch(std::unique_ptr<Scratch> scratch);
+
+  // In a forked child: begins anew, without workers.
+  void LeaveParent();
+
+  std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
+  std::atomic<int> process_;  // where the workers are
+  std::atomic<int> num_threads_{1};
+};
+
+}  // namespace shadow
+
+#endif  // SHADOWATTN_DELEGATE_BASE_THREAD_POOL_H_
