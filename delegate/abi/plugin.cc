@@ -1,8 +1,8 @@
 // The exported C symbols: TFLite's two for external delegates, and the shadow_* ABI.
-#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <set>
+#include <string>
 
 #include "abi/shadow_abi.h"
 #include "abi/stages.h"
@@ -154,9 +154,18 @@ SHADOW_EXPORT const char* shadow_isa(void* delegate) {
 
 SHADOW_EXPORT const char* shadow_last_error(void) { return shadow::LastError(); }
 
+SHADOW_EXPORT const char* shadow_cache_defaults(void) {
+  static const auto* text = new std::string(shadow::FormatCacheSettings(shadow::CacheSettings(shadow::DefaultMode())));
+  return text->c_str();
+}
+
 SHADOW_EXPORT int32_t shadow_cache_create(void* delegate, const char* options) {
   int32_t handle = -1;
-  shadow::WithEngine(delegate, [&](Engine* engine) { return engine->caches().Create(options, &handle); });
+  shadow::WithEngine(delegate, [&](Engine* engine) {
+    shadow::CacheSettings settings = engine->options().cache;
+    SHADOW_RETURN_IF_ERROR(shadow::ParseCacheSettings(options, shadow::CacheStage::kCreation, &settings));
+    return engine->caches().Create(settings, &handle);
+  });
   return handle;
 }
 

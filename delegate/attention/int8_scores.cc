@@ -8,10 +8,17 @@
 namespace shadow {
 namespace {
 
-constexpr int64_t kScoreBudget = 18 << 13;   // scores at a time: 576 KB, which stay in a second-level cache
-constexpr int64_t kWeightBudget = 24 << 13;  // the same of weights, most of whose pages are not stored
-constexpr int64_t kListedBudget = 60 << 13;  // where rows leave out pages: enough that some score each page
-constexpr int64_t kQueryRows = 6;            // that the estimate kernels work on at once
+// Numbers of four bytes that are stored at a time: 576 KB of scores; more of weights, most of whose pages are not
+// listed; and more again where rows skip pages, so that some rows score each page.
+constexpr int64_t kScoreBudget = 18 << 13;
+constexpr int64_t kWeightBudget = 24 << 13;
+constexpr int64_t kSkippingBudget = 60 << 13;
+constexpr int64_t kQueryRows = 6;  // that the estimate kernels work on at once
+
+int64_t RowsWithin(int64_t budget, const TileRows& rows) {
+  const int64_t fit = budget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
+  return std::clamp(fit, kQueryRows, std::max(kQueryRows, rows.count()));
+}
 
 }  // namespace
 
@@ -19,27 +26,21 @@ int64_t ScoreStride(const TileRows& rows, int64_t end) {
   return (rows.Causal(end - 1) + kPageRows - 1) / kPageRows * kPageRows;
 }
 
-int64_t RowsScored(const TileRows& rows) {
-  const int64_t fit = kScoreBudget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
-  return std::clamp(fit, kQueryRows, std::max(kQueryRows, rows.count()));
-}
+int64_t RowsScored(const TileRows& rows) { return RowsWithin(kScoreBudget, rows); }
 
 int64_t RowsPerSoftmax(const TileRows& rows) {
-  const bool some = MaySkipPages(rows, rows.count());
-  const int64_t most = some ? kMaxRowsBounded : rows.count(), budget = some ? kListedBudget : kWeightBudget;
-  const int64_t fit = budget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
-  return std::clamp(fit, kQueryRows, std::max(kQueryRows, most));
+  return RowsWithin(MaySkipPages(rows, rows.count()) ? kSkippingBudget : kWeightBudget, rows);
 }
 
 void QuantizeRows(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch) {
   const AttentionJob& job = rows.job();
-  const int d = job.op.head_dim, d_padded = PaddedBytes(d);
+  const int d = job.op().head_dim, d_padded = PaddedBytes(d);
   const int64_t count = end - begin;
   int8_t* q_i8 = scratch->q_i8.Reserve(count * d_padded);
   int32_t* q_sum = scratch->q_sum.Reserve(count);
   float* step = scratch->step.Reserve(rows.count());
   std::memset(q_i8, 0, count * d_padded);
-  const float k_step = job.plan->scale(job.chunk.layer, rows.kv_head()) * job.op.softmax_scale;
+  const float k_step = job.plan->scale(job.chunk().layer, rows.kv_head()) * job.op().softmax_scale;
   for (int64_t r = 0; r < count; ++r) {
     const float* q = rows.Query(begin + r);
     float largest;
@@ -50,7 +51,7 @@ void QuantizeRows(const TileRows& rows, int64_t begin, int64_t end, Scratch* scr
 
 void ScoreInt8(const TileRows& rows, int64_t begin, int64_t end, int64_t stride, Scratch* scratch) {
   const AttentionJob& job = rows.job();
-  const int d_padded = PaddedBytes(job.op.head_dim);
+  const int d_padded = PaddedBytes(job.op().head_dim);
   const KvView view = rows.view();
   QuantizeRows(rows, begin, end, scratch);
   int64_t first = 0;

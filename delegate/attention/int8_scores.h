@@ -9,9 +9,9 @@
 
 namespace shadow {
 
-// Rows whose scores are kept at a time: fewer than a tile has where the context is long.
+// How many rows of a tile are worked on at a time, so that what they store stays in a second-level cache: fewer than
+// the tile has where the context is long. Where all scores are stored, and where only the weights of listed pages are.
 int64_t RowsScored(const TileRows& rows);
-// Rows that are weighed at a time where only pages with something to keep are stored.
 int64_t RowsPerSoftmax(const TileRows& rows);
 
 // Distance of the scores of neighbouring rows: whole pages of the longest of rows [.., end).

@@ -24,8 +24,8 @@ size_t Int8ValuesBytes(int head_dim) {
 }
 
 void MakeInt8Values(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch) {
-  const int d = job.op.head_dim;
-  const KvView view = job.cache.view(job.chunk.layer, kv_head);
+  const int d = job.op().head_dim;
+  const KvView view = job.pages.view(job.chunk().layer, kv_head);
   const TypedKernels& kernels = job.kernels.of(view.type);
   const Int8Values values(memory, d);
   float* inverse = scratch->prefix.Reserve(PaddedFloats(d));
@@ -52,7 +52,7 @@ void Int8Tile::Run(Statistics* statistics) {
   for (int64_t r = 0; r < rows_.count(); ++r) statistics->value_rows_read += rows_.Causal(r);
 }
 
-// To uint7 those of full pages.
+// Those of full pages, to uint7.
 void Int8Tile::QuantizeWeights() {
   const int64_t size = count() * FullPages(end_ - 1);
   int8_t* p = scratch_->weights_i8.Reserve(size * kPageRows);
@@ -66,7 +66,7 @@ void Int8Tile::QuantizeWeights() {
 }
 
 void Int8Tile::AddFullPages() {
-  const int64_t padded = PaddedFloats(job().op.head_dim);
+  const int64_t padded = PaddedFloats(job().op().head_dim);
   float* start = scratch_->start.Reserve(count() * padded);
   std::fill(start, start + count() * padded, 0.0f);
   scratch_->products.Reserve(count() * kPackedChannels);
@@ -79,8 +79,8 @@ void Int8Tile::AddFullPages() {
 
 // Of rows begin_ + first .. end_ - 1.
 void Int8Tile::AddPage(int64_t page, int64_t first) {
-  const int d = job().op.head_dim, padded = PaddedFloats(d);
-  const Int8Values values(job().cache.derived_pages().page(job().chunk.layer, rows_.kv_head(), page), d);
+  const int d = job().op().head_dim, padded = PaddedFloats(d);
+  const Int8Values values(job().pages.derived().page(job().chunk().layer, rows_.kv_head(), page), d);
   const int64_t i = page * count() + first;
   const auto rows = int(count() - first);
   int32_t* products = scratch_->products.data();
@@ -94,9 +94,9 @@ void Int8Tile::AddPage(int64_t page, int64_t first) {
   }
 }
 
-// The positions behind a row's full pages, and the division by the sum of the weights.
+// Adds the positions after a row's full pages, and divides by the sum of the weights.
 void Int8Tile::AddOpenPages() {
-  const int d = job().op.head_dim;
+  const int d = job().op().head_dim;
   const int64_t padded = PaddedFloats(d);
   const KvView view = rows_.view();
   int32_t* positions = scratch_->selected.Reserve(2 * kPageRows);  // of every row the first ones of this list
@@ -123,6 +123,11 @@ void Int8Tile::AddOpenPages() {
                          out + i};
     job().kernels.of(view.type).add_values(tile, {view.pages + page, d, view.type});
   }
+}
+
+// `first` is 0: the mode leaves no rows to others.
+void RunInt8Tile(const TileRows& rows, int64_t, Scratch* scratch, Statistics* statistics) {
+  Int8Tile(rows, scratch).Run(statistics);
 }
 
 }  // namespace shadow

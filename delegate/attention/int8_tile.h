@@ -8,15 +8,16 @@
 #include "attention/scratch.h"
 #include "attention/softmax_weights.h"
 #include "attention/tile_rows.h"
+#include "cache/statistics.h"
 
 namespace shadow {
 
-// The INT8 values that mode int8 keeps of a full page: their size, and how they are made from the page's values.
+// What the mode derives from a full page: INT8 values.
 size_t Int8ValuesBytes(int head_dim);
 void MakeInt8Values(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch);
 
-// A row's full pages are those whose 64 positions it all sees; the positions behind them, fewer than 64, keep their
-// float values. So a row computes the same whatever chunk it comes in.
+// A row's full pages are those of whose 64 positions it sees all; of the positions after them, fewer than 64, it takes
+// the float values. So a row's result does not depend on the chunk that it comes in.
 class Int8Tile {
  public:
   Int8Tile(const TileRows& rows, Scratch* scratch) : rows_(rows), scratch_(scratch) {}
@@ -41,6 +42,8 @@ class Int8Tile {
   int64_t end_ = 0;
   RowWeights w_{};
 };
+
+void RunInt8Tile(const TileRows& rows, int64_t first, Scratch* scratch, Statistics* statistics);
 
 }  // namespace shadow
 

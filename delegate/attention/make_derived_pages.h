@@ -1,16 +1,13 @@
-// Makes what a cache's mode keeps beside full pages (derived_pages.h), before the rows of a chunk attend.
+// Makes what the job's mode derives from full pages (cache/derived_pages.h), before the rows of a chunk attend.
 #ifndef SHADOWATTN_DELEGATE_ATTENTION_MAKE_DERIVED_PAGES_H_
 #define SHADOWATTN_DELEGATE_ATTENTION_MAKE_DERIVED_PAGES_H_
 
 #include "attention/attention_job.h"
-#include "base/status.h"
-#include "base/thread_pool.h"
 
 namespace shadow {
 
-// For the full pages of the job's layer that lack it, in parallel. Refuses a mode that the plan has no numbers for.
-// Throws std::bad_alloc.
-Status MakeDerivedPages(const AttentionJob& job, ThreadPool* pool);
+// For the full pages of the job's layer that lack it, in parallel. Throws std::bad_alloc.
+void MakeDerivedPages(const AttentionJob& job);
 
 }  // namespace shadow
 

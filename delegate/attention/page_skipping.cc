@@ -9,11 +9,12 @@ namespace {
 
 constexpr int64_t kFewestPages = 16;  // full ones, below which there is too little to gain
 constexpr float kWidest = 1073741824.0f;
-static_assert(kCuts == kNumSkipMargins);
+static_assert(kCuts == kNumSkipMargins, "the kernel sums below one cut for each margin");
+static_assert(kMaxTileRows <= 64, "the set of rows that score a page is one word");
 
 int64_t WholePages(int64_t n) { return (n + kPageRows - 1) / kPageRows; }
 
-// Queries as rows of twice the channels: what is positive meets the largest keys, what is negative the smallest.
+// Queries as rows of twice the channels: their positive elements meet the largest keys, the negative ones the smallest.
 const int8_t* SplitSigns(const int8_t* q_i8, int64_t rows, int d_padded, Scratch* scratch) {
   int8_t* split = scratch->q_split.Reserve(rows * 2 * d_padded);
   for (int64_t r = 0; r < rows; ++r) {
@@ -26,7 +27,7 @@ const int8_t* SplitSigns(const int8_t* q_i8, int64_t rows, int d_padded, Scratch
   return split;
 }
 
-// Bits [begin, end) of those below 64, of a word that begins at bit `first`.
+// The bits of positions [begin, end) in a word whose bit 0 is position `first`.
 uint64_t Range(int64_t begin, int64_t end, int64_t first) {
   const auto low = [&](int64_t bit) {
     return bit - first >= 64 ? ~uint64_t{0} : (uint64_t{1} << std::max<int64_t>(0, bit - first)) - 1;
@@ -34,12 +35,12 @@ uint64_t Range(int64_t begin, int64_t end, int64_t first) {
   return low(end) & ~low(begin);
 }
 
-// Pages [first, last), which a row may leave out.
-struct Range64 {
+// Pages [first, last) that a row may skip: without its sinks and its latest positions.
+struct PageRange {
   int64_t first;
   int64_t last;
 };
-Range64 MayBeSkipped(const CacheSettings& settings, int64_t n) {
+PageRange Skippable(const CacheSettings& settings, int64_t n) {
   return {WholePages(std::max(settings.sinks, 1)),
           std::max<int64_t>(0, n - std::max<int64_t>(settings.latest, kPageRows)) / kPageRows};
 }
@@ -47,13 +48,13 @@ Range64 MayBeSkipped(const CacheSettings& settings, int64_t n) {
 // A margin in units of the bounds.
 int32_t Below(float margin, float step) { return int32_t(std::min(margin / step, kWidest)); }
 
-// The pages of a row that sees n positions, without those whose bound lies more than `margin` logits below the best.
+// The pages of a row that sees n positions, without those whose bound is more than `below` units under the best one.
 void SetBits(const AttentionJob& job, const int32_t* bounds, int64_t n, int32_t below, int64_t words, uint64_t* bits) {
   const int64_t pages = WholePages(n), full = n / kPageRows;
   for (int64_t word = 0; word < words; ++word) bits[word] = Range(0, pages, word * 64);
   if (full < kFewestPages || below == int32_t(kWidest)) return;
   const int32_t cut = job.kernels.largest_bound(bounds, full) - below;
-  const Range64 free = MayBeSkipped(job.settings, n);
+  const PageRange free = Skippable(job.settings, n);
   const int64_t some = (free.last + 63) / 64;
   job.kernels.bits_below(bounds, cut, some, bits);
   for (int64_t word = 0; word < some; ++word) {
@@ -64,19 +65,18 @@ void SetBits(const AttentionJob& job, const int32_t* bounds, int64_t n, int32_t 
 }  // namespace
 
 bool SkipsPages(const AttentionJob& job) {
-  if (job.settings.mode != Mode::kShadow || !(job.settings.max_skipped_mass > 0) || job.scores.values != nullptr)
-    return false;
+  if (!job.mode.by_threshold || !(job.settings.max_skipped_mass > 0) || job.part.scores.values != nullptr) return false;
   return job.observer == nullptr || !job.observer->wants_weights();  // these are told of all positions
 }
 
 bool MaySkipPages(const TileRows& rows, int64_t end) {
-  return rows.job().margins != nullptr && rows.Causal(end - 1) / kPageRows >= kFewestPages;
+  return rows.job().skip_margins != nullptr && rows.Causal(end - 1) / kPageRows >= kFewestPages;
 }
 
 ScoredPages SelectPages(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch) {
   const AttentionJob& job = rows.job();
   const int64_t count = end - begin, longest = rows.Causal(end - 1), full = longest / kPageRows;
-  const int d_padded = PaddedBytes(job.op.head_dim);
+  const int d_padded = PaddedBytes(job.op().head_dim);
   const int64_t blocks = (full + kBoundPages - 1) / kBoundPages, stride = blocks * kBoundPages;
   const int8_t* q = SplitSigns(scratch->q_i8.data(), count, d_padded, scratch);
   int32_t* bounds = scratch->bounds.Reserve(count * stride);
@@ -94,30 +94,29 @@ ScoredPages SelectPages(const TileRows& rows, int64_t begin, int64_t end, Scratc
     const int64_t n = rows.Causal(begin + r);
     const bool all = SkipMargins::IsSampled(n - 1);
     const int32_t below =
-        all ? int32_t(kWidest) : Below(job.margins[rows.Head(begin + r)], scratch->step.data()[begin + r]);
+        all ? int32_t(kWidest) : Below(job.skip_margins[rows.Head(begin + r)], scratch->step.data()[begin + r]);
     SetBits(job, bounds + r * stride, n, below, scored.words, scored.bits + r * scored.words);
   }
   return scored;
 }
 
-void RecordSkipLosses(const TileRows& rows, int64_t r, const ScoredPages& scored, int64_t i, const float* sums,
-                      int64_t stride, float mass, float step) {
-  const int64_t n = rows.Causal(r), full = n / kPageRows;
-  if (!SkipMargins::IsSampled(n - 1) || full < kFewestPages || !(mass > 0)) return;
-  const int32_t* bounds = scored.bounds + i * scored.stride;
+void SampleSkipLoss(const TileRows& rows, const ScoredPages& scored, const ScoredRow& row) {
+  const int64_t n = rows.Causal(row.r), full = n / kPageRows;
+  if (!SkipMargins::IsSampled(n - 1) || full < kFewestPages || !(row.mass > 0)) return;
+  const int32_t* bounds = scored.bounds + row.i * scored.stride;
   const KernelTable& kernels = rows.job().kernels;
   const int32_t best = kernels.largest_bound(bounds, full);
-  const Range64 free = MayBeSkipped(rows.job().settings, n);
+  const PageRange free = Skippable(rows.job().settings, n);
   int32_t cuts[kNumSkipMargins];
   float sum[kNumSkipMargins];
-  for (int m = 0; m < kNumSkipMargins; ++m) cuts[m] = best - Below(kSkipMargins[m], step);
-  kernels.sum_below({bounds, sums, stride, free.first, free.last, cuts}, sum);
+  for (int m = 0; m < kNumSkipMargins; ++m) cuts[m] = best - Below(kSkipMargins[m], row.step);
+  kernels.sum_below({bounds, row.sums, row.stride, free.first, free.last, cuts}, sum);
   uint16_t lost[kNumSkipMargins];
-  for (int m = 0; m < kNumSkipMargins; ++m) lost[m] = uint16_t(std::min(sum[m] / mass, 1.0f) * 65534.0f);
-  rows.job().cache.skip_margins().AddSample(rows.job().chunk.layer, rows.Head(r), n - 1, lost);
+  for (int m = 0; m < kNumSkipMargins; ++m) lost[m] = uint16_t(std::min(sum[m] / row.mass, 1.0f) * 65534.0f);
+  rows.job().pages.skip_margins().AddSample(rows.job().chunk().layer, rows.Head(row.r), n - 1, lost);
 }
 
-// Hacker's Delight, 7-3: blocks off the diagonal trade places, from 32 x 32 down to single bits.
+// Hacker's Delight, 7-3: swaps the blocks off the diagonal, from 32 x 32 down to single bits.
 void TransposeBits(uint64_t matrix[64]) {
   uint64_t mask = 0x00000000FFFFFFFF;
   for (int width = 32; width > 0; width /= 2, mask ^= mask << width) {

@@ -27,19 +27,25 @@ struct ScoredPages {
   }
 };
 
-// Whether the mode and its settings allow it at all.
+// Whether the job's mode and settings allow skipping at all.
 bool SkipsPages(const AttentionJob& job);
-// Whether the rows of a tile up to `end` may leave any out.
+// Whether the rows of a tile up to `end` may skip any page.
 bool MaySkipPages(const TileRows& rows, int64_t end);
-// At most so many rows at a time: a page's set of rows is one word.
-inline constexpr int64_t kMaxRowsBounded = 60;
-// The pages that rows [begin, end) score, which QuantizeRows() has quantised into scratch; in scratch->scored. Other
-// pages than a row sees are not among them.
+// The pages that rows [begin, end) score, which QuantizeRows() has quantised into scratch; at most kMaxTileRows rows.
+// The sets are in scratch->scored, and hold no page that a row does not see.
 ScoredPages SelectPages(const TileRows& rows, int64_t begin, int64_t end, Scratch* scratch);
-// Notes in the cache's history what row r, the i-th of those, would have lost: it scored everything. sums: of its
-// pages, each `stride` from the next, adding up to `mass`.
-void RecordSkipLosses(const TileRows& rows, int64_t r, const ScoredPages& scored, int64_t i, const float* sums,
-                      int64_t stride, float mass, float step);
+
+// The scores of a row that scored all its pages, the i-th of those of SelectPages().
+struct ScoredRow {
+  int64_t r;
+  int64_t i;
+  const float* sums;  // of the weights of its pages, each `stride` from the next
+  int64_t stride;
+  float mass;  // their sum
+  float step;  // logits per unit of the scores
+};
+// Adds a skip-loss sample where the row is one that is sampled: how much of its mass it would have lost at each margin.
+void SampleSkipLoss(const TileRows& rows, const ScoredPages& scored, const ScoredRow& row);
 
 // matrix[i] bit j -> bit i of matrix[j].
 void TransposeBits(uint64_t matrix[64]);

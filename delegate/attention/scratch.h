@@ -2,7 +2,9 @@
 #ifndef SHADOWATTN_DELEGATE_ATTENTION_SCRATCH_H_
 #define SHADOWATTN_DELEGATE_ATTENTION_SCRATCH_H_
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "attention/graph_row.h"
 #include "base/aligned_buffer.h"
@@ -57,6 +59,35 @@ struct Scratch {
   AlignedBuffer<KvPage> pages;         // that a block of queries keeps
   AlignedBuffer<float*> out;           // [rows]
   AlignedBuffer<int8_t> key;           // one INT8 key
+};
+
+// The scratches that no thread uses at the moment. Without a lock, so that a forked child finds none taken by a thread
+// that does not exist there.
+class ScratchStore {
+ public:
+  ScratchStore() = default;
+  ScratchStore(const ScratchStore&) = delete;
+  ScratchStore& operator=(const ScratchStore&) = delete;
+  ~ScratchStore();
+
+ private:
+  friend class ScratchLease;
+  static constexpr int kSlots = 64;  // more threads than that lose theirs
+  std::atomic<Scratch*> idle_[kSlots] = {};
+};
+
+// A scratch of one thread for as long as it lives. Throws std::bad_alloc.
+class ScratchLease {
+ public:
+  explicit ScratchLease(ScratchStore* store);
+  ~ScratchLease();
+  ScratchLease(const ScratchLease&) = delete;
+  ScratchLease& operator=(const ScratchLease&) = delete;
+  Scratch* get() const { return scratch_.get(); }
+
+ private:
+  ScratchStore* const store_;
+  std::unique_ptr<Scratch> scratch_;
 };
 
 }  // namespace shadow

@@ -10,18 +10,20 @@
 namespace shadow {
 namespace {
 
-// Weights are taken relative to the best score of a row's last page, so that they need not wait for the others. If
-// another is so much better that they grow beyond this, they are made again.
+// Weights are relative to the best score of a row's last page, so that they need not wait for the other pages. Where
+// the score of another is so much better that their sum exceeds this, they are computed again, relative to the best of
+// all.
 constexpr float kLargestSum = 1.2676506e30f;  // 2^100
-// A mass that was added up in another order may be smaller by so much.
+// A mass that is added up in another order may be smaller by this factor.
 constexpr float kMinOfMass = 0.999f;
 
-// So few rows wait for the keys of every page.
-constexpr int64_t kRowsThatWait = 12;
+// With fewer rows, scoring a page takes less time than fetching the keys of the next one.
+constexpr int64_t kRowsWorthPrefetching = 12;
 
 int64_t WholePages(int64_t n) { return (n + kPageRows - 1) / kPageRows; }
 
-int Skipped(int sinks, int64_t page) { return int(std::clamp<int64_t>(sinks - page * kPageRows, 0, kPageRows)); }
+// How many of a page's positions are sinks.
+int SinksOn(int sinks, int64_t page) { return int(std::clamp<int64_t>(sinks - page * kPageRows, 0, kPageRows)); }
 
 RowWeights Reserve(int64_t count, int64_t longest, Scratch* scratch) {
   RowWeights w{};
@@ -36,13 +38,13 @@ RowWeights Reserve(int64_t count, int64_t longest, Scratch* scratch) {
   return w;
 }
 
-// A row before its last page.
+// The state of a row before its last page.
 template <class S>
 SoftmaxRow<S> Begin(const RowWeights& w, int64_t r, S reference, float factor) {
   return {reference, factor, 0.0f, 0.0f, w.weights + r * w.stride, w.listed + r * (w.pages + 1)};
 }
 
-// After the first page: how many blocks there are, and what the sums of each row add up to from its first page on.
+// After the first page: counts the blocks, and adds up each row's sums from its first page on.
 template <class S>
 void Finish(const RowWeights& w, const SoftmaxRow<S>* rows) {
   for (int64_t r = 0; r < w.rows; ++r) w.blocks[r] = int32_t(rows[r].page - (w.listed + r * (w.pages + 1)));
@@ -52,25 +54,26 @@ void Finish(const RowWeights& w, const SoftmaxRow<S>* rows) {
   }
 }
 
-// Whether it pays to look at the masses, once so many pages are done.
+// Whether it pays to look at the masses again, once `done` pages are done.
 bool IsDue(const SoftmaxRule& rule, int64_t done) {
   return rule.thresholds != nullptr && ((done & (done - 1)) == 0 || done % 16 == 0);
 }
 
-// What a weight must be to be kept, as far as the row's mass is known; row r sees n positions, and `page` comes next.
+// The weight that a position needs to be selected, as far as the row's mass is known; row r sees n positions, and
+// `page` comes next.
 template <class S>
 void SetCutoff(const SoftmaxRule& rule, int64_t n, int64_t page, int64_t r, SoftmaxRow<S>* row) {
   const bool forced = (page + 1) * kPageRows > n - std::max(rule.latest, 1);
   row->cutoff = forced ? 0.0f : rule.thresholds[r] * row->mass * kMinOfMass;
 }
 
-// Pages with attention sinks are listed.
+// Pages that hold attention sinks are listed.
 template <class S>
 void ListSinks(const SoftmaxRule& rule, int64_t page, int64_t count, SoftmaxRow<S>* rows) {
-  for (int64_t r = 0; r < count && Skipped(rule.sinks, page) > 0; ++r) rows[r].cutoff = 0;
+  for (int64_t r = 0; r < count && SinksOn(rule.sinks, page) > 0; ++r) rows[r].cutoff = 0;
 }
 
-// Weighs rows [begin, end) of a tile.
+// The softmax weights of rows [begin, end) of a tile.
 class TileSoftmax {
  public:
   TileSoftmax(const TileRows& rows, int64_t begin, int64_t end, const SoftmaxRule& rule, Scratch* scratch)
@@ -108,8 +111,8 @@ class TileSoftmax {
     }
     if (again) Finish(w_, softmax_rows_);
     for (int64_t r = 0; r < count_ && w_.scored.bits != nullptr; ++r) {
-      RecordSkipLosses(rows_, begin_ + r, w_.scored, r, w_.sums + r, count_, w_.mass[r],
-                       scratch_->step.data()[begin_ + r]);
+      SampleSkipLoss(rows_, w_.scored,
+                     {begin_ + r, r, w_.sums + r, count_, w_.mass[r], scratch_->step.data()[begin_ + r]});
     }
     return w_;
   }
@@ -136,7 +139,7 @@ class TileSoftmax {
     }
   }
 
-  // Every page for the rows that score it.
+  // Each page for the rows that score it.
   void SoftmaxSome() {
     uint64_t* scorers = scratch_->scorers.Reserve(w_.scored.words * 64);
     for (int64_t word = 0; word < w_.scored.words; ++word) {
@@ -158,7 +161,7 @@ class TileSoftmax {
     }
   }
 
-  // The next one that any row scores; negative: none.
+  // The next page that any row scores; negative: there is none.
   static int64_t PageBefore(int64_t page, const uint64_t* scorers) {
     do {
       --page;
@@ -180,25 +183,26 @@ class TileSoftmax {
       if (OwnPage(at[i]) == page) SetReference(at[i], page, scratch_->page_scores.data() + i * kPageRows);
     }
     rows_.job().kernels.softmax_int32({scratch_->page_scores.data(), some, softmax_rows_, visible,
-                                       Skipped(rule_.sinks, page), int32_t(page), w_.sums + page * count_, at});
+                                       SinksOn(rule_.sinks, page), int32_t(page), w_.sums + page * count_, at});
   }
 
-  // A page that is needed soon, into the second-level cache: the hardware does not look beyond the one that is read.
+  // Fetches a page that is needed soon into the second-level cache: the hardware does not look beyond the one that is
+  // read.
   void Prefetch(int64_t page) const {
-    if (page < 0 || count_ >= kRowsThatWait) return;
+    if (page < 0 || count_ >= kRowsWorthPrefetching) return;
     const uint8_t* keys = rows_.view().pages[page].k_u8;
-    for (int i = 0; i < PaddedBytes(rows_.job().op.head_dim) * kPageRows; i += 64) __builtin_prefetch(keys + i, 0, 2);
+    for (int i = 0; i < PaddedBytes(rows_.job().op().head_dim) * kPageRows; i += 64) __builtin_prefetch(keys + i, 0, 2);
   }
 
-  // Into page_scores, from row `first` of them on.
+  // Into page_scores, from their row `first` on.
   void Score(int64_t page, const QueryRows& rows, int64_t first) {
-    rows_.job().kernels.estimate(rows, rows_.view().pages[page].k_u8, PaddedBytes(rows_.job().op.head_dim),
+    rows_.job().kernels.estimate(rows, rows_.view().pages[page].k_u8, PaddedBytes(rows_.job().op().head_dim),
                                  scratch_->page_scores.data() + first * kPageRows, kPageRows);
   }
 
   // Of rows [first, last).
   void Score(int64_t page, int64_t first, int64_t last) {
-    const int8_t* q = scratch_->q_i8.data() + first * PaddedBytes(rows_.job().op.head_dim);
+    const int8_t* q = scratch_->q_i8.data() + first * PaddedBytes(rows_.job().op().head_dim);
     Score(page, {q, scratch_->q_sum.data() + first, int(last - first)}, first);
   }
 
@@ -213,11 +217,11 @@ class TileSoftmax {
       for (int64_t r = first; r < last; ++r) scratch_->visible.data()[r] = int32_t(Visible(r, page));
     }
     rows_.job().kernels.softmax_int32({scratch_->page_scores.data() + first * kPageRows, int(last - first),
-                                       softmax_rows_ + first, visible, Skipped(rule_.sinks, page), int32_t(page),
+                                       softmax_rows_ + first, visible, SinksOn(rule_.sinks, page), int32_t(page),
                                        w_.sums + page * count_ + first});
   }
 
-  // One row, relative to its best score.
+  // Of one row, relative to its best score.
   void RecomputeSoftmax(int64_t r) {
     int32_t best = softmax_rows_[r].reference;
     const int32_t* scores = scratch_->page_scores.data() + r * kPageRows;
@@ -248,7 +252,7 @@ class TileSoftmax {
 float RowWeights::SinkMass(int64_t row, int64_t sinks) const {
   float sum = 0;
   for (int64_t begin = 0; begin < sinks; begin += kPageRows) {
-    const float* of_page = page(row, begin / kPageRows);  // the first pages are listed, so they are the last blocks
+    const float* of_page = page(row, begin / kPageRows);  // pages with sinks are listed, so they are the last blocks
     sum = std::accumulate(of_page, of_page + std::min(sinks - begin, int64_t{kPageRows}), sum);
   }
   return sum;
@@ -273,12 +277,13 @@ RowWeights SoftmaxOfGraphScores(const KernelTable& kernels, const GraphRow* rows
       int8_t* of_page = scores + r * kPageRows;
       visible[r] = int32_t(std::min<int64_t>(kPageRows, rows[r].n - page * kPageRows));
       std::memcpy(of_page, rows[r].scores + page * kPageRows, size_t(visible[r]));
-      std::memset(of_page + visible[r], rows[r].best, size_t(kPageRows - visible[r]));  // what lies behind is not read
+      std::memset(of_page + visible[r], rows[r].best,
+                  size_t(kPageRows - visible[r]));  // past a row's scores is nothing to read
     }
     std::fill_n(w.sums + page * count, first, 0.0f);
     ListSinks(rule, page, count, softmax_rows);
     kernels.softmax_int8({scores + first * kPageRows, count - first, softmax_rows + first,
-                          all_visible ? nullptr : visible + first, Skipped(rule.sinks, page), int32_t(page),
+                          all_visible ? nullptr : visible + first, SinksOn(rule.sinks, page), int32_t(page),
                           w.sums + page * count + first});
     if (!IsDue(rule, w.pages - page)) continue;
     for (int r = first; r < count; ++r) SetCutoff(rule, rows[r].n, page - 1, r, softmax_rows + r);

@@ -26,23 +26,20 @@ Place Find(const std::vector<float>& entries, double value) {
 
 }  // namespace
 
-Status Thresholds::Create(const CacheSettings& settings, const Plan& plan, Thresholds* thresholds) {
-  Thresholds t;
-  const ThresholdTable& table = plan.thresholds();
+Thresholds::Thresholds(const CacheSettings& settings, const Plan& plan) {
   if (settings.threshold > 0 || settings.keep_ratio == kAutoKeepRatio) {
-    t.constant_ = settings.threshold > 0;
-    t.points_ = {{kAutoLength, 1.0 / (settings.threshold > 0 ? settings.threshold : double(plan.auto_threshold()))}};
-  } else {
-    const Place place = Find(table.keep_ratios, settings.keep_ratio);
-    for (size_t i = 0; i < table.lengths.size(); ++i) {
-      const auto at = [&](int row) { return 1.0 / double(table.at(row, int(i))); };
-      const double low = at(place.low);
-      const double high = place.share > 0 ? at(place.low + 1) : low;
-      t.points_.push_back({double(table.lengths[i]), low + (high - low) * place.share});
-    }
+    constant_ = settings.threshold > 0;
+    points_ = {{kAutoLength, 1.0 / (constant_ ? settings.threshold : double(plan.auto_threshold()))}};
+    return;
   }
-  *thresholds = std::move(t);
-  return Status::Ok();
+  const ThresholdTable& table = plan.thresholds();
+  const Place place = Find(table.keep_ratios, settings.keep_ratio);
+  for (size_t i = 0; i < table.lengths.size(); ++i) {
+    const auto at = [&](int row) { return 1.0 / double(table.at(row, int(i))); };
+    const double low = at(place.low);
+    const double high = place.share > 0 ? at(place.low + 1) : low;
+    points_.push_back({double(table.lengths[i]), low + (high - low) * place.share});
+  }
 }
 
 double Thresholds::At(int64_t causal) const {

@@ -2,57 +2,55 @@
 
 #include <unistd.h>
 
-#include <utility>
-
 namespace shadow {
 
 ThreadPool::ThreadPool(int num_threads) : process_(getpid()) { Start(num_threads); }
 
-bool ThreadPool::ParallelFor(int64_t count, bool may_share, const Item& item) {
+void ThreadPool::ParallelFor(int64_t count, bool may_share, const Work& work) {
   LeaveParent();
-  Job job;
-  job.item = &item;
-  job.count = count;
+  Job job(work, count);
   std::unique_lock<std::mutex> run_lock(shared_->run_mutex, std::defer_lock);
   if (!may_share || count < 2 || num_threads() < 2 || !run_lock.try_lock()) {
-    RunItems(&job);
-    return !job.failed;
+    job.Run();
+  } else {
+    RunShared(&job);
   }
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+void ThreadPool::RunShared(Job* job) {
   {
     std::lock_guard<std::mutex> lock(shared_->mutex);
-    shared_->job = &job;
+    shared_->job = job;
     ++shared_->generation;
   }
   shared_->wake.notify_all();
-  RunItems(&job);
+  job->Run();
   std::unique_lock<std::mutex> lock(shared_->mutex);
   shared_->job = nullptr;  // a worker that wakes only now finds nothing: nobody waits for it
   shared_->done.wait(lock, [this] { return shared_->working == 0; });
-  return !job.failed;
 }
 
-void ThreadPool::RunItems(Job* job) {
+void ThreadPool::Job::Run() {
   try {
-    std::unique_ptr<Scratch> scratch = TakeScratch();
-    for (int64_t i = job->next++; i < job->count && !job->failed; i = job->next++) (*job->item)(i, scratch.get());
-    ReturnScratch(std::move(scratch));
-  } catch (...) {  // std::bad_alloc: items throw nothing else
-    job->failed = true;
+    work(&items);
+  } catch (...) {
+    if (!items.failed_.exchange(true)) error = std::current_exception();
   }
 }
 
-void ThreadPool::Work() {
+void ThreadPool::RunWorker() {
   Shared& shared = *shared_;
-  uint64_t visible = 0;
+  uint64_t joined = 0;
   std::unique_lock<std::mutex> lock(shared.mutex);
   while (true) {
-    shared.wake.wait(lock, [&] { return shared.stopping || (shared.job != nullptr && shared.generation != visible); });
+    shared.wake.wait(lock, [&] { return shared.stopping || (shared.job != nullptr && shared.generation != joined); });
     if (shared.stopping) return;
-    visible = shared.generation;
+    joined = shared.generation;
     Job* job = shared.job;
     ++shared.working;
     lock.unlock();
-    RunItems(job);
+    job->Run();
     lock.lock();
     if (--shared.working == 0) shared.done.notify_one();
   }
@@ -71,7 +69,7 @@ void ThreadPool::Start(int num_threads) {
   shared_->generation = 0;
   num_threads_ = 1;
   try {
-    for (int i = 1; i < num_threads; ++i) shared_->workers.emplace_back([this] { Work(); });
+    for (int i = 1; i < num_threads; ++i) shared_->workers.emplace_back([this] { RunWorker(); });
   } catch (...) {
     Stop();
     throw;
@@ -96,19 +94,6 @@ void ThreadPool::Stop() {
   shared_->wake.notify_all();
   for (std::thread& worker : shared_->workers) worker.join();
   shared_->workers.clear();
-}
-
-std::unique_ptr<Scratch> ThreadPool::TakeScratch() {
-  std::lock_guard<std::mutex> lock(shared_->mutex);
-  if (shared_->idle_scratch.empty()) return std::make_unique<Scratch>();
-  std::unique_ptr<Scratch> scratch = std::move(shared_->idle_scratch.back());
-  shared_->idle_scratch.pop_back();
-  return scratch;
-}
-
-void ThreadPool::ReturnScratch(std::unique_ptr<Scratch> scratch) {
-  std::lock_guard<std::mutex> lock(shared_->mutex);
-  shared_->idle_scratch.push_back(std::move(scratch));
 }
 
 }  // namespace shadow

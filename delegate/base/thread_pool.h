@@ -5,13 +5,12 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
-
-#include "attention/scratch.h"
 
 namespace shadow {
 
@@ -19,16 +18,34 @@ namespace shadow {
 // After fork() the child has no workers: there the pool works alone, and is destroyed without waiting for them.
 class ThreadPool {
  public:
-  using Item = std::function<void(int64_t item, Scratch* scratch)>;
+  // What is left of a job: items 0 .. count - 1, each for one thread.
+  class Items {
+   public:
+    explicit Items(int64_t count) : count_(count) {}
+    // False: none is left, or the work has failed on another thread.
+    bool Take(int64_t* item) {
+      if (failed_) return false;
+      *item = next_++;
+      return *item < count_;
+    }
+
+   private:
+    friend class ThreadPool;
+    const int64_t count_;
+    std::atomic<int64_t> next_{0};
+    std::atomic<bool> failed_{false};
+  };
+  // Takes items until none is left. Every thread that helps calls it once.
+  using Work = std::function<void(Items* items)>;
 
   explicit ThreadPool(int num_threads);
   ~ThreadPool() { Stop(); }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // Runs item(0) .. item(count - 1), in any order. False if memory ran out in one of them; the others may not have run.
+  // Returns once all items are done. Throws what `work` threw first; then some items may not have run.
   // may_share false: on this thread only, for jobs too small to be worth waking others.
-  [[nodiscard]] bool ParallelFor(int64_t count, bool may_share, const Item& item);
+  void ParallelFor(int64_t count, bool may_share, const Work& work);
 
   // Waits for a running job. Throws std::system_error when the machine gives no more threads.
   void SetNumThreads(int num_threads);
@@ -36,10 +53,12 @@ class ThreadPool {
 
  private:
   struct Job {
-    const Item* item;
-    int64_t count;
-    std::atomic<int64_t> next{0};
-    std::atomic<bool> failed{false};
+    Job(const Work& work, int64_t count) : work(work), items(count) {}
+    void Run();  // on one thread
+
+    const Work& work;
+    Items items;
+    std::exception_ptr error;  // of the thread that failed first
   };
 
   // What threads share. A forked child leaves it behind as it is: a thread that does not exist there may have held a
@@ -50,7 +69,6 @@ class ThreadPool {
     std::condition_variable wake;
     std::condition_variable done;
     std::vector<std::thread> workers;
-    std::vector<std::unique_ptr<Scratch>> idle_scratch;
     Job* job = nullptr;       // workers may join it
     uint64_t generation = 0;  // counts jobs, so that no worker joins one twice
     int working = 0;          // workers inside a job
@@ -59,10 +77,8 @@ class ThreadPool {
 
   void Start(int num_threads);
   void Stop();
-  void Work();
-  void RunItems(Job* job);
-  std::unique_ptr<Scratch> TakeScratch();
-  void ReturnScratch(std::unique_ptr<Scratch> scratch);
+  void RunWorker();
+  void RunShared(Job* job);
 
   // In a forked child: begins anew, without workers.
   void LeaveParent();

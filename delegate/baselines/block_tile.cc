@@ -5,13 +5,15 @@
 #include <cmath>
 #include <numeric>
 
+#include "baselines/top_k.h"
+
 namespace shadow {
 
 size_t KeySumBytes(int head_dim) { return AlignUp(PaddedFloats(head_dim) * sizeof(float)); }
 
 void MakeKeySum(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch*) {
-  const int d = job.op.head_dim;
-  const KvView view = job.cache.view(job.chunk.layer, kv_head);
+  const int d = job.op().head_dim;
+  const KvView view = job.pages.view(job.chunk().layer, kv_head);
   auto* sum = reinterpret_cast<float*>(memory);
   std::fill(sum, sum + PaddedFloats(d), 0.0f);
   job.kernels.of(view.type).sum_values(view.pages[page].k, 0, kPageRows, d, sum);
@@ -24,7 +26,7 @@ int64_t SelectedPages(const CacheSettings& settings, int64_t visible) {
 }
 
 void BlockTile::Run(Statistics* statistics) {
-  for (int64_t head = 0; head < job().op.group(); ++head) {
+  for (int64_t head = 0; head < job().op().group(); ++head) {
     StageClock clock;
     const int64_t pages = SelectPages(head);
     statistics->seconds_estimate += clock.Lap();
@@ -35,25 +37,25 @@ void BlockTile::Run(Statistics* statistics) {
 
 // Over all rows of the block, also those before first_.
 void BlockTile::MeanQuery(int64_t head, double* mean) const {
-  const int d = job().op.head_dim;
+  const int d = job().op().head_dim;
   std::fill(mean, mean + d, 0.0);
-  for (int64_t r = head; r < rows_.count(); r += job().op.group()) {
+  for (int64_t r = head; r < rows_.count(); r += job().op().group()) {
     for (int c = 0; c < d; ++c) mean[c] += double(rows_.Query(r)[c]);
   }
-  for (int c = 0; c < d; ++c) mean[c] /= double(rows_.count() / job().op.group());
+  for (int c = 0; c < d; ++c) mean[c] /= double(rows_.count() / job().op().group());
 }
 
-// Returns how many pages the block keeps; scratch->selected lists them, ascending. In float64 and a fixed order: every
-// machine keeps the same.
+// Returns how many pages the block selects; scratch->selected lists them, ascending. In float64 and a fixed order, so
+// that every machine selects the same.
 int64_t BlockTile::SelectPages(int64_t head) {
-  const int d = job().op.head_dim;
+  const int d = job().op().head_dim;
   const int64_t own = own_page(), selected = SelectedPages(job().settings, own + 1);
   double mean[kMaxHeadDim];
   MeanQuery(head, mean);
   double* scores = scratch_->block_scores.Reserve(own + 1);
   for (int64_t page = 1; page < own; ++page) {
     const auto* sum =
-        reinterpret_cast<const float*>(job().cache.derived_pages().page(job().chunk.layer, rows_.kv_head(), page));
+        reinterpret_cast<const float*>(job().pages.derived().page(job().chunk().layer, rows_.kv_head(), page));
     double score = 0;
     for (int c = 0; c < d; ++c) score += mean[c] * double(sum[c]);
     scores[page] = std::isfinite(score) ? score : -DBL_MAX;  // a sum of huge keys
@@ -70,10 +72,10 @@ int64_t BlockTile::SelectPages(int64_t head) {
   return selected;
 }
 
-// The kept pages stand for a shorter cache, of which a row sees all but what lies behind it in the last page.
+// The selected pages stand for a shorter cache, of which a row sees all but what comes after it in the last page.
 void BlockTile::Attend(int64_t head, int64_t pages, Statistics* statistics) {
-  const int d = job().op.head_dim;
-  const int64_t group = job().op.group(), padded = PaddedFloats(d);
+  const int d = job().op().head_dim;
+  const int64_t group = job().op().group(), padded = PaddedFloats(d);
   const KvView view = rows_.view();
   KvPage* selected = scratch_->pages.Reserve(pages);
   for (int64_t i = 0; i < pages; ++i) selected[i] = view.pages[scratch_->selected.data()[i]];
@@ -90,8 +92,12 @@ void BlockTile::Attend(int64_t head, int64_t pages, Statistics* statistics) {
   }
   if (count == 0) return;
   float* memory = scratch_->attend.Reserve(AttendDenseScratchFloats(count, d));
-  job().kernels.of(view.type).attend_dense({q, causal, out, count, job().op.softmax_scale}, {selected, d, view.type},
+  job().kernels.of(view.type).attend_dense({q, causal, out, count, job().op().softmax_scale}, {selected, d, view.type},
                                            memory);
+}
+
+void RunBlockTile(const TileRows& rows, int64_t first, Scratch* scratch, Statistics* statistics) {
+  BlockTile(rows, first, scratch).Run(statistics);
 }
 
 }  // namespace shadow

@@ -1,4 +1,5 @@
-// Exact attention over the best pages of a block of queries (mode block_sparse; docs/op_spec.md, modes).
+// Exact attention over the best pages of a block of queries (mode block_sparse; docs/op_spec.md, modes). Block sparsity
+// by means of blocks is MInference's and XAttention's.
 #ifndef SHADOWATTN_DELEGATE_BASELINES_BLOCK_TILE_H_
 #define SHADOWATTN_DELEGATE_BASELINES_BLOCK_TILE_H_
 
@@ -7,14 +8,15 @@
 
 #include "attention/scratch.h"
 #include "attention/tile_rows.h"
+#include "cache/statistics.h"
 
 namespace shadow {
 
-// The sum of the keys of a full page, which mode block_sparse keeps.
+// What the mode derives from a full page: the sum of its keys.
 size_t KeySumBytes(int head_dim);
 void MakeKeySum(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch);
 
-// Pages that a block of queries keeps out of `visible` >= 1.
+// Pages that a block of queries selects of `visible` >= 1.
 int64_t SelectedPages(const CacheSettings& settings, int64_t visible);
 
 // The rows of a tile from `first` on. The tile holds whole times of one block: the chunk's positions in one page.
@@ -38,6 +40,8 @@ class BlockTile {
   const int64_t first_;
   Scratch* scratch_;
 };
+
+void RunBlockTile(const TileRows& rows, int64_t first, Scratch* scratch, Statistics* statistics);
 
 }  // namespace shadow
 

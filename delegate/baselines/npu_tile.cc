@@ -35,8 +35,8 @@ float Saturate(float x, float low, float high) {
 }
 
 void PackKeys(const AttentionJob& job, const KvView& view, int64_t page, uint8_t* k_u8, Scratch* scratch) {
-  const int d = job.op.head_dim, padded = PaddedFloats(d);
-  const float inverse = kLargest / job.plan->static_ranges(job.chunk.layer).k;
+  const int d = job.op().head_dim, padded = PaddedFloats(d);
+  const float inverse = kLargest / job.plan->static_ranges(job.chunk().layer).k;
   int8_t* key = scratch->key.Reserve(AlignUp(PaddedBytes(d)));
   float* row = scratch->prefix.Reserve(2 * padded);
   float* no_centre = row + padded;
@@ -82,12 +82,12 @@ size_t NpuPageBytes(int head_dim) {
 }
 
 void MakeNpuPage(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch) {
-  const int d = job.op.head_dim, padded = PaddedFloats(d);
-  const KvView view = job.cache.view(job.chunk.layer, kv_head);
+  const int d = job.op().head_dim, padded = PaddedFloats(d);
+  const KvView view = job.pages.view(job.chunk().layer, kv_head);
   const NpuPage<uint8_t> made(memory, d);
   PackKeys(job, view, page, made.k_u8, scratch);
   float* inverse = scratch->prefix.Reserve(padded);
-  std::fill(inverse, inverse + d, kLargest / job.plan->static_ranges(job.chunk.layer).v);
+  std::fill(inverse, inverse + d, kLargest / job.plan->static_ranges(job.chunk().layer).v);
   std::fill(inverse + d, inverse + padded, 0.0f);
   job.kernels.of(view.type).pack_values(view.pages[page].v, d, inverse, made.v_u8);
   SumChannels(made.v_u8, d, made.v_sums);
@@ -96,13 +96,13 @@ void MakeNpuPage(const AttentionJob& job, int kv_head, int64_t page, uint8_t* me
 NpuTile::NpuTile(const TileRows& rows, Scratch* scratch)
     : rows_(rows),
       scratch_(scratch),
-      ranges_(rows.job().plan->static_ranges(rows.job().chunk.layer)),
-      wide_(PackedValueBlocks(rows.job().op.head_dim) * kPackedChannels) {}
+      ranges_(rows.job().plan->static_ranges(rows.job().chunk().layer)),
+      wide_(PackedValueBlocks(rows.job().op().head_dim) * kPackedChannels) {}
 
 void NpuTile::Run(Statistics* statistics) {
   StageClock clock;
-  const int64_t open = job().chunk.end() / kPageRows;  // the page that is not full has no extras
-  uint8_t* memory = scratch_->open_page.Reserve(NpuPageBytes(job().op.head_dim));
+  const int64_t open = job().chunk().end() / kPageRows;  // nothing is derived from the page that is not full
+  uint8_t* memory = scratch_->open_page.Reserve(NpuPageBytes(job().op().head_dim));
   if (Pages(rows_.count() - 1) > open) MakeNpuPage(job(), rows_.kv_head(), open, memory, scratch_);
   for (begin_ = 0; begin_ < rows_.count(); begin_ = end_) {
     end_ = std::min(rows_.count(), begin_ + RowsScored(rows_));
@@ -111,7 +111,7 @@ void NpuTile::Run(Statistics* statistics) {
     const int64_t size = count() * Pages(end_ - 1);
     scratch_->weights_i8.Reserve(size * kPageRows);
     scratch_->weight_sums.Reserve(size);
-    for (int64_t r = begin_; r < end_; ++r) Weigh(r);
+    for (int64_t r = begin_; r < end_; ++r) Softmax(r);
     AddValues();
     Store();
     statistics->seconds_attend += clock.Lap();
@@ -120,12 +120,12 @@ void NpuTile::Run(Statistics* statistics) {
 }
 
 const uint8_t* NpuTile::Page(int64_t page) const {
-  if (page == job().chunk.end() / kPageRows) return scratch_->open_page.data();
-  return job().cache.derived_pages().page(job().chunk.layer, rows_.kv_head(), page);
+  if (page == job().chunk().end() / kPageRows) return scratch_->open_page.data();
+  return job().pages.derived().page(job().chunk().layer, rows_.kv_head(), page);
 }
 
 void NpuTile::QuantizeQueries() {
-  const int d = job().op.head_dim, d_padded = PaddedBytes(d), padded = PaddedFloats(d);
+  const int d = job().op().head_dim, d_padded = PaddedBytes(d), padded = PaddedFloats(d);
   int8_t* q_i8 = scratch_->q_i8.Reserve(count() * d_padded);
   int32_t* q_sum = scratch_->q_sum.Reserve(count());
   float* no_centre = scratch_->prefix.Reserve(padded);
@@ -140,7 +140,7 @@ void NpuTile::QuantizeQueries() {
 }
 
 void NpuTile::Score() {
-  const int d = job().op.head_dim, d_padded = PaddedBytes(d);
+  const int d = job().op().head_dim, d_padded = PaddedBytes(d);
   stride_ = ScoreStride(rows_, end_);
   scratch_->npu_scores.Reserve(count() * stride_);
   QuantizeQueries();
@@ -153,21 +153,22 @@ void NpuTile::Score() {
   }
 }
 
-// A row's scores to INT8 logits, these to probabilities: uint8, less 128, as a graph's INT8 softmax puts them out.
-void NpuTile::Weigh(int64_t r) {
+// Turns a row's scores into INT8 logits, and these into probabilities: uint8, less 128, as a graph's INT8 softmax puts
+// them out.
+void NpuTile::Softmax(int64_t r) {
   const auto n = int(rows_.Causal(r));
   const int32_t* scores = Scores(r);
   int8_t* logits = scratch_->logits.Reserve(stride_);
   const auto multiplier = float(double(ranges_.q) * double(ranges_.k) / (double(kLargest) * double(ranges_.score)));
   for (int j = 0; j < n; ++j) logits[j] = int8_t(Saturate(float(scores[j]) * multiplier, -128.0f, 127.0f));
-  const float step = job().op.softmax_scale * (ranges_.score / kLargest);
+  const float step = job().op().softmax_scale * (ranges_.score / kLargest);
   const GraphRow row{logits, n, Largest(logits, n), step};
-  const RowWeights softmax_rows = SoftmaxOfGraphScores(job().kernels, &row, 1, {}, scratch_);
-  const float factor = kProbabilities / softmax_rows.mass[0];
+  const RowWeights weights = SoftmaxOfGraphScores(job().kernels, &row, 1, {}, scratch_);
+  const float factor = kProbabilities / weights.mass[0];
   for (int64_t page = 0; page < Pages(r); ++page) {
     const int64_t i = page * count() + r - begin_;
     int8_t* p = scratch_->weights_i8.data() + i * kPageRows;
-    const float* w = softmax_rows.page(0, page);  // zeros from n on
+    const float* w = weights.page(0, page);  // zeros from n on
     int32_t sum = 0;
     for (int j = 0; j < kPageRows; ++j) {
       p[j] = int8_t(Saturate(w[j] * factor, 0.0f, 255.0f) - 128.0f);
@@ -191,7 +192,7 @@ void NpuTile::AddValues() {
 // Of rows begin_ + first .. end_ - 1. The 128 that the probabilities lack is added for all 64 positions, also those
 // that a row does not see: there it makes -128 zero.
 void NpuTile::AddPage(int64_t page, int64_t first) {
-  const NpuPage<const uint8_t> values(Page(page), job().op.head_dim);
+  const NpuPage<const uint8_t> values(Page(page), job().op().head_dim);
   const int64_t i = page * count() + first;
   const auto rows = int(count() - first);
   int32_t* products = scratch_->products.data();
@@ -212,8 +213,14 @@ void NpuTile::Store() {
   for (int64_t r = 0; r < count(); ++r) {
     const int32_t* sums = scratch_->value_sums.data() + r * wide_;
     float* out = rows_.Out(begin_ + r);
-    for (int c = 0; c < job().op.head_dim; ++c) out[c] = step * Saturate(float(sums[c]) * multiplier, -128.0f, 127.0f);
+    for (int c = 0; c < job().op().head_dim; ++c)
+      out[c] = step * Saturate(float(sums[c]) * multiplier, -128.0f, 127.0f);
   }
+}
+
+// `first` is 0: the mode leaves no rows to others.
+void RunNpuTile(const TileRows& rows, int64_t, Scratch* scratch, Statistics* statistics) {
+  NpuTile(rows, scratch).Run(statistics);
 }
 
 }  // namespace shadow

@@ -9,6 +9,7 @@
 #include "attention/scratch.h"
 #include "attention/tile_rows.h"
 #include "base/status.h"
+#include "cache/statistics.h"
 #include "config/plan.h"
 
 namespace shadow {
@@ -16,7 +17,7 @@ namespace shadow {
 // Refuses a plan that has measured no ranges.
 Status CheckStaticRanges(const Plan& plan, int layer);
 
-// INT8 keys and values of a page: their size, and how they are made.
+// What the mode derives from a full page: INT8 keys and values.
 size_t NpuPageBytes(int head_dim);
 void MakeNpuPage(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch);
 
@@ -36,7 +37,7 @@ class NpuTile {
 
   void QuantizeQueries();
   void Score();
-  void Weigh(int64_t r);
+  void Softmax(int64_t r);
   void AddValues();
   void AddPage(int64_t page, int64_t first);
   void Store();
@@ -44,12 +45,14 @@ class NpuTile {
   const TileRows& rows_;
   Scratch* scratch_;
   const StaticRanges ranges_;
-  const int64_t wide_;  // channels of whole blend blocks
+  const int64_t wide_;  // channels, rounded up to whole blocks of pv_int8
   // The rows that are worked on: [begin_, end_).
   int64_t begin_ = 0;
   int64_t end_ = 0;
   int64_t stride_ = 0;  // of their scores
 };
+
+void RunNpuTile(const TileRows& rows, int64_t first, Scratch* scratch, Statistics* statistics);
 
 }  // namespace shadow
 

@@ -1,18 +1,20 @@
-// The k best positions of a row by rank (modes shadow_paper and float_estimate; docs/op_spec.md, top-k).
+// Which positions a row selects by rank (modes shadow_paper and float_estimate; docs/op_spec.md, k best).
 #ifndef SHADOWATTN_DELEGATE_BASELINES_TOP_K_H_
 #define SHADOWATTN_DELEGATE_BASELINES_TOP_K_H_
 
 #include <cstdint>
 
-#include "engine/options.h"
+#include "config/settings.h"
 
 namespace shadow {
+
+inline constexpr double kPaperKeepRatio = 0.2;  // of keep_ratio=auto
 
 // k of a row that sees `causal` positions, of a head whose budget is `budget` times the mean.
 int64_t SelectedCount(const CacheSettings& settings, int64_t causal, double budget = 1.0);
 
-// The positions a row keeps whatever their score, as two ranges around the scored one: [0, scored_begin) and
-// [scored_end, causal). `scored_k` of the scored range are kept.
+// The positions that a row selects whatever their score, as two ranges around the scored one: [0, scored_begin) and
+// [scored_end, causal). Of the scored range it selects `scored_k`.
 struct ForcedRanges {
   int64_t scored_begin;
   int64_t scored_end;

@@ -4,14 +4,12 @@
 
 namespace shadow {
 
-Status CacheTable::Create(const char* options, int32_t* handle) {
-  CacheSettings settings = defaults_;
-  SHADOW_RETURN_IF_ERROR(ParseCacheSettings(options, CacheStage::kCreation, &settings));
+Status CacheTable::Create(const CacheSettings& settings, int32_t* handle) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (last_handle_ == std::numeric_limits<int32_t>::max()) {
     return Status::Error("no cache handles are left in this delegate; create a new delegate");
   }
-  caches_.emplace(last_handle_ + 1, std::make_shared<KvCache>(last_handle_ + 1, settings));
+  caches_.emplace(last_handle_ + 1, std::make_shared<KvCache>(last_handle_ + 1, settings, make_backend_));
   *handle = ++last_handle_;
   return Status::Ok();
 }

@@ -10,7 +10,7 @@
 
 #include "base/status.h"
 #include "cache/kv_cache.h"
-#include "engine/options.h"
+#include "config/settings.h"
 
 namespace shadow {
 
@@ -36,11 +36,12 @@ class CacheLease {
 
 class CacheTable {
  public:
-  explicit CacheTable(const CacheSettings& settings) : defaults_(settings) {
-    caches_.emplace(0, std::make_shared<KvCache>(0, settings));
+  // settings: of handle 0.
+  CacheTable(const CacheSettings& settings, MakeBackend make_backend) : make_backend_(std::move(make_backend)) {
+    caches_.emplace(0, std::make_shared<KvCache>(0, settings, make_backend_));
   }
 
-  Status Create(const char* options, int32_t* handle);
+  Status Create(const CacheSettings& settings, int32_t* handle);
   Status Destroy(int32_t handle);
   // Refuses an unknown handle.
   Status Find(int32_t handle, std::shared_ptr<KvCache>* cache) const;
@@ -50,7 +51,7 @@ class CacheTable {
   int32_t size() const;
 
  private:
-  const CacheSettings defaults_;
+  const MakeBackend make_backend_;
   mutable std::mutex mutex_;
   std::map<int32_t, std::shared_ptr<KvCache>> caches_;
   int32_t last_handle_ = 0;

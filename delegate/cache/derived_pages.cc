@@ -7,10 +7,10 @@ void DerivedPages::Bind(int num_layers, int num_kv_heads) {
   num_kv_heads_ = num_kv_heads;
 }
 
-int64_t DerivedPages::Grow(Mode mode, size_t bytes, int layer, int64_t pages) {
-  if (mode != mode_ || bytes != bytes_per_head_) {
+int64_t DerivedPages::Grow(const ModeTraits& mode, size_t bytes, int layer, int64_t pages) {
+  if (&mode != mode_ || bytes != bytes_per_head_) {
     Clear();
-    mode_ = mode;
+    mode_ = &mode;
     bytes_per_head_ = bytes;
   }
   std::vector<AlignedMemory>& memory = layers_[layer];

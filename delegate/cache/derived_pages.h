@@ -1,5 +1,5 @@
-// What single modes keep of a full page beside its rows, such as INT8 values. It is made when such a mode first needs
-// it, so that the other modes pay no memory for it.
+// Data that one mode derives from a full page and keeps beside its rows, such as INT8 values. It is made when the mode
+// first needs it, so that the other modes pay no memory for it.
 #ifndef SHADOWATTN_DELEGATE_CACHE_DERIVED_PAGES_H_
 #define SHADOWATTN_DELEGATE_CACHE_DERIVED_PAGES_H_
 
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
-#include "engine/options.h"
+#include "config/mode.h"
 
 namespace shadow {
 
@@ -19,9 +19,9 @@ class DerivedPages {
  public:
   void Bind(int num_layers, int num_kv_heads);
 
-  // Makes room for `pages` pages of a layer, `bytes` for each KV head (a multiple of kAlignment); what another mode
-  // left is dropped. Returns how many pages were there already. Throws std::bad_alloc; then none are lost.
-  int64_t Grow(Mode mode, size_t bytes, int layer, int64_t pages);
+  // Makes room for `pages` pages of a layer, `bytes` for each KV head (a multiple of kAlignment); drops what another
+  // mode left. Returns how many pages were there already. Throws std::bad_alloc; then none are lost.
+  int64_t Grow(const ModeTraits& mode, size_t bytes, int layer, int64_t pages);
 
   // Drops the pages of a layer from `pages` on; all there are.
   void Truncate(int layer, int64_t pages);
@@ -34,7 +34,7 @@ class DerivedPages {
 
  private:
   std::vector<std::vector<AlignedMemory>> layers_;  // one block per page, for all KV heads
-  Mode mode_ = Mode::kDense;
+  const ModeTraits* mode_ = nullptr;                // whose pages these are
   size_t num_kv_heads_ = 0;
   size_t bytes_per_head_ = 0;
   std::atomic<int64_t> bytes_{0};

@@ -1,18 +1,19 @@
-// What all ops of one delegate share.
+// What all ops of one delegate share, and the one way from a call to the caches.
 #ifndef SHADOWATTN_DELEGATE_ENGINE_ENGINE_H_
 #define SHADOWATTN_DELEGATE_ENGINE_ENGINE_H_
 
 #include <memory>
 #include <optional>
 
+#include "base/status.h"
 #include "base/thread_pool.h"
-#include "cache/append_rows.h"
+#include "cache/attention_backend.h"
 #include "cache/cache_table.h"
-#include "config/op_options.h"
+#include "cache/chunk.h"
 #include "config/plan.h"
+#include "engine/cpu_backend.h"
+#include "engine/open_signatures.h"
 #include "engine/options.h"
-#include "kernels/kernel_table.h"
-#include "tflite/signature_gate.h"
 
 namespace shadow {
 
@@ -21,35 +22,38 @@ class Engine {
   // Loads the plan. Throws std::bad_alloc and std::system_error.
   static Status Create(const DelegateOptions& options, std::unique_ptr<Engine>* engine);
 
+  // What the calls below refuse, they refuse before a cache changes. They throw std::bad_alloc.
+  //
+  // The op of a graph: appends the chunk's k and v, attends with all heads, commits. out [T][H*d]; padding becomes
+  // zero.
+  Status Run(const ChunkInputs& in, float* out);
+  // The op's first step alone, which commits; estimate null: no estimate graph will run.
+  Status Append(const ChunkInputs& in, const EstimateInputs* estimate);
+  // The op's second step alone, for some heads. The chunk's rows are in the cache. part.threshold_factors is not read.
+  Status Attend(const ChunkInputs& in, const AttendPart& part, float* out);
+
   const DelegateOptions& options() const { return options_; }
-  const KernelTable& kernels() const { return kernels_; }
-  const Plan* plan() const { return plan_ ? &*plan_ : nullptr; }
   CacheTable& caches() { return caches_; }
-  ThreadPool& pool() { return pool_; }
-  SignatureGate& signatures() { return signatures_; }
+  ThreadPool& pool() { return resources_.pool; }
+  OpenSignatures& signatures() { return signatures_; }
 
-  // The cache an op was told to use, checked against the op: its shape, the plan's shape, and that there is a plan if
-  // the cache's mode needs one.
-  Status Open(int32_t handle, const OpOptions& op, CacheLease* lease);
-
-  // [H] of a layer: the cache's own, else the plan's; null without a plan.
-  const float* ThresholdFactors(const KvCache& cache, int layer) const;
-
+  // Factors [layers * heads] of the heads' thresholds instead of the plan's; count 0: the plan's again.
   Status SetThresholdFactors(const float* factors, int64_t count, KvCache* cache) const;
-
-  bool benchmark() const { return options_.benchmark_rows > 0; }
-  // Makes random inputs meaningful: clamps the chunk to follow benchmark_rows random rows.
-  Status PrepareBenchmark(const OpOptions& op, int64_t time, KvCache* cache, Chunk* chunk);
 
  private:
   explicit Engine(const DelegateOptions& options);
 
+  const Plan* plan() const { return resources_.plan; }
+  bool benchmark() const { return options_.benchmark_rows > 0; }
+  Status Open(const ChunkInputs& in, CacheLease* lease);
+  Status CheckChunk(const ChunkInputs& in, const KvCache& cache) const;
+  void AttendHeads(const ChunkInputs& in, const AttendPart& part, float* out, KvCache* cache) const;
+
   const DelegateOptions options_;
-  const KernelTable kernels_;
   std::optional<Plan> plan_;
+  CpuResources resources_;
   CacheTable caches_;
-  ThreadPool pool_;
-  SignatureGate signatures_;
+  OpenSignatures signatures_;
 };
 
 }  // namespace shadow

@@ -1,7 +1,5 @@
 #include "engine/options.h"
 
-#include <cmath>
-#include <cstring>
 #include <limits>
 #include <locale>
 #include <sstream>
@@ -18,6 +16,19 @@ bool ParseNumber(const std::string& text, T* number) {
   return !stream.fail() && stream.peek() == std::istringstream::traits_type::eof();
 }
 
+// The shortest text that reads as the number again.
+std::string FormatNumber(double number) {
+  for (int digits = 1;; ++digits) {
+    std::ostringstream stream;
+    stream.imbue(std::locale::classic());
+    stream.precision(digits);
+    stream << number;
+    double read = 0;
+    if (digits == std::numeric_limits<double>::max_digits10 || (ParseNumber(stream.str(), &read) && read == number))
+      return stream.str();
+  }
+}
+
 template <typename T>
 Status ParseInteger(const std::string& key, const std::string& value, int64_t low, int64_t high, T* out) {
   int64_t number = 0;
@@ -26,6 +37,16 @@ Status ParseInteger(const std::string& key, const std::string& value, int64_t lo
                          static_cast<long long>(low), static_cast<long long>(high), value.c_str());
   }
   *out = static_cast<T>(number);
+  return Status::Ok();
+}
+
+// A number in [0, 1). wanted: what it means.
+Status ParseShare(const std::string& key, const std::string& value, const char* wanted, double* share) {
+  double number = 0;
+  if (!ParseNumber(value, &number) || !(number >= 0.0 && number < 1.0)) {
+    return Status::Error("option %s must be %s, got '%s'", key.c_str(), wanted, value.c_str());
+  }
+  *share = number;
   return Status::Ok();
 }
 
@@ -38,48 +59,11 @@ Status ParseKeepRatio(const std::string& value, double* keep_ratio) {
   return Status::Ok();
 }
 
-Status ParseThreshold(const std::string& value, double* threshold) {
-  double number = 0;
-  if (!ParseNumber(value, &number) || !(number >= 0.0 && number < 1.0)) {
-    return Status::Error("option threshold must be a probability in [0, 1), 0 for that of keep_ratio, got '%s'",
-                         value.c_str());
-  }
-  *threshold = number;
-  return Status::Ok();
-}
-
-Status ParseMaxSkippedMass(const std::string& value, double* max_skipped_mass) {
-  double number = 0;
-  if (!ParseNumber(value, &number) || !(number >= 0.0 && number < 1.0)) {
-    return Status::Error(
-        "option max_skipped_mass must be a share of the mass in [0, 1), 0 to score every page, got '%s'",
-        value.c_str());
-  }
-  *max_skipped_mass = number;
-  return Status::Ok();
-}
-
 Status ParseCompensate(const std::string& value, bool* compensate) {
   if (value != "on" && value != "off")
     return Status::Error("option compensate must be on or off, got '%s'", value.c_str());
   *compensate = value == "on";
   return Status::Ok();
-}
-
-constexpr Mode kModes[] = {Mode::kShadow,        Mode::kDense,       Mode::kInt8,   Mode::kShadowPaper,
-                           Mode::kFloatEstimate, Mode::kBlockSparse, Mode::kNpuFull};
-
-Status ParseMode(const std::string& value, Mode* mode) {
-  std::string names;
-  for (Mode candidate : kModes) {
-    if (value == ModeName(candidate)) {
-      *mode = candidate;
-      return Status::Ok();
-    }
-    names += names.empty() ? "" : ", ";
-    names += ModeName(candidate);
-  }
-  return Status::Error("option mode must be one of %s, got '%s'", names.c_str(), value.c_str());
 }
 
 Status ParseCacheType(const std::string& value, CacheType* type) {
@@ -96,37 +80,72 @@ Status ParseIsa(const std::string& value, ArchFlags* arch) {
   return Status::Ok();
 }
 
-#define SHADOW_IN_USE_KEYS "mode, keep_ratio, threshold, compensate, min_k, sinks, latest, max_skipped_mass"
-#define SHADOW_CREATION_KEYS SHADOW_IN_USE_KEYS ", cache_type, max_length"
-constexpr char kInUseKeys[] = SHADOW_IN_USE_KEYS;
-constexpr char kCreationKeys[] = SHADOW_CREATION_KEYS;
-constexpr char kDelegateKeys[] =
-    "num_threads, " SHADOW_CREATION_KEYS ", plan, signatures, isa, verbosity, benchmark_rows";
+// One key of a cache: whether it may change once rows are stored, and its two directions.
+struct CacheKey {
+  const char* name;
+  bool in_use;
+  Status (*parse)(const std::string& value, CacheSettings* settings);
+  std::string (*format)(const CacheSettings& settings);
+};
 
-// *known says whether the key is one of these.
-Status SetInUse(const std::string& key, const std::string& value, CacheSettings* s, bool* known) {
+using Text = const std::string&;
+using Settings = const CacheSettings&;
+
+const CacheKey kCacheKeys[] = {
+    {"mode", true, [](Text v, CacheSettings* s) { return FindMode(v, &s->mode); },
+     [](Settings s) { return std::string(s.mode->name); }},
+    {"keep_ratio", true, [](Text v, CacheSettings* s) { return ParseKeepRatio(v, &s->keep_ratio); },
+     [](Settings s) { return s.keep_ratio == kAutoKeepRatio ? "auto" : FormatNumber(s.keep_ratio); }},
+    {"threshold", true,
+     [](Text v, CacheSettings* s) {
+       return ParseShare("threshold", v, "a probability in [0, 1), 0 for that of keep_ratio", &s->threshold);
+     },
+     [](Settings s) { return FormatNumber(s.threshold); }},
+    {"compensate", true, [](Text v, CacheSettings* s) { return ParseCompensate(v, &s->compensate); },
+     [](Settings s) { return std::string(s.compensate ? "on" : "off"); }},
+    {"min_k", true, [](Text v, CacheSettings* s) { return ParseInteger("min_k", v, 1, kLongestCache, &s->min_k); },
+     [](Settings s) { return std::to_string(s.min_k); }},
+    {"sinks", true, [](Text v, CacheSettings* s) { return ParseInteger("sinks", v, 0, kLongestCache, &s->sinks); },
+     [](Settings s) { return std::to_string(s.sinks); }},
+    {"latest", true, [](Text v, CacheSettings* s) { return ParseInteger("latest", v, 0, kLongestCache, &s->latest); },
+     [](Settings s) { return std::to_string(s.latest); }},
+    {"max_skipped_mass", true,
+     [](Text v, CacheSettings* s) {
+       return ParseShare("max_skipped_mass", v, "a share of the mass in [0, 1), 0 to score every page",
+                         &s->max_skipped_mass);
+     },
+     [](Settings s) { return FormatNumber(s.max_skipped_mass); }},
+    {"cache_type", false, [](Text v, CacheSettings* s) { return ParseCacheType(v, &s->cache_type); },
+     [](Settings s) { return std::string(s.cache_type == CacheType::kFloat32 ? "f32" : "f16"); }},
+    {"max_length", false,
+     [](Text v, CacheSettings* s) { return ParseInteger("max_length", v, 1, kLongestCache, &s->max_length); },
+     [](Settings s) { return std::to_string(s.max_length); }},
+};
+
+std::string CacheKeyNames(CacheStage stage) {
+  std::string names;
+  for (const CacheKey& key : kCacheKeys) {
+    if (stage == CacheStage::kInUse && !key.in_use) continue;
+    names += std::string(names.empty() ? "" : ", ") + key.name;
+  }
+  return names;
+}
+
+// *known: whether the key is one of a cache's.
+Status SetCacheKey(Text name, Text value, CacheStage stage, CacheSettings* settings, bool* known) {
   *known = true;
-  if (key == "mode") return ParseMode(value, &s->mode);
-  if (key == "keep_ratio") return ParseKeepRatio(value, &s->keep_ratio);
-  if (key == "threshold") return ParseThreshold(value, &s->threshold);
-  if (key == "compensate") return ParseCompensate(value, &s->compensate);
-  if (key == "min_k") return ParseInteger(key, value, 1, kLongestCache, &s->min_k);
-  if (key == "sinks") return ParseInteger(key, value, 0, kLongestCache, &s->sinks);
-  if (key == "max_skipped_mass") return ParseMaxSkippedMass(value, &s->max_skipped_mass);
-  if (key == "latest") return ParseInteger(key, value, 0, kLongestCache, &s->latest);
+  for (const CacheKey& key : kCacheKeys) {
+    if (name == key.name && (key.in_use || stage == CacheStage::kCreation)) return key.parse(value, settings);
+  }
   *known = false;
   return Status::Ok();
 }
 
-Status SetCreation(const std::string& key, const std::string& value, CacheSettings* s, bool* known) {
-  *known = true;
-  if (key == "cache_type") return ParseCacheType(value, &s->cache_type);
-  if (key == "max_length") return ParseInteger(key, value, 1, kLongestCache, &s->max_length);
-  return SetInUse(key, value, s, known);
+Status UnknownKey(Text key, Text allowed) {
+  return Status::Error("unknown option '%s'; allowed are %s", key.c_str(), allowed.c_str());
 }
 
-Status SetDelegate(const std::string& key, const std::string& value, DelegateOptions* o, bool* known) {
-  *known = true;
+Status SetDelegateKey(Text key, Text value, DelegateOptions* o) {
   if (key == "num_threads") return ParseInteger(key, value, 1, kMaxThreads, &o->num_threads);
   if (key == "isa") return ParseIsa(value, &o->arch);
   if (key == "verbosity") return ParseInteger(key, value, 0, 2, &o->verbosity);
@@ -135,34 +154,14 @@ Status SetDelegate(const std::string& key, const std::string& value, DelegateOpt
     (key == "plan" ? o->plan : o->signatures) = value;
     return Status::Ok();
   }
-  return SetCreation(key, value, &o->cache, known);
-}
-
-Status UnknownKey(const std::string& key, const char* allowed) {
-  return Status::Error("unknown option '%s'; allowed are %s", key.c_str(), allowed);
+  bool known = false;
+  SHADOW_RETURN_IF_ERROR(SetCacheKey(key, value, CacheStage::kCreation, &o->cache, &known));
+  if (known) return Status::Ok();
+  return UnknownKey(key, "num_threads, " + CacheKeyNames(CacheStage::kCreation) +
+                             ", plan, signatures, isa, verbosity, benchmark_rows");
 }
 
 }  // namespace
-
-const char* ModeName(Mode mode) {
-  switch (mode) {
-    case Mode::kShadow:
-      return "shadow";
-    case Mode::kDense:
-      return "dense";
-    case Mode::kInt8:
-      return "int8";
-    case Mode::kShadowPaper:
-      return "shadow_paper";
-    case Mode::kFloatEstimate:
-      return "float_estimate";
-    case Mode::kBlockSparse:
-      return "block_sparse";
-    case Mode::kNpuFull:
-      return "npu_full";
-  }
-  return "unknown";
-}
 
 Status ParseDelegateOptions(const char* const* keys, const char* const* values, size_t count,
                             DelegateOptions* options) {
@@ -172,9 +171,7 @@ Status ParseDelegateOptions(const char* const* keys, const char* const* values, 
     return Status::Error("options were announced but not passed");
   for (size_t i = 0; i < count; ++i) {
     if (keys[i] == nullptr || values[i] == nullptr) return Status::Error("option %zu has no key or no value", i);
-    bool known = false;
-    SHADOW_RETURN_IF_ERROR(SetDelegate(keys[i], values[i], &o, &known));
-    if (!known) return UnknownKey(keys[i], kDelegateKeys);
+    SHADOW_RETURN_IF_ERROR(SetDelegateKey(keys[i], values[i], &o));
   }
   if (o.benchmark_rows >= o.cache.max_length) {
     return Status::Error("option benchmark_rows must be below max_length %lld, got %lld; raise max_length",
@@ -193,14 +190,20 @@ Status ParseCacheSettings(const char* text, CacheStage stage, CacheSettings* set
     const size_t equals = item.find('=');
     if (equals == std::string::npos) return Status::Error("expected key=value, got '%s'", item.c_str());
     const std::string key = item.substr(0, equals);
-    const std::string value = item.substr(equals + 1);
     bool known = false;
-    SHADOW_RETURN_IF_ERROR(stage == CacheStage::kCreation ? SetCreation(key, value, &s, &known)
-                                                          : SetInUse(key, value, &s, &known));
-    if (!known) return UnknownKey(key, stage == CacheStage::kCreation ? kCreationKeys : kInUseKeys);
+    SHADOW_RETURN_IF_ERROR(SetCacheKey(key, item.substr(equals + 1), stage, &s, &known));
+    if (!known) return UnknownKey(key, CacheKeyNames(stage));
   }
   *settings = s;
   return Status::Ok();
+}
+
+std::string FormatCacheSettings(const CacheSettings& settings) {
+  std::string text;
+  for (const CacheKey& key : kCacheKeys) {
+    text += std::string(text.empty() ? "" : ";") + key.name + "=" + key.format(settings);
+  }
+  return text;
 }
 
 }  // namespace shadow

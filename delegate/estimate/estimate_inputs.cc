@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -16,17 +15,17 @@ constexpr int64_t kRowsWorthSharing = 2048;
 constexpr float kLargest = 127.0f;
 
 // Coarse INT8 queries of one KV head: row g * T + t, zero where t is padding.
-void QuantizeQueries(const OpInputs& in, const OpOptions& op, const Plan& plan, int kv_head, int8_t* q_i8) {
-  const int64_t d = op.head_dim;
+void QuantizeQueries(const ChunkInputs& in, const Plan& plan, int kv_head, int8_t* q_i8) {
+  const int64_t d = in.op.head_dim, group = in.op.group();
   const float* variance = plan.k_variance(in.chunk.layer, kv_head);
-  for (int64_t g = 0; g < op.group(); ++g) {
-    const int64_t head = int64_t{kv_head} * op.group() + g;
+  for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int64_t t = 0; t < in.time; ++t) {
       int8_t* row = q_i8 + (head * in.time + t) * d;
-      const float* q = in.q + (t * op.num_heads + head) * d;
+      const float* q = in.q + (t * in.op.num_heads + head) * d;
       const bool valid = t < in.chunk.n_valid;
-      if (!valid || !QuantizeQueryCoarse(q, variance, plan.estimate_multiplier(), op.head_dim, row))
+      if (!valid || !QuantizeQueryCoarse(q, variance, plan.estimate_multiplier(), in.op.head_dim, row)) {
         std::memset(row, 0, d);
+      }
     }
   }
 }
@@ -47,54 +46,48 @@ void UnpackKeys(const KvPage& page, int d, int64_t rows, int8_t* k_i8) {
   if (d % 4 != 0) unpack(d / 4 * 4, size_t(d % 4));
 }
 
-void CopyKeys(const KvCache& cache, const OpOptions& op, int layer, int kv_head, int64_t seq_len, int8_t* k_i8) {
-  const int64_t length = cache.length(layer);
-  int8_t* head = k_i8 + int64_t{kv_head} * seq_len * op.head_dim;
+void CopyKeys(const ChunkInputs& in, const KvPages& pages, int kv_head, int64_t seq_len, int8_t* k_i8) {
+  const int64_t length = in.chunk.end(), d = in.op.head_dim;
+  int8_t* head = k_i8 + kv_head * seq_len * d;
   for (int64_t begin = 0; begin < length; begin += kPageRows) {
     const int64_t rows = std::min<int64_t>(kPageRows, length - begin);
-    UnpackKeys(cache.page(layer, kv_head, begin / kPageRows), op.head_dim, rows, head + begin * op.head_dim);
+    UnpackKeys(pages.page(in.chunk.layer, kv_head, begin / kPageRows), int(d), rows, head + begin * d);
   }
-  std::memset(head + length * op.head_dim, 0, (seq_len - length) * op.head_dim);
+  std::memset(head + length * d, 0, (seq_len - length) * d);
 }
 
-// The scales of one KV head and its queries in a chunk, and INT8 rows in them (models/reference_grid.py).
+// The scales of one KV head and its queries in a chunk, and INT8 rows in them (models/oracle/reference_grid.py).
 class GridHead {
  public:
-  GridHead(const OpOptions& op, const OpInputs& in, const Engine& engine, const KvCache& cache, int kv_head)
-      : op_(op),
-        in_(in),
-        engine_(engine),
-        view_(cache.view(in.chunk.layer, kv_head)),
+  GridHead(const ChunkInputs& in, const Plan& plan, const KernelTable& kernels, const KvPages& pages, int kv_head)
+      : in_(in),
+        plan_(plan),
+        kernels_(kernels),
+        view_(pages.view(in.chunk.layer, kv_head)),
         kv_head_(kv_head),
-        length_(cache.length(in.chunk.layer)) {}
+        length_(in.chunk.end()) {}
 
-  // Adds to *clamped and *outside.
-  void Write(const EstimateInputs& out, Scratch* scratch, int64_t* clamped, int64_t* outside) {
-    const int padded = PaddedFloats(op_.head_dim);
-    row_ = scratch->prefix.Reserve(2 * padded);
-    no_centre_ = row_ + padded;
-    std::fill(no_centre_, no_centre_ + padded, 0.0f);
-    key_ = scratch->key.Reserve(AlignUp(PaddedBytes(op_.head_dim)));
-    const int k_bucket = ChooseBucket(LargestKey() / kLargest, false, out.scales, outside);
-    *clamped += WriteKeys(out, plan().k_scale(k_bucket));
-    for (int g = 0; g < op_.group(); ++g) {
-      const int64_t head = int64_t{kv_head_} * op_.group() + g;
-      const int q_bucket = ChooseBucket(LargestQuery(head) / kLargest, true, out.scales, outside);
-      *clamped += WriteQueries(out, head, plan().q_scale(q_bucket));
-      out.buckets[head] = 1 + q_bucket * plan().k_buckets() + k_bucket;
+  void Write(const EstimateInputs& out) {
+    const int64_t group = in_.op.group();
+    const int k_bucket = ChooseBucket(LargestKey() / kLargest, false, out.scales);
+    WriteKeys(out, plan_.k_scale(k_bucket));
+    for (int64_t head = kv_head_ * group; head < (kv_head_ + 1) * group; ++head) {
+      const int q_bucket = ChooseBucket(LargestQuery(head) / kLargest, true, out.scales);
+      WriteQueries(out, head, plan_.q_scale(q_bucket));
+      out.buckets[head] = 1 + q_bucket * plan_.k_buckets() + k_bucket;
     }
   }
+  int64_t clamped() const { return clamped_; }  // elements
+  int64_t outside() const { return outside_; }  // measured scales outside every bucket
 
  private:
-  const Plan& plan() const { return *engine_.plan(); }
-
-  // Index of the scale of Q, or of K, that is nearest; of two alike, the smaller.
-  int ChooseBucket(float measured, bool of_q, Scales scales, int64_t* outside) const {
-    const int count = of_q ? plan().q_buckets() : plan().k_buckets();
+  // The bucket of the scale of Q, or of K, that is nearest to the measured one; of two equally near, the smaller.
+  int ChooseBucket(float measured, bool of_q, Scales scales) {
+    const int count = of_q ? plan_.q_buckets() : plan_.k_buckets();
     if (scales == Scales::kMiddle) return count / 2;
-    const auto scale = [&](int i) { return double(of_q ? plan().q_scale(i) : plan().k_scale(i)); };
+    const auto scale = [&](int i) { return double(of_q ? plan_.q_scale(i) : plan_.k_scale(i)); };
     const double own = std::max(double(measured), 1e-30);
-    *outside += own > scale(count - 1) || own < scale(0);
+    outside_ += own > scale(count - 1) || own < scale(0);
     int best = 0;
     double least = HUGE_VAL;
     for (int i = 0; i < count; ++i) {
@@ -105,110 +98,89 @@ class GridHead {
     return best;
   }
 
+  // As float32, padded with zeros.
   const float* Key(int64_t position) {
-    std::fill(row_, row_ + PaddedFloats(op_.head_dim), 0.0f);
+    std::fill(row_, row_ + PaddedFloats(in_.op.head_dim), 0.0f);
     const int i = int(position % kPageRows);
-    engine_.kernels().of(view_.type).sum_values(view_.pages[position / kPageRows].k, i, i + 1, op_.head_dim, row_);
+    kernels_.of(view_.type).sum_values(view_.pages[position / kPageRows].k, i, i + 1, in_.op.head_dim, row_);
     return row_;
   }
 
+  const float* Query(int64_t head, int64_t t) const { return in_.q + (t * in_.op.num_heads + head) * in_.op.head_dim; }
+
   float LargestKey() {
     float largest = 0;
-    for (int64_t j = 0; j < length_; ++j) largest = std::max(largest, LargestMagnitude(Key(j), op_.head_dim));
+    for (int64_t j = 0; j < length_; ++j) largest = std::max(largest, LargestMagnitude(Key(j), in_.op.head_dim));
     return largest;
   }
-
-  const float* Query(int64_t head, int64_t t) const { return in_.q + (t * op_.num_heads + head) * op_.head_dim; }
 
   float LargestQuery(int64_t head) const {
     float largest = 0;
-    for (int64_t t = 0; t < in_.chunk.n_valid; ++t)
-      largest = std::max(largest, LargestMagnitude(Query(head, t), op_.head_dim));
+    for (int64_t t = 0; t < in_.chunk.n_valid; ++t) {
+      largest = std::max(largest, LargestMagnitude(Query(head, t), in_.op.head_dim));
+    }
     return largest;
   }
 
-  int Quantize(const float* x, float scale, int8_t* out) {
-    const int clamped = engine_.kernels().quantize_key(x, no_centre_, 1.0f / scale, op_.head_dim, key_);
-    std::memcpy(out, key_, op_.head_dim);
-    return std::max(0, clamped);
+  void Quantize(const float* x, float scale, int8_t* out) {
+    clamped_ += std::max(0, kernels_.quantize_key(x, no_centre_, 1.0f / scale, in_.op.head_dim, out));
   }
 
-  int64_t WriteKeys(const EstimateInputs& out, float scale) {
-    int8_t* rows = out.k_i8 + kv_head_ * out.seq_len * op_.head_dim;
-    int64_t clamped = 0;
-    for (int64_t j = 0; j < length_; ++j) clamped += Quantize(Key(j), scale, rows + j * op_.head_dim);
-    std::memset(rows + length_ * op_.head_dim, 0, (out.seq_len - length_) * op_.head_dim);
-    return clamped;
+  void WriteKeys(const EstimateInputs& out, float scale) {
+    const int64_t d = in_.op.head_dim;
+    int8_t* rows = out.k_i8 + kv_head_ * out.seq_len * d;
+    for (int64_t j = 0; j < length_; ++j) Quantize(Key(j), scale, rows + j * d);
+    std::memset(rows + length_ * d, 0, (out.seq_len - length_) * d);
   }
 
-  int64_t WriteQueries(const EstimateInputs& out, int64_t head, float scale) {
-    int8_t* rows = out.q_i8 + head * in_.time * op_.head_dim;
-    int64_t clamped = 0;
-    for (int64_t t = 0; t < in_.chunk.n_valid; ++t) clamped += Quantize(Query(head, t), scale, rows + t * op_.head_dim);
-    std::memset(rows + in_.chunk.n_valid * op_.head_dim, 0, (in_.time - in_.chunk.n_valid) * op_.head_dim);
-    return clamped;
+  void WriteQueries(const EstimateInputs& out, int64_t head, float scale) {
+    const int64_t d = in_.op.head_dim, n_valid = in_.chunk.n_valid;
+    int8_t* rows = out.q_i8 + head * in_.time * d;
+    for (int64_t t = 0; t < n_valid; ++t) Quantize(Query(head, t), scale, rows + t * d);
+    std::memset(rows + n_valid * d, 0, (in_.time - n_valid) * d);
   }
 
-  const OpOptions& op_;
-  const OpInputs& in_;
-  const Engine& engine_;
+  const ChunkInputs& in_;
+  const Plan& plan_;
+  const KernelTable& kernels_;
   const KvView view_;
   const int64_t kv_head_;
   const int64_t length_;
-  float* row_ = nullptr;
-  float* no_centre_ = nullptr;
-  int8_t* key_ = nullptr;
+  alignas(kAlignment) float row_[PaddedFloats(kMaxHeadDim)];
+  alignas(kAlignment) float no_centre_[PaddedFloats(kMaxHeadDim)] = {};
+  int64_t clamped_ = 0;
+  int64_t outside_ = 0;
 };
 
 }  // namespace
 
-Status CheckScales(const Plan& plan, Scales scales) {
-  if (scales < Scales::kRankInvariant || scales > Scales::kMiddle) {
-    return Status::Error("scales must be 0 (rank-invariant), 1, 2 or 3 (of the grid), got %d", int(scales));
-  }
-  if (scales == Scales::kRankInvariant || plan.q_buckets() > 0) return Status::Ok();
-  return Status::Error(
-      "the plan has no scale grid; convert the model again with --grid_multipliers, or use scales=rank");
-}
-
-Status CheckFitsBucket(const Chunk& chunk, int64_t seq_len) {
-  if (chunk.end() <= seq_len) return Status::Ok();
-  return Status::Error("kv_len %lld (position %lld + n_valid %lld) does not fit bucket %lld; use a larger bucket",
-                       static_cast<long long>(chunk.end()), static_cast<long long>(chunk.position),
-                       static_cast<long long>(chunk.n_valid), static_cast<long long>(seq_len));
-}
-
-Status WriteEstimateInputs(const OpOptions& op, const OpInputs& in, const EstimateInputs& out, Engine* engine,
-                           KvCache* cache) {
-  const auto start = std::chrono::steady_clock::now();
-  const Plan* plan = engine->plan();
+void WriteEstimateInputs(const ChunkInputs& in, const EstimateInputs& out, const Plan* plan, const KernelTable& kernels,
+                         const KvPages& pages, ThreadPool* pool) {
+  const OpOptions& op = in.op;
   std::fill_n(out.buckets, op.num_heads, 0);  // of the rank-invariant scales
   *out.clamped = *out.outside = 0;
-  if (plan == nullptr) {  // mode dense reads neither
+  if (plan == nullptr) {
     std::memset(out.q_i8, 0, op.num_heads * in.time * op.head_dim);
     std::memset(out.k_i8, 0, op.num_kv_heads * out.seq_len * op.head_dim);
-    return Status::Ok();
+    return;
   }
   std::atomic<int64_t> clamped{0}, outside{0};
   const bool may_share = in.chunk.end() >= kRowsWorthSharing;
-  const bool done = engine->pool().ParallelFor(op.num_kv_heads, may_share, [&](int64_t head, Scratch* scratch) {
-    if (out.scales == Scales::kRankInvariant) {
-      QuantizeQueries(in, op, *plan, int(head), out.q_i8);
-      CopyKeys(*cache, op, in.chunk.layer, int(head), out.seq_len, out.k_i8);
-      return;
+  pool->ParallelFor(op.num_kv_heads, may_share, [&](ThreadPool::Items* items) {
+    for (int64_t head; items->Take(&head);) {
+      if (out.scales == Scales::kRankInvariant) {
+        QuantizeQueries(in, *plan, int(head), out.q_i8);
+        CopyKeys(in, pages, int(head), out.seq_len, out.k_i8);
+        continue;
+      }
+      GridHead grid_head(in, *plan, kernels, pages, int(head));
+      grid_head.Write(out);
+      clamped += grid_head.clamped();
+      outside += grid_head.outside();
     }
-    int64_t my_clamped = 0, my_outside = 0;
-    GridHead(op, in, *engine, *cache, int(head)).Write(out, scratch, &my_clamped, &my_outside);
-    clamped += my_clamped;
-    outside += my_outside;
   });
-  if (!done) return Status::Error("out of memory while appending to cache %d", cache->handle());
   *out.clamped = clamped;
   *out.outside = outside;
-  Statistics more;
-  more.seconds_append = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  cache->AddStatistics(more);
-  return Status::Ok();
 }
 
 }  // namespace shadow

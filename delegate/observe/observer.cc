@@ -90,6 +90,10 @@ void Observer::AddRange(int layer, int which, float largest) {
 }
 
 Status Observer::Read(const std::string& name, double* out, int64_t count) const {
+  if (out == nullptr || count < 0) {
+    return Status::Error("observed %s: wanted room for its numbers, got %s of %lld", name.c_str(),
+                         out == nullptr ? "a null pointer" : "a pointer", static_cast<long long>(count));
+  }
   std::lock_guard<std::mutex> lock(mutex_);
   std::string names;
   for (const Table& table : tables_) {
@@ -106,7 +110,7 @@ Status Observer::Read(const std::string& name, double* out, int64_t count) const
     std::copy(table.sums.begin(), table.sums.end(), out);
     return Status::Ok();
   }
-  return Status::Error("nothing is observed by the name of '%s'; wanted one of %s", name.c_str(), names.c_str());
+  return Status::Error("there is no table '%s'; wanted one of %s", name.c_str(), names.c_str());
 }
 
 }  // namespace shadow

@@ -154,7 +154,7 @@ void TestTwoThreadsTwoCaches() {
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&] {
       int32_t handle = -1;
-      if (!delegate.engine().caches().Create("", &handle).ok()) return;
+      if (!delegate.engine().caches().Create(delegate.engine().options().cache, &handle).ok()) return;
       OpGraph graph(kShape, 16);
       if (!graph.runtime.Apply(delegate.base())) return;
       for (int repeat = 0; repeat < 5; ++repeat) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "config/op_options.h"
-#include "engine/options.h"
+#include "config/settings.h"
 
 namespace shadow::testing {
 

@@ -1,16 +1,14 @@
-// The tile loop against the oracle: kept positions, weights, the tail, tile sizes that follow the length, chunks,
-// threads; and no row may know what comes after it.
+// The tile loop against the oracle: selected positions, weights, compensation, chunks, threads; the sizes of tiles; and
+// no row may know what comes after it.
 #include "attention/run_attention.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "baselines/top_k.h"
-#include "cache/append_rows.h"
-#include "tests/check.h"
-#include "tests/format_bytes.h"
-#include "tests/oracle.h"
+#include "attention/int8_scores.h"
+#include "attention/page_skipping.h"
+#include "tests/attention_bench.h"
 
 using namespace shadow;
 using namespace shadow::testing;
@@ -28,70 +26,19 @@ struct Case {
   int64_t attend_from = 0;  // earlier chunks are only appended
 };
 
-OpOptions MakeOp(int num_heads, int num_kv_heads, int head_dim) {
-  return {0, 1, num_heads, num_kv_heads, head_dim, 1.0f / std::sqrt(float(head_dim))};
-}
+CacheSettings Settings(const std::string& text) { return MakeSettings("cache_type=f32;max_length=40000;" + text); }
 
-CacheSettings MakeSettings(const std::string& text) {
-  CacheSettings settings;
-  CHECK_OK(ParseCacheSettings(("cache_type=f32;max_length=40000;" + text).c_str(), CacheStage::kCreation, &settings));
-  return settings;
-}
-
-Text RandomText(const OpOptions& op, int64_t length, std::mt19937* generator) {
-  const size_t kv = size_t(length) * op.num_kv_heads * op.head_dim;
-  Text text{length, RandomFloats(size_t(length) * op.num_heads * op.head_dim, generator), RandomFloats(kv, generator),
-            RandomFloats(kv, generator)};
+Text SharpText(const OpOptions& op, int64_t length, std::mt19937* generator) {
+  Text text = RandomText(op, length, generator);
   for (float& q : text.q) q *= 3;  // weights of some spread
   return text;
 }
 
-Plan MakePlan(const OpOptions& op) {
-  const Bytes bytes = PackPlan({op.num_layers, op.num_heads, op.num_kv_heads, op.head_dim}, kCentre, kScale);
-  Plan plan;
-  CHECK_OK(Plan::Parse(bytes.data(), bytes.size(), "plan", &plan));
-  return plan;
-}
-
-struct How {
-  ArchFlags arch = DetectArch();
-  int num_threads = 1;
-  const float* factors = nullptr;  // instead of the plan's
-};
-
 // Runs a text chunk by chunk; returns [length][H*d].
 std::vector<float> Run(const Case& c, const Text& text, const How& how, Statistics* statistics) {
-  const KernelTable kernels(how.arch);
-  const Plan plan = MakePlan(c.op);
-  Thresholds thresholds;
-  CHECK_OK(Thresholds::Create(c.settings, plan, &thresholds));
-  ThreadPool pool(how.num_threads);
-  KvCache cache(0, c.settings);
-  CHECK_OK(cache.Bind(c.op, true));
-  const int64_t width = int64_t{c.op.num_heads} * c.op.head_dim;
-  const int64_t kv_width = int64_t{c.op.num_kv_heads} * c.op.head_dim;
-  std::vector<float> out(c.length * width);
-  for (int64_t position = 0; position < c.length; position += c.chunk) {
-    const Chunk chunk{0, position, std::min(c.chunk, c.length - position)};
-    const NewRows rows{text.k.data() + position * kv_width, text.v.data() + position * kv_width, c.op.num_kv_heads,
-                       c.op.head_dim};
-    CHECK_OK(AppendRows(rows, chunk, &plan, kernels, &pool, &cache));
-    const AttentionJob job{c.op,
-                           kernels,
-                           cache,
-                           &plan,
-                           &thresholds,
-                           how.factors != nullptr ? how.factors : plan.threshold_factors(0),
-                           c.settings,
-                           chunk,
-                           c.chunk,
-                           text.q.data() + position * width,
-                           out.data() + position * width,
-                           HeadGroup::All(c.op),
-                           {}};
-    if (position >= c.attend_from) CHECK_OK(RunAttention(job, &pool, statistics));
-    cache.Commit(chunk);
-  }
+  AttentionBench bench(c.op, c.settings, PlanBytes(c.op, kCentre, kScale), how);
+  std::vector<float> out = bench.RunAll(text, c.chunk, c.attend_from);
+  statistics->Add(bench.statistics);
   return out;
 }
 
@@ -118,7 +65,7 @@ void CheckRows(const Case& c, const Text& text, const std::vector<float>& out) {
 }
 
 void TestCase(const Case& c, std::mt19937* generator) {
-  const Text text = RandomText(c.op, c.length, generator);
+  const Text text = SharpText(c.op, c.length, generator);
   Statistics s;
   const std::vector<float> out = Run(c, text, {}, &s);
   CheckRows(c, text, out);
@@ -136,22 +83,22 @@ void TestAgainstOracle(std::mt19937* generator) {
                                "keep_ratio=1", "mode=dense", "min_k=1;sinks=500;latest=500", "mode=shadow_paper",
                                "mode=shadow_paper;keep_ratio=0.7;min_k=40;sinks=3;latest=1",
                                "mode=shadow_paper;keep_ratio=1e-6;min_k=1;sinks=9;latest=9"}) {
-    TestCase({MakeOp(4, 2, 16), MakeSettings(settings), 300, 64}, generator);
-    TestCase({MakeOp(5, 1, 40), MakeSettings(settings), 131, 130}, generator);
-    TestCase({MakeOp(3, 3, 5), MakeSettings(settings), 70, 1}, generator);
+    TestCase({MakeOp(4, 2, 16), Settings(settings), 300, 64}, generator);
+    TestCase({MakeOp(5, 1, 40), Settings(settings), 131, 130}, generator);
+    TestCase({MakeOp(3, 3, 5), Settings(settings), 70, 1}, generator);
   }
   // So long that a tile holds fewer rows than the group has heads.
   for (const char* settings : {"keep_ratio=0.01", "mode=shadow_paper;keep_ratio=0.02;min_k=8;sinks=4;latest=16"}) {
-    TestCase({MakeOp(9, 1, 8), MakeSettings(settings), 32860, 60, 32820}, generator);
+    TestCase({MakeOp(9, 1, 8), Settings(settings), 32860, 60, 32820}, generator);
   }
   CHECK(close_calls * 20 < rows_compared);
 }
 
-// Rows kept, counted one by one.
+// Positions selected, counted one by one.
 void TestStatistics(std::mt19937* generator) {
   for (const char* settings : {"min_k=2", "mode=shadow_paper;keep_ratio=0.25;min_k=2"}) {
-    const Case c{MakeOp(4, 2, 8), MakeSettings(settings), 100, 33};
-    const Text text = RandomText(c.op, c.length, generator);
+    const Case c{MakeOp(4, 2, 8), Settings(settings), 100, 33};
+    const Text text = SharpText(c.op, c.length, generator);
     Statistics s;
     Run(c, text, {DetectArch(), 2}, &s);
     int64_t selected = 0, unsure = 0;
@@ -171,8 +118,8 @@ void TestStatistics(std::mt19937* generator) {
 void TestFutureIsNotRead(std::mt19937* generator) {
   for (const char* settings : {"min_k=1", "threshold=0.2;min_k=1;compensate=off", "mode=shadow_paper;min_k=1",
                                "mode=float_estimate;min_k=1", "mode=dense"}) {
-    const Case c{MakeOp(4, 2, 8), MakeSettings(settings), 130, 130};
-    const Text text = RandomText(c.op, c.length, generator);
+    const Case c{MakeOp(4, 2, 8), Settings(settings), 130, 130};
+    const Text text = SharpText(c.op, c.length, generator);
     Statistics s;
     const std::vector<float> before = Run(c, text, {}, &s);
     for (int64_t row : {0, 1, 40, 62, 63, 64, 100, 127, 128}) {
@@ -191,13 +138,13 @@ void TestFutureIsNotRead(std::mt19937* generator) {
 
 void TestFactors(std::mt19937* generator) {
   const float infinity = std::numeric_limits<float>::infinity();
-  const Case c{MakeOp(4, 2, 8), MakeSettings("min_k=1"), 150, 50};
-  const Text text = RandomText(c.op, c.length, generator);
+  const Case c{MakeOp(4, 2, 8), Settings("min_k=1"), 150, 50};
+  const Text text = SharpText(c.op, c.length, generator);
   const float factors[] = {0, infinity, 1, 1e31f};
   Statistics s;
   const std::vector<float> out = Run(c, text, {DetectArch(), 1, factors}, &s);
   Case all = c;
-  all.settings = MakeSettings("threshold=1e-37;min_k=1");
+  all.settings = Settings("threshold=1e-37;min_k=1");
   const std::vector<float> all_read = Run(all, text, {}, &s), own = Run(c, text, {}, &s);
   int wrong[4] = {};
   for (int64_t i = 0; i < 150 * 32; ++i) {
@@ -210,8 +157,8 @@ void TestFactors(std::mt19937* generator) {
 
 // Three heavy positions stay below the threshold, and the weight of the row's own underflows: zero, not NaN.
 void TestOnlyZeroHasWeight(std::mt19937* generator) {
-  const Case c{MakeOp(2, 1, 8), MakeSettings("threshold=0.9;min_k=16;sinks=0;latest=1;compensate=off"), 90, 90};
-  Text text = RandomText(c.op, c.length, generator);
+  const Case c{MakeOp(2, 1, 8), Settings("threshold=0.9;min_k=16;sinks=0;latest=1;compensate=off"), 90, 90};
+  Text text = SharpText(c.op, c.length, generator);
   std::fill(text.q.begin(), text.q.end(), 40.0f);
   std::fill(text.k.begin(), text.k.end(), -100.0f);
   std::fill_n(text.k.begin() + 3 * 8, 3 * 8, 100.0f);

@@ -42,7 +42,9 @@ struct Fixture {
     wanted.num_threads = 2;
     wanted.arch = DetectArch();
     CHECK_OK(Engine::Create(wanted, &engine));
-    CHECK_OK(engine->caches().Create(settings.c_str(), &cache));
+    CacheSettings parsed = engine->options().cache;
+    CHECK_OK(ParseCacheSettings(settings.c_str(), CacheStage::kCreation, &parsed));
+    CHECK_OK(engine->caches().Create(parsed, &cache));
     std::mt19937 generator(Seed());
     q = RandomFloats(size_t{kTime} * kHeads * kDim, &generator);
     k = RandomFloats(size_t{kLength} * kKvHeads * kDim, &generator);
@@ -198,7 +200,7 @@ void TestWithoutScores(const char* settings) {
   OpGraph graph(shape, kTime);
   CHECK(graph.runtime.Apply(delegate.base()));
   int32_t other = 0;
-  CHECK_OK(delegate.engine().caches().Create("", &other));
+  CHECK_OK(delegate.engine().caches().Create(delegate.engine().options().cache, &other));
   std::mt19937 generator(Seed());
   const Bytes options = PackOpOptions(shape.op(0));
   for (int64_t position = 0; position < 300; position += kTime) {

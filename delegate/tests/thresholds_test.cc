@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "engine/modes.h"
 #include "tests/check.h"
 #include "tests/format_bytes.h"
 
@@ -19,12 +20,10 @@ Plan GoldenPlan() {
 }
 
 double At(const Plan& plan, double keep_ratio, int64_t length, double threshold = 0) {
-  CacheSettings settings;
+  CacheSettings settings{DefaultMode()};
   settings.keep_ratio = keep_ratio;
   settings.threshold = threshold;
-  Thresholds thresholds;
-  CHECK_OK(Thresholds::Create(settings, plan, &thresholds));
-  return thresholds.At(length);
+  return Thresholds(settings, plan).At(length);
 }
 
 void TestConstants() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/last_error.h"
+#include "tflite/closed_signature.h"
 #include "tflite/sparse_attention_op.h"
 
 namespace shadow {

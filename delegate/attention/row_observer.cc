@@ -1,4 +1,4 @@
-#include "observe/row_observer.h"
+#include "attention/row_observer.h"
 
 #include <algorithm>
 #include <cfloat>
@@ -13,7 +13,7 @@
 namespace shadow {
 namespace {
 
-constexpr int64_t kErrorEvery = 4;  // positions: errors change slowly, and cost a row's work for every threshold
+constexpr int64_t kErrorEvery = 4;  // positions: errors change slowly, and each threshold costs as much as the row
 constexpr int kSlack = 32;          // kernels may read and store this much past the end of a selection
 
 int64_t Pages(int64_t n) { return (n + kPageRows - 1) / kPageRows; }
@@ -26,9 +26,9 @@ double SquaredDistance(const float* a, const float* b, int d) {
 
 }  // namespace
 
-void ObserveRows(const float* values, int64_t count, int which, const AttentionJob& job) {
+void ObserveRows(const float* values, int64_t count, ObservedRange which, const AttentionJob& job) {
   if (job.observer == nullptr || !job.observer->wants(kObserveRanges)) return;
-  job.observer->AddRange(job.chunk.layer, which, LargestMagnitude(values, count));
+  job.observer->AddRange(job.chunk().layer, which, LargestMagnitude(values, count));
 }
 
 void RowObserver::Softmaxed(int64_t r, const Weights& w) {
@@ -46,10 +46,10 @@ const float* RowObserver::Ascending(const Weights& w) {
   return weights;
 }
 
-// One row of attention for every threshold, and one that keeps everything: the kernels take them for rows of a tile.
+// Attends once for every threshold, and once to everything: the kernels take these for rows of a tile.
 void RowObserver::Errors(int64_t r, const Weights& w) {
   constexpr int kAll = kObservedThresholds, kRows = kAll + 1;
-  const int d = job().op.head_dim;
+  const int d = job().op().head_dim;
   const auto n = int(rows_.Causal(r));
   const int64_t stride = (n + kSlack + 15) / 16 * 16, pages = Pages(n);
   int32_t* positions = own_.selected.Reserve(kRows * stride);
@@ -87,9 +87,9 @@ void RowObserver::Errors(int64_t r, const Weights& w) {
   observer()->AddErrors(Place(r), errors, norm);
 }
 
-// The outputs [rows][d] of what Errors() left in own_: all of one position that sees n.
+// The outputs [rows][d] of what Errors() left in own_: all for one query that sees n positions.
 const float* RowObserver::Attend(int rows, int n, int64_t stride) {
-  const int d = job().op.head_dim;
+  const int d = job().op().head_dim;
   const int64_t padded = PaddedFloats(d), pages = Pages(n), full = n / kPageRows;
   const KvView view = rows_.view();
   const auto& kernels = job().kernels.of(view.type);
@@ -135,7 +135,7 @@ void RowObserver::Selected(int64_t r, const int32_t* positions, int k) {
 
 // Logits of row r in float32, over whole pages.
 const float* RowObserver::ExactScores(int64_t r) {
-  const int d = job().op.head_dim;
+  const int d = job().op().head_dim;
   const int64_t padded = PaddedFloats(d), pages = Pages(rows_.Causal(r));
   const KvView view = rows_.view();
   float* q = own_.q.Reserve(padded);
@@ -144,7 +144,7 @@ const float* RowObserver::ExactScores(int64_t r) {
   auto* scores = reinterpret_cast<float*>(own_.scores.Reserve(pages * kPageRows));
   float* memory = own_.attend.Reserve(kPageRows * padded);
   for (int64_t page = 0; page < pages; ++page) {
-    const PageScores wanted{q, 1, d, job().op.softmax_scale, scores + page * kPageRows, kPageRows};
+    const PageScores wanted{q, 1, d, job().op().softmax_scale, scores + page * kPageRows, kPageRows};
     job().kernels.of(view.type).score_page(wanted, view.pages[page].k, memory);
   }
   return scores;
@@ -152,7 +152,7 @@ const float* RowObserver::ExactScores(int64_t r) {
 
 void RowObserver::Finished() {
   if (!wants(kObserveRanges)) return;
-  const int d = job().op.head_dim, layer = job().chunk.layer;
+  const int d = job().op().head_dim, layer = job().chunk().layer;
   for (int64_t r = 0; r < rows_.count(); ++r) {
     observer()->AddRange(layer, kRangeQ, LargestMagnitude(rows_.Query(r), d));
     observer()->AddRange(layer, kRangeOut, LargestMagnitude(rows_.Out(r), d));
@@ -162,7 +162,7 @@ void RowObserver::Finished() {
 
 // Largest |q . k| of the tile.
 float RowObserver::LargestProduct() {
-  const int d = job().op.head_dim;
+  const int d = job().op().head_dim;
   const KvView view = rows_.view();
   const float* q = LoadQueries(rows_, 0, &own_);
   float* memory = own_.attend.Reserve(int64_t{kPageRows} * PaddedFloats(d));

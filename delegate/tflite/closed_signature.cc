@@ -1,6 +1,4 @@
-#include "tflite/signature_gate.h"
-
-#include <sstream>
+#include "tflite/closed_signature.h"
 
 #include "base/last_error.h"
 #include "base/status.h"
@@ -32,22 +30,6 @@ tflite::ReturnCode Invoke(tflite::Context* context, tflite::Node* node) {
 }
 
 }  // namespace
-
-void SignatureGate::Set(const std::string& list) {
-  std::set<std::string> open;
-  std::istringstream stream(list);
-  std::string name;
-  while (std::getline(stream, name, ',')) {
-    if (!name.empty()) open.insert(name);
-  }
-  std::lock_guard<std::mutex> lock(mutex_);
-  open_.swap(open);
-}
-
-bool SignatureGate::IsOpen(const std::string& signature) const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return open_.empty() || signature.empty() || open_.count(signature) > 0;
-}
 
 std::string SignatureOf(const tflite::Context& context) {
   if (context.tensors_size == 0 || context.tensors[0].name == nullptr) return "";

@@ -1,8 +1,7 @@
 // Closed signatures: claimed whole but for one weightless node, refused by name when invoked; open ones: our nodes
 // only.
-#include "tflite/signature_gate.h"
-
 #include "tests/graphs.h"
+#include "tflite/closed_signature.h"
 
 using namespace shadow;
 using namespace shadow::testing;
@@ -12,13 +11,13 @@ namespace {
 constexpr int32_t kAdd = 0;
 
 void TestNames() {
-  SignatureGate gate;
-  CHECK(gate.IsOpen("decode") && gate.IsOpen(""));
-  gate.Set("decode,,prefill_4");
-  CHECK(gate.IsOpen("decode") && gate.IsOpen("prefill_4") && gate.IsOpen(""));
-  CHECK(!gate.IsOpen("prefill_8") && !gate.IsOpen("prefill"));
-  gate.Set("");
-  CHECK(gate.IsOpen("prefill_8"));
+  OpenSignatures open;
+  CHECK(open.IsOpen("decode") && open.IsOpen(""));
+  open.Set("decode,,prefill_4");
+  CHECK(open.IsOpen("decode") && open.IsOpen("prefill_4") && open.IsOpen(""));
+  CHECK(!open.IsOpen("prefill_8") && !open.IsOpen("prefill"));
+  open.Set("");
+  CHECK(open.IsOpen("prefill_8"));
   tflite::Tensor tensor{};
   tflite::Context context{};
   CHECK(SignatureOf(context).empty());

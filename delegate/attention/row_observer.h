@@ -1,6 +1,7 @@
-// Puts the rows of one tile into the job's Observer (observer.h): what they would read, and what it would cost.
-#ifndef SHADOWATTN_DELEGATE_OBSERVE_ROW_OBSERVER_H_
-#define SHADOWATTN_DELEGATE_OBSERVE_ROW_OBSERVER_H_
+// Puts the rows of one tile into the job's Observer (observe/observer.h): what they select at which threshold, and by
+// how much their outputs are off then.
+#ifndef SHADOWATTN_DELEGATE_ATTENTION_ROW_OBSERVER_H_
+#define SHADOWATTN_DELEGATE_ATTENTION_ROW_OBSERVER_H_
 
 #include <cstdint>
 
@@ -15,9 +16,9 @@ class RowObserver {
  public:
   explicit RowObserver(const TileRows& rows) : rows_(rows) {}
 
-  // The weights of a row's positions, of which those below `sinks` and from `always_from` on are kept in any case: all
-  // pages as blocks, the last one first; their sums by page and all in all, without the sinks (docs/op_spec.md,
-  // choose).
+  // The weights of a row's positions, of which those below `sinks` and from `always_from` on are selected in any case:
+  // all pages as blocks, the last one first; their sums by page and in total, without the sinks (docs/op_spec.md,
+  // select).
   struct Weights {
     const float* blocks;
     const int32_t* pages;
@@ -29,9 +30,9 @@ class RowObserver {
     float mass;
   };
 
-  // Row r of mode shadow whose scores are the logits.
+  // Row r of mode shadow, scored by the op itself.
   void Softmaxed(int64_t r, const Weights& w);
-  // Row r, and the k positions that it reads.
+  // Row r, and the k positions that it selects.
   void Selected(int64_t r, const int32_t* positions, int k);
   // All rows of the tile, once their outputs are written.
   void Finished();
@@ -40,7 +41,7 @@ class RowObserver {
   const AttentionJob& job() const { return rows_.job(); }
   Observer* observer() const { return job().observer; }
   bool wants(uint32_t flag) const { return observer() != nullptr && observer()->wants(flag); }
-  Observer::Place Place(int64_t r) const { return {job().chunk.layer, rows_.Head(r), rows_.Causal(r)}; }
+  Observer::Place Place(int64_t r) const { return {job().chunk().layer, rows_.Head(r), rows_.Causal(r)}; }
   const float* Ascending(const Weights& w);
   void Errors(int64_t r, const Weights& w);
   const float* Attend(int rows, int n, int64_t stride);
@@ -52,8 +53,8 @@ class RowObserver {
 };
 
 // The largest magnitude of new rows of k or v (kRangeK, kRangeV), which no tile sees.
-void ObserveRows(const float* values, int64_t count, int which, const AttentionJob& job);
+void ObserveRows(const float* values, int64_t count, ObservedRange which, const AttentionJob& job);
 
 }  // namespace shadow
 
-#endif  // SHADOWATTN_DELEGATE_OBSERVE_ROW_OBSERVER_H_
+#endif  // SHADOWATTN_DELEGATE_ATTENTION_ROW_OBSERVER_H_
