@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shadowattn.runtime.evaluate.options import EvalOptions
-from shadowattn.runtime.modes import MODES
+from shadowattn.runtime.session.modes import MODES
 
 _USUAL_LENGTHS = (1000, 2000, 4000, 8000)
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shadowattn.runtime.modes import AUTO, MODES
+from shadowattn.runtime.session.modes import AUTO, MODES
 
 TASKS = ("perplexity", "needle", "greedy", "heads", "estimate")
 UNCOMPENSATED = "uncompensated"
@@ -129,7 +129,7 @@ class EvalOptions:
 
 
 def _parse_mode(text: str) -> tuple[str, bool | None, float | str | None]:
-    """(mode, compensate, keep_ratio) of "shadow", "shadow:uncompensated", "shadow@0.1" or "shadow:uncompensated@0.1"."""
+    """(mode, compensate, keep_ratio) of "shadow" or "shadow:uncompensated", each also with "@0.1"."""
     label, at, ratio = text.partition("@")
     mode, colon, suffix = label.partition(":")
     _one_of("modes", mode, MODES)

@@ -6,8 +6,8 @@ import torch
 
 from shadowattn.converter.observe import join_layers, observe_layer
 from shadowattn.models.observations import BINS, LADDER
-from shadowattn.models.reference import SelectRule
-from shadowattn.models.reference_shadow import residual_of
+from shadowattn.models.oracle.shadow import residual_of
+from shadowattn.models.oracle.steps import SelectRule
 
 SEED = 5
 SCALE = 0.3

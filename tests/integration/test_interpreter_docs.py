@@ -12,7 +12,7 @@ from tiny_bundle import write_tiny_bundle
 
 from shadowattn.models.bundle import MODEL
 from shadowattn.runtime import Session
-from shadowattn.runtime.delegate import library_path
+from shadowattn.runtime.litert.delegate import library_path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TF_VENV = ROOT / "build" / "tf-lite-venv"

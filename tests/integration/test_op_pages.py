@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from one_op import OneOp, Rows, Sizes, feed, open_op, plan_for
 
-from shadowattn.models.reference import PAGE
-from shadowattn.models.reference_pages import BLOCK, FEWEST_PAGES
-from shadowattn.models.reference_shadow import Chunk, ShadowResult, ShadowRule, replay, shadow_attention
+from shadowattn.models.oracle.shadow import Chunk, ShadowResult, ShadowRule, replay, shadow_attention
+from shadowattn.models.oracle.skipping import BLOCK, FEWEST_PAGES
+from shadowattn.models.oracle.steps import PAGE
 
 SEED = 20261122
 LEVELS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512amx"]
@@ -34,14 +34,16 @@ def last_chunk(op: OneOp, text: Rows, rule: ShadowRule) -> tuple[np.ndarray, Sha
     op.caches.reset_cache_stats(0)
     out = feed(op, *(part[start:] for part in text), position=start)
     plan = plan_for(text[1], sizes.num_heads)
-    history = replay(Chunk(*(part[:start] for part in text), plan, sizes.softmax_scale), rule)
+    margins = replay(Chunk(*(part[:start] for part in text), plan, sizes.softmax_scale), rule)
     chunk = Chunk(text[0][start:], text[1], text[2], plan, sizes.softmax_scale)
-    return out, shadow_attention(chunk, rule, history=history)
+    return out, shadow_attention(chunk, rule, margins=margins)
 
 
 @pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize(
-    ("max_skipped_mass", "forced"), [(0.0, (1, 1)), (1e-9, (1, 1)), (0.1, (1, 1)), (0.3, (0, 0)), (0.2, (70, 200))], ids=str
+    ("max_skipped_mass", "forced"),
+    [(0.0, (1, 1)), (1e-9, (1, 1)), (0.1, (1, 1)), (0.3, (0, 0)), (0.2, (70, 200))],
+    ids=str,
 )
 def test_pages_that_are_not_scored(isa: str, max_skipped_mass: float, forced: tuple[int, int], tmp_path: Path) -> None:
     """Which pages a row scores, what it keeps of them and what it puts out; into the second block of bounds."""
@@ -52,7 +54,7 @@ def test_pages_that_are_not_scored(isa: str, max_skipped_mass: float, forced: tu
     tolerance = 64 * np.finfo(np.float32).eps * np.abs(text[2]).max()
     np.testing.assert_allclose(out, expected.out, rtol=0, atol=tolerance)
     stats = op.stats()
-    assert (stats.value_rows_read, stats.pages_scored) == (expected.kept.sum(), expected.pages_scored)
+    assert (stats.value_rows_read, stats.pages_scored) == (expected.selected.sum(), expected.pages_scored)
     assert (stats.pages_scored < 0.9 * stats.pages) == (max_skipped_mass > 1e-3)
 
 
@@ -81,7 +83,7 @@ def test_weights_made_again_are_of_scored_pages_only(tmp_path: Path) -> None:
     op = open_op(sizes, plan_for(k, sizes.num_heads), rule, tmp_path)
     out, expected = last_chunk(op, (q, k, v), rule)
     np.testing.assert_allclose(out, expected.out, rtol=0, atol=1e-4)
-    assert (op.stats().value_rows_read, op.stats().pages_scored) == (expected.kept.sum(), expected.pages_scored)
+    assert (op.stats().value_rows_read, op.stats().pages_scored) == (expected.selected.sum(), expected.pages_scored)
 
 
 def test_any_chunking_and_rewind_gives_the_same_bits(tmp_path: Path) -> None:

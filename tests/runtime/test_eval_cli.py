@@ -77,7 +77,9 @@ def test_variants() -> None:
         *(Variant("shadow", "auto", False), Variant("shadow", 0.1, False)),
     )
     assert Variant("shadow", "auto").session_options() == {"mode": "shadow", "keep_ratio": "auto"}
-    own = EvalOptions(modes=("shadow_paper", "shadow_paper@0.2", "shadow:uncompensated@0.1"), keep_ratios=("auto", 0.05))
+    own = EvalOptions(
+        modes=("shadow_paper", "shadow_paper@0.2", "shadow:uncompensated@0.1"), keep_ratios=("auto", 0.05)
+    )
     assert own.variants()[1:] == (
         *(Variant("shadow_paper", 0.05), Variant("shadow_paper", 0.2)),
         Variant("shadow", 0.1, False),

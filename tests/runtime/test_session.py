@@ -12,9 +12,9 @@ from tiny_bundle import tiny_decoder, write_tiny_bundle
 from tiny_decoder import TinyDecoder
 
 from shadowattn.models.bundle import read_manifest
+from shadowattn.models.oracle.shadow import ShadowRule
+from shadowattn.models.oracle.steps import SelectRule
 from shadowattn.models.plan import FILE_NAME, Plan
-from shadowattn.models.reference import SelectRule
-from shadowattn.models.reference_shadow import ShadowRule
 from shadowattn.runtime import Session
 from shadowattn.runtime.pipeline.options import PipelineOptions
 

@@ -13,8 +13,8 @@ import pytest
 from shadowattn.models.bundle import MANIFEST, MODEL, file_info
 from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.runtime import Session
-from shadowattn.runtime.engine import num_engines
-from shadowattn.runtime.executor_pipelined import choose_bucket
+from shadowattn.runtime.executor.engine import num_engines
+from shadowattn.runtime.pipeline.executor import choose_bucket
 
 
 @pytest.mark.parametrize(

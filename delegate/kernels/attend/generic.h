@@ -20,7 +20,7 @@ void StoreRow(const float* src, int d, T* dst) {
   }
 }
 
-// type: F32 or F16, kept as T.
+// type: F32 or F16; T: the element that a page stores.
 #define SHADOW_DEFINE_ATTEND_TYPE(name, F, type, T)                                                  \
   void SoftmaxSelected##type##name(const ExactTile& tile, const KvView& kv, float* scratch) {        \
     SoftmaxSelected<F, T>(tile, kv, scratch);                                                        \

@@ -1,4 +1,4 @@
-// ns per (row, position) pair of the blend kernels, and ns per element of packing a page's values.
+// ns per (row, position) pair of the pv_int8 kernels, and ns per element of packing a page's values.
 #include <cmath>
 
 #include "kernels/benching.h"
@@ -39,7 +39,7 @@ void Bench(const char* name, const Kernels& kernels, int rows) {
                      (rows * kPageRows);
   const double pack =
       testing::Nanoseconds([&] { kernels.pack(v.data(), kDim, inverse.data(), v_u8.data()); }) / (kPageRows * kDim);
-  std::printf("blend %-8s d %d rows %2d: quantise %.3f, add %.3f ns/pair, pack %.3f ns/element\n", name, kDim, rows,
+  std::printf("pv_int8 %-8s d %d rows %2d: quantise %.3f, add %.3f ns/pair, pack %.3f ns/element\n", name, kDim, rows,
               quantize, add, pack);
 }
 
@@ -56,7 +56,7 @@ void BenchAll() {
 }  // namespace shadow
 
 int main() {
-  shadow::testing::Start("blend bench");
+  shadow::testing::Start("pv_int8 bench");
   shadow::BenchAll();
   return shadow::testing::Finish();
 }

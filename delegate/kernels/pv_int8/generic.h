@@ -1,5 +1,5 @@
-// The blend kernels over a float vector type F (kernels/simd/) and a cache element type T (float, or uint16_t for
-// binary16). Only ISA files include this.
+// The pv_int8 kernels over a float vector type F (kernels/simd/) and a cache element type T (float, or uint16_t for
+// FP16). Only ISA files include this.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_PV_INT8_GENERIC_H_
 #define SHADOWATTN_DELEGATE_KERNELS_PV_INT8_GENERIC_H_
 
@@ -16,13 +16,13 @@ template <class F, class T>
 void LargestValues(const T* v, int head_dim, float* largest) {
   const int padded = PaddedFloats(head_dim);
   for (int c = 0; c < padded; c += F::kLanes) {
-    typename F::V most = F::Set(0);
-    for (int i = 0; i < kPageRows; ++i) most = F::Max(most, F::Abs(F::Load(v + i * padded + c)));
-    F::Store(largest + c, most);
+    typename F::V magnitude = F::Set(0);
+    for (int i = 0; i < kPageRows; ++i) magnitude = F::Max(magnitude, F::Abs(F::Load(v + i * padded + c)));
+    F::Store(largest + c, magnitude);
   }
 }
 
-// kLanes channels of four positions, whose rows are `padded` elements apart.
+// kLanes channels of four positions; rows are `padded` elements apart.
 template <class F, class T>
 void PackFour(const T* v, int padded, typename F::V inverse, uint8_t* out) {
   int8_t rows[4][F::kLanes];
@@ -49,13 +49,13 @@ void PackValues(const T* v, int head_dim, const float* inverse, uint8_t* v_u8) {
   }
 }
 
-// One page of a row: returns what one unit is worth.
+// One page of a row; returns its step.
 template <class F>
 float QuantizeWeightPage(const float* weights, int8_t* out) {
-  typename F::V largest = F::Load(weights);
-  for (int j = F::kLanes; j < kPageRows; j += F::kLanes) largest = F::Max(largest, F::Load(weights + j));
-  const float most = F::MaxLanes(largest), inverse = 127.0f / most;
-  if (!(inverse <= FLT_MAX)) {  // no weight at all, or so little that the quotient overflows
+  typename F::V lanes = F::Load(weights);
+  for (int j = F::kLanes; j < kPageRows; j += F::kLanes) lanes = F::Max(lanes, F::Load(weights + j));
+  const float largest = F::MaxLanes(lanes), inverse = 127.0f / largest;
+  if (!(inverse <= FLT_MAX)) {  // all weights are 0, or so small that the quotient overflows
     std::memset(out, 0, kPageRows);
     return 0.0f;
   }
@@ -63,7 +63,7 @@ float QuantizeWeightPage(const float* weights, int8_t* out) {
   for (int j = 0; j < kPageRows; j += F::kLanes) {
     F::StoreRounded(out + j, F::Mul(F::Load(weights + j), F::Set(inverse)));
   }
-  return most / 127.0f;
+  return largest / 127.0f;
 }
 
 template <class F>
@@ -87,7 +87,7 @@ void AddProducts(const ScaledProducts& job) {
   }
 }
 
-// type: F32 or F16, kept as T.
+// type: F32 or F16; T: the element that a page stores.
 #define SHADOW_DEFINE_PV_INT8_TYPE(name, F, type, T)                                       \
   void LargestValues##type##name(const void* v, int d, float* largest) {                   \
     LargestValues<F>(static_cast<const T*>(v), d, largest);                                \

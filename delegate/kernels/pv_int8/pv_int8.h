@@ -1,7 +1,9 @@
-// Softmax weights times values in INT8: all but the integer products, which are the estimate kernel's, with weights for
-// queries and 64 channels for keys.
+// P.V in INT8 (mode int8): softmax weights and values become integers, and the int32 products become floats again. The
+// estimate kernel computes the products themselves, with weights in the place of queries and 64 channels in the place
+// of keys. docs/algorithm.md, mode int8. Attention in INT8: SageAttention (arXiv 2410.02367); docs/related_work.md says
+// in what this differs.
 //
-// Separate float32 operations in an order that no vector width changes: the same bits on every ISA.
+// The float32 operations are separate and their order does not depend on the vector width: the same bits on every ISA.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_PV_INT8_PV_INT8_H_
 #define SHADOWATTN_DELEGATE_KERNELS_PV_INT8_PV_INT8_H_
 
@@ -12,8 +14,8 @@
 
 namespace shadow {
 
-// INT8 values of a page: [blocks of 64 channels][64 / 4][64][4], four positions of one channel together, + 128. What
-// the estimate kernel takes as the keys of a "head dim" of 64.
+// INT8 values of a page, + 128: [blocks of 64 channels][64 / 4][64][4], four positions of one channel together. To the
+// estimate kernel a block is a page of 64 keys (the channels) with a head dim of 64 (the positions).
 inline constexpr int kPackedChannels = 64;
 static constexpr int PackedValueBlocks(int head_dim) { return (head_dim + kPackedChannels - 1) / kPackedChannels; }
 static constexpr int PackedValueBytes(int head_dim) {
@@ -29,12 +31,12 @@ LargestValuesFn GetLargestValuesKernel(ArchFlags arch, CacheType type);
 using PackValuesFn = void (*)(const void* v, int head_dim, const float* inverse, uint8_t* v_u8);
 PackValuesFn GetPackValuesKernel(ArchFlags arch, CacheType type);
 
-// The weights of one row in uint7, page by page: rint(w * (127 / the page's largest)), zeros where that quotient
-// overflows. Page b goes to out[(b * rows + row) * 64 ...], what one unit is worth, largest / 127, to
+// The softmax weights of one row as integers 0 .. 127, page by page: rint(w * (127 / largest weight of the page)),
+// zeros where that quotient overflows. Page b goes to out[(b * rows + row) * 64 ...] and its step, largest / 127, to
 // steps[b * rows + row].
 struct WeightPages {
   const float* weights;  // of the first page, [64], >= 0, 64-byte aligned
-  int64_t page_stride;   // to those of the next page; may be negative
+  int64_t page_stride;   // floats from one page to the next; may be negative
   int pages;
   int8_t* out;
   float* steps;

@@ -1,4 +1,5 @@
-// Every blend kernel of this machine against the same written out plainly, and bit by bit against the portable one.
+// Every pv_int8 kernel of this machine against the formula written out plainly, and bit by bit against the portable
+// kernel.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -46,7 +47,7 @@ void TestValues(LargestValuesFn largest_values, PackValuesFn pack_values, const 
     float most = 0;
     for (size_t i = 0; i < kPageRows; ++i) most = std::max(most, std::fabs(AsFloat(v[i * padded + c])));
     SHADOW_CHECK(largest[c] == most, "%s d %d channel %zu", name, d, c);
-    // Now and then too small a range, so that values saturate.
+    // Sometimes the range is too small, so that values saturate.
     inverse[c] = most > 0 ? 127.0f / most * (RandomInt(0, 3) == 0 ? 3.0f : 1.0f) : 0.0f;
   }
   SHADOW_CHECK(largest[padded] == kGuard, "%s d %d: wrote past its room", name, d);
@@ -64,7 +65,7 @@ void TestValues(LargestValuesFn largest_values, PackValuesFn pack_values, const 
   SHADOW_CHECK(v_u8[bytes] == 77, "%s d %d: wrote past its room", name, d);
 }
 
-// A page of weights that a softmax might leave, the last ones among them: nothing, or hardly anything.
+// A page of weights as a softmax makes them; kinds 1 and 2 are zeros and weights near the smallest float.
 void FillWeights(int kind, float* weights) {
   for (int j = 0; j < kPageRows; ++j) {
     weights[j] = std::exp(-RandomFloat(0.0f, 20.0f));
@@ -152,7 +153,7 @@ void TestAll() {
 }  // namespace shadow
 
 int main() {
-  shadow::testing::Start("blend");
+  shadow::testing::Start("pv_int8");
   shadow::TestAll();
   return shadow::testing::Finish();
 }

@@ -10,7 +10,7 @@
 
 namespace shadow {
 
-// The first `count` of p, zeros after it: rows of tensors end where the next row begins.
+// The first `count` floats of p and zeros after them: a tensor's row must not be read past its end.
 template <class F>
 typename F::V LoadPartial(const float* p, int count) {
   float buffer[F::kLanes] = {};
@@ -66,7 +66,7 @@ int32_t QuantizeQuery(const float* x, int d, int8_t* out, float* largest) {
   *largest = LargestMagnitude<F>(x, d);
   if (*largest < 0) return INT32_MIN;
   const float multiplier = 127.0f / *largest;
-  if (!(multiplier <= FLT_MAX)) {  // a zero row, or one so small that the quotient overflows
+  if (!(multiplier <= FLT_MAX)) {  // the row is zero, or so small that the quotient overflows
     std::memset(out, 0, static_cast<size_t>(d));
     return 0;
   }

@@ -3,6 +3,6 @@
 
 namespace shadow {
 
-SHADOW_DEFINE_WEIGH(Neon, neon::Floats)
+SHADOW_DEFINE_SOFTMAX(Neon, neon::Floats)
 
 }  // namespace shadow

@@ -1,7 +1,7 @@
-// Weigh and choose over a float vector type F (kernels/simd/). Only ISA files include this.
+// Softmax weights and selection by threshold over a float vector type F (kernels/simd/). Only ISA files include this.
 //
-// Sums run in 16 lanes whatever F's width is: lane i adds the elements i, i + 16, i + 32, ... and the lanes are added
-// in an order that is the same for all. So every ISA rounds alike.
+// A sum has 16 lanes whatever the width of F is: lane i adds the elements i, i + 16, i + 32, ..., and the lanes are
+// added in one fixed order. So every ISA rounds identically.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SOFTMAX_GENERIC_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SOFTMAX_GENERIC_H_
 
@@ -39,9 +39,9 @@ struct Sum {
   }
 };
 
-// 2^(x - 64) within 2.7e-3, and continuous: the fraction of x through a quadratic, the rest through the exponent.
-// INT8 scores are known to within a percent at best, so more terms would buy nothing. Fused on every ISA, so the same
-// bits on each; of results below 2^-64 the last ones may differ.
+// 2^(x - 64), continuous, with a relative error of at most 2.7e-3: a quadratic of the fraction of x, scaled by the
+// exponent from its floor. INT8 scores are known to within a percent at best, so more terms would gain nothing. The
+// operations are fused on every ISA, so every ISA gives the same bits; only results below 2^-64 may differ in the last.
 template <class F>
 typename F::V Exp2(typename F::V x) {
   constexpr float kUnit = F::kScaleUnit;
@@ -50,53 +50,53 @@ typename F::V Exp2(typename F::V x) {
   return F::Scale(F::Fused(p, f, F::Set(0.99926f * kUnit)), x);
 }
 
-constexpr int kSumRows = 16;  // that are added up together
+constexpr int kSumRows = 16;  // rows whose lanes are added together
 
 template <class F, class S>
 typename F::V Weights(const S* scores, const SoftmaxRow<S>& row) {
   return Exp2<F>(F::Fused(F::LoadBelow(scores, row.reference), F::Set(row.factor), F::Set(64)));
 }
 
-// One page of a row: its weights, their sums in lanes; returns the largest.
+// Weights of one page of a row, and their sums in lanes; lane by lane, returns the largest weight.
 template <class F, class S>
-typename F::V SoftmaxOfRow(const S* scores, const SoftmaxRow<S>& row, float* weights, float* lanes) {
+typename F::V PageWeights(const S* scores, const SoftmaxRow<S>& row, float* weights, float* lanes) {
   using V = typename F::V;
   Sum<F> sum;
-  V most = F::Set(0);
+  V largest = F::Set(0);
 #pragma GCC unroll 16
   for (int i = 0; i < kPageRows; i += F::kLanes) {
     const V weight = Weights<F>(scores + i, row);
-    most = F::Max(most, weight);
+    largest = F::Max(largest, weight);
     F::Store(weights + i, weight);
     V* at = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
     *at = F::Add(*at, weight);
   }
   sum.Store(lanes);
-  return most;
+  return largest;
 }
 
-// The same where only the first `seen` positions count, and for the sums only those from `skip` on.
+// The same for a page of which the first `visible` positions count; the sums take those from `skip` on.
 template <class F, class S>
-typename F::V SoftmaxPart(const S* scores, const SoftmaxRow<S>& row, int visible, int skip, float* weights,
-                          float* lanes) {
+typename F::V PartialPageWeights(const S* scores, const SoftmaxRow<S>& row, int visible, int skip, float* weights,
+                                 float* lanes) {
   using V = typename F::V;
   constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
   const uint64_t hidden = visible < kPageRows ? ~uint64_t{0} << visible : 0;
   const uint64_t skipped = skip < kPageRows ? (uint64_t{1} << skip) - 1 : ~uint64_t{0};
   Sum<F> sum;
-  V most = F::Set(0);
+  V largest = F::Set(0);
   for (int i = 0; i < kPageRows; i += F::kLanes) {
     const V weight = F::ZeroWhere(static_cast<uint32_t>(hidden >> i) & kAll, Weights<F>(scores + i, row));
-    most = F::Max(most, weight);
+    largest = F::Max(largest, weight);
     F::Store(weights + i, weight);
     V* at = sum.lanes + i / F::kLanes % Sum<F>::kVecs;
     *at = F::Add(*at, F::ZeroWhere(static_cast<uint32_t>(skipped >> i) & kAll, weight));
   }
   sum.Store(lanes);
-  return most;
+  return largest;
 }
 
-// What the lanes [kSumRows][kSumLanes] of each row add up to.
+// totals[r]: the sum of lanes[r][0 .. kSumLanes) for each of kSumRows rows.
 template <class F>
 void AddLanes(const float* lanes, float* totals) {
   constexpr int kVecs = Sum<F>::kVecs;
@@ -118,24 +118,25 @@ void AddLanes(const float* lanes, float* totals) {
   }
 }
 
-// The next block of a row, its sums into lanes.
+// Weights of the page for row r, into the row's next block; their sums into lanes. kWhole: all 64 positions are visible
+// and counted.
 template <class F, class S, bool kWhole>
-void SoftmaxBlock(const SoftmaxJob<S>& job, const S* scores, int64_t r, float* lanes) {
+void SoftmaxPageOfRow(const SoftmaxJob<S>& job, const S* scores, int64_t r, float* lanes) {
   SoftmaxRow<S>* row = job.row + r;
-  typename F::V most;
+  typename F::V largest;
   if constexpr (kWhole) {
-    most = SoftmaxOfRow<F>(scores, *row, row->block, lanes);
+    largest = PageWeights<F>(scores, *row, row->block, lanes);
   } else {
-    most =
-        SoftmaxPart<F>(scores, *row, job.visible == nullptr ? kPageRows : job.visible[r], job.skip, row->block, lanes);
+    largest = PartialPageWeights<F>(scores, *row, job.visible == nullptr ? kPageRows : job.visible[r], job.skip,
+                                    row->block, lanes);
   }
-  const ptrdiff_t listed = F::MaskGreaterEqual(most, F::Set(row->cutoff)) != 0 ? 1 : 0;
+  const ptrdiff_t listed = F::MaskGreaterEqual(largest, F::Set(row->cutoff)) != 0 ? 1 : 0;
   *row->page = job.page;
   row->page += listed;
   row->block += listed * kPageRows;
 }
 
-// The same of one row, without vectors.
+// The sum of one row's lanes, in the order of AddLanes, without vectors.
 static inline float AddRowLanes(const float* lanes) {
   float fours[4];
   for (int i = 0; i < 4; ++i) {
@@ -144,9 +145,9 @@ static inline float AddRowLanes(const float* lanes) {
   return (fours[0] + fours[1]) + (fours[2] + fours[3]);
 }
 
-constexpr int kFewRows = 4;  // for which AddLanes does too much
+constexpr int kFewRows = 4;  // up to this many rows AddRowLanes is faster than AddLanes
 
-// Up to kSumRows rows from the `first` on.
+// Rows first .. first + count - 1 of the job; count is at most kSumRows.
 template <class F, class S, bool kWhole>
 void SoftmaxRows(const SoftmaxJob<S>& job, int first, int count) {
   alignas(64) float lanes[kSumRows * kSumLanes];
@@ -154,7 +155,8 @@ void SoftmaxRows(const SoftmaxJob<S>& job, int first, int count) {
   const int32_t* at = job.at == nullptr ? nullptr : job.at + first;
   const S* scores = job.scores + int64_t{first} * kPageRows;
   for (int i = 0; i < count; ++i) {
-    SoftmaxBlock<F, S, kWhole>(job, scores + i * kPageRows, at == nullptr ? first + i : at[i], lanes + i * kSumLanes);
+    SoftmaxPageOfRow<F, S, kWhole>(job, scores + i * kPageRows, at == nullptr ? first + i : at[i],
+                                   lanes + i * kSumLanes);
   }
   if (count <= kFewRows) {
     for (int i = 0; i < count; ++i) totals[i] = AddRowLanes(lanes + i * kSumLanes);
@@ -170,7 +172,7 @@ void SoftmaxRows(const SoftmaxJob<S>& job, int first, int count) {
 }
 
 template <class F, class S>
-void Weigh(const SoftmaxJob<S>& job) {
+void SoftmaxPage(const SoftmaxJob<S>& job) {
   const typename F::FlushSubnormals flush;
   const bool whole = job.skip == 0 && job.visible == nullptr;
   for (int first = 0; first < job.rows; first += kSumRows) {
@@ -183,7 +185,7 @@ void Weigh(const SoftmaxJob<S>& job) {
   }
 }
 
-// 1 / n, the same on every ISA.
+// 1 / n, from a table so that it has the same bits on every ISA.
 struct Reciprocals {
   float of[kPageRows + 1] = {};
   constexpr Reciprocals() {
@@ -192,19 +194,20 @@ struct Reciprocals {
 };
 constexpr Reciprocals kReciprocals;
 
-// What the `count` kept positions of a page that begins at `begin` take over; returns what each of its positions does.
+// Divides the residual of a page that begins at position `begin` and holds `count` selected positions: writes the part
+// of each selected position, returns the part of every visible position. Sink tokens take no part as selected ones.
 template <class F>
-float SpreadResidual(const ThresholdRow& row, int begin, float page_residual, int count, float* selected_residual) {
-  const int forced = row.always_below - begin, without = forced < 0 ? 0 : forced < count ? forced : count;
-  const int positions = row.n - begin < kPageRows ? row.n - begin : kPageRows;
-  const float even = page_residual * kReciprocals.of[positions];
-  const float share = page_residual * kSelectedShare * kReciprocals.of[count - without];
-  for (int i = 0; i < count; i += F::kLanes) F::Store(selected_residual + i, F::Set(share));
-  for (int i = 0; i < without; ++i) selected_residual[i] = 0;
-  return without == count ? even : even * (1 - kSelectedShare);
+float SpreadResidual(const ThresholdRow& row, int begin, float residual, int count, float* selected_residual) {
+  const int below = row.always_below - begin, sinks = below < 0 ? 0 : below < count ? below : count;
+  const int visible = row.n - begin < kPageRows ? row.n - begin : kPageRows;
+  const float even = residual * kReciprocals.of[visible];
+  const float of_selected = residual * kSelectedShare * kReciprocals.of[count - sinks];
+  for (int i = 0; i < count; i += F::kLanes) F::Store(selected_residual + i, F::Set(of_selected));
+  for (int i = 0; i < sinks; ++i) selected_residual[i] = 0;
+  return sinks == count ? even : even * (1 - kSelectedShare);
 }
 
-// Bit j: whether position j of a page reaches the threshold.
+// Bit j: whether the weight of position j of a page reaches the threshold.
 template <class F>
 uint64_t PageMask(const float* weights, typename F::V threshold) {
   uint64_t mask = 0;
@@ -215,21 +218,22 @@ uint64_t PageMask(const float* weights, typename F::V threshold) {
   return mask;
 }
 
-// The sum of a page's weights without those of the mask.
+// The residual of a page: the sum of the weights whose bit in `selected` is 0.
 template <class F>
-float SumWithout(const float* weights, uint64_t mask) {
+float PageResidual(const float* weights, uint64_t selected) {
   constexpr uint32_t kAll = (uint32_t{1} << F::kLanes) - 1;
-  Sum<F> page_residual;
+  Sum<F> residual;
 #pragma GCC unroll 16
   for (int i = 0; i < kPageRows; i += F::kLanes) {
-    typename F::V* lanes = page_residual.lanes + i / F::kLanes % Sum<F>::kVecs;
-    *lanes = F::Add(*lanes, F::ZeroWhere(static_cast<uint32_t>(mask >> i) & kAll, F::Load(weights + i)));
+    typename F::V* lanes = residual.lanes + i / F::kLanes % Sum<F>::kVecs;
+    *lanes = F::Add(*lanes, F::ZeroWhere(static_cast<uint32_t>(selected >> i) & kAll, F::Load(weights + i)));
   }
-  return page_residual.Total();
+  return residual.Total();
 }
 
-// Appends the positions of a page's mask, which is not zero. Four at a time without asking whether there are as many:
-// mostly there are fewer, and a wrong guess costs more than three idle steps.
+// Appends the positions of a page whose bit in `mask` is 1, and their weights; the mask is not 0. Returns how many. It
+// writes four at a time without asking whether four are left: mostly there are fewer, and a mispredicted branch costs
+// more than three idle steps.
 template <class F>
 int AppendMasked(const ThresholdRow& row, const float* weights, int begin, uint64_t mask, int found) {
   if constexpr (F::kCompresses)
@@ -247,13 +251,14 @@ int AppendMasked(const ThresholdRow& row, const float* weights, int begin, uint6
   return __builtin_popcountll(mask);
 }
 
-// The first `count` positions of a page; count may be anything.
-static inline uint64_t First(int count) {
+// Bits of the first `count` positions of a page; a negative count gives none, one above 64 all.
+static inline uint64_t FirstPositions(int count) {
   return count <= 0 ? 0 : count >= kPageRows ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
 }
 
-// Blocks [begin, end) of a row, the last one first: appends what is kept to positions, kept and shares from `found` on,
-// returns how many. First all masks, then the blocks that have something: whether one has cannot be guessed.
+// Blocks [begin, end) of a row, the last one first: appends the selected positions, their weights and residual parts
+// from index `found` on, returns how many. It makes all masks before it appends anything, because a branch on "this
+// page holds a selected position" cannot be predicted.
 template <class F>
 int SelectBlocks(const ThresholdRow& row, int begin, int end, int found) {
   constexpr int kAtOnce = 64;
@@ -264,8 +269,8 @@ int SelectBlocks(const ThresholdRow& row, int begin, int end, int found) {
     const int first = row.pages[block] * kPageRows;
     masks[hits] = PageMask<F>(row.weights + block * kPageRows, threshold);
     if (first < row.always_below || first + kPageRows > row.always_from) {
-      masks[hits] |= First(row.always_below - first) | ~First(row.always_from - first);
-      masks[hits] &= First(row.n - first);
+      masks[hits] |= FirstPositions(row.always_below - first) | ~FirstPositions(row.always_from - first);
+      masks[hits] &= FirstPositions(row.n - first);
     }
     at[hits] = block;
     hits += masks[hits] != 0 ? 1 : 0;
@@ -274,10 +279,10 @@ int SelectBlocks(const ThresholdRow& row, int begin, int end, int found) {
   for (int i = 0; i < hits; ++i) {
     const float* weights = row.weights + at[i] * kPageRows;
     const int page = row.pages[at[i]];
-    const float page_residual = SumWithout<F>(weights, masks[i]);
+    const float residual = PageResidual<F>(weights, masks[i]);
     const int count = AppendMasked<F>(row, weights, page * kPageRows, masks[i], found);
     row.page_residual[page * row.page_residual_stride] =
-        SpreadResidual<F>(row, page * kPageRows, page_residual, count, row.selected_residual + found);
+        SpreadResidual<F>(row, page * kPageRows, residual, count, row.selected_residual + found);
     found += count;
   }
   return found - before;
@@ -291,9 +296,9 @@ int SelectByThreshold(const ThresholdRow& row) {
 }
 
 // Defines the kernels of one ISA.
-#define SHADOW_DEFINE_WEIGH(name, F)                                                  \
-  void SoftmaxInt32##name(const SoftmaxJob<int32_t>& job) { Weigh<F, int32_t>(job); } \
-  void SoftmaxInt8##name(const SoftmaxJob<int8_t>& job) { Weigh<F, int8_t>(job); }    \
+#define SHADOW_DEFINE_SOFTMAX(name, F)                                                      \
+  void SoftmaxInt32##name(const SoftmaxJob<int32_t>& job) { SoftmaxPage<F, int32_t>(job); } \
+  void SoftmaxInt8##name(const SoftmaxJob<int8_t>& job) { SoftmaxPage<F, int8_t>(job); }    \
   int SelectByThreshold##name(const ThresholdRow& row) { return SelectByThreshold<F>(row); }
 
 }  // namespace shadow

@@ -4,6 +4,6 @@
 
 namespace shadow {
 
-SHADOW_DEFINE_WEIGH(Scalar, scalar::Floats)
+SHADOW_DEFINE_SOFTMAX(Scalar, scalar::Floats)
 
 }  // namespace shadow

@@ -1,5 +1,6 @@
-// Every weigh kernel of this machine: weights against exp in float64, sums and kept positions against the portable
-// kernel (their bits must be the same on every ISA), and the split of a row against one written out plainly.
+// Every softmax kernel of this machine: weights against exp in float64, sums and selected positions against the
+// portable kernel (their bits must be identical on every ISA), and the selection of a row against one written out
+// plainly.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -24,7 +25,7 @@ constexpr int kSizes[] = {1,  2,  7,  8,   9,   15,  16,  17,  31,   32,   33,  
 
 size_t Rounded(int n) { return static_cast<size_t>(n + kPageRows - 1) / kPageRows * kPageRows; }
 
-// But for the last bits of weights below 2^-64.
+// Whether all bits are equal, but for the last ones of weights below 2^-64.
 bool SameBits(const AlignedVector<float>& a, const AlignedVector<float>& b) {
   for (size_t i = 0; i < a.size(); ++i) {
     if (std::memcmp(&a[i], &b[i], sizeof(float)) == 0) continue;
@@ -42,8 +43,8 @@ S RandomScore() {
   return static_cast<S>(sizeof(S) == 1 ? std::clamp(score, -128.0f, 127.0f) : score);
 }
 
-// Two pages of some rows, the second of which becomes each row's second block where the first is listed, with guards
-// behind what a kernel may write. Positions that a row does not see hold a large score: nothing of it may count.
+// One page of some rows, with guard values before and after what a kernel may write. Hidden positions hold a large
+// score, which must not count.
 template <class S>
 struct Page {
   static constexpr int kRows = 19, kStride = 3 * kPageRows, kPages = 3;
@@ -87,10 +88,10 @@ struct Page {
   }
   const S* Scores(int r) const { return scores.data() + r * kPageRows; }
   const SoftmaxRow<S>& row(int r) const { return rows[static_cast<size_t>(r)]; }
-  // Of the block that the kernel wrote, the second.
+  // The block that the kernel wrote: the second of three.
   const float* Weights(int r) const { return weights.data() + r * kStride + kPageRows; }
-  // How many it listed.
-  int64_t More(int r) const {
+  // How many pages of row r the kernel listed.
+  int64_t Listed(int r) const {
     const int64_t blocks = (row(r).block - Weights(r)) / kPageRows;
     SHADOW_CHECK(blocks == row(r).page - (listed.data() + r * kPages + 1), "row %d: blocks and pages differ", r);
     return blocks;
@@ -138,8 +139,8 @@ void CheckPage(const Page<S>& page, float spread, const char* name) {
                  sum, total);
     SHADOW_CHECK(page.row(r).mass == 0.5f + page.sums[row], "%s row %d: mass", name, r);
     const int32_t* listed = page.listed.data() + r * Page<S>::kPages;
-    SHADOW_CHECK(listed[0] == -7 && listed[1] == 5 && listed[2] == -7, "%s row %d: what is listed", name, r);
-    const int64_t more = page.More(r);
+    SHADOW_CHECK(listed[0] == -7 && listed[1] == 5 && listed[2] == -7, "%s row %d: listed pages", name, r);
+    const int64_t more = page.Listed(r);
     SHADOW_CHECK(more == (largest >= page.row(r).cutoff ? 1 : 0), "%s row %d: largest %g, cutoff %g, listed %d", name,
                  r, static_cast<double>(largest), static_cast<double>(page.row(r).cutoff), static_cast<int>(more));
     for (int j = 0; j < kPageRows; ++j) {
@@ -157,7 +158,8 @@ void CheckSame(const Page<S>& page, const Page<S>& same, const char* name) {
   for (int r = 0; r < Page<S>::kRows; ++r) {
     const float sum = page.sums[static_cast<size_t>(r)], wanted = same.sums[static_cast<size_t>(r)];
     SHADOW_CHECK(sum == wanted || (sum < 4e-18f && wanted < 4e-18f), "%s row %d: other sum", name, r);
-    SHADOW_CHECK(page.row(r).mass == same.row(r).mass && page.More(r) == same.More(r), "%s row %d: others", name, r);
+    SHADOW_CHECK(page.row(r).mass == same.row(r).mass && page.Listed(r) == same.Listed(r),
+                 "%s row %d: other mass or other pages", name, r);
   }
 }
 
@@ -174,18 +176,19 @@ void TestSoftmax(SoftmaxFn<S> kernel, SoftmaxFn<S> scalar, const char* name) {
       }
     }
   }
-  Page<S> page(0, true, 60.0f, true);  // far above the reference: not to be overlooked
+  Page<S> page(0, true, 60.0f, true);  // scores far above the reference: the overflow must be visible in the sums
   kernel(page.job);
   for (int r = 0; r < Page<S>::kRows; ++r) {
-    SHADOW_CHECK(!(page.sums[static_cast<size_t>(r)] < 3e38f), "%s: an overflow that nobody sees", name);
+    SHADOW_CHECK(!(page.sums[static_cast<size_t>(r)] < 3e38f), "%s: the sum hides an overflow", name);
   }
   Page<S> all(0, false, 4.0f, false);
   for (SoftmaxRow<S>& row : all.rows) row.cutoff = 0;
   kernel(all.job);
-  for (int r = 0; r < Page<S>::kRows; ++r) SHADOW_CHECK(all.More(r) == 1, "%s row %d: is not listed", name, r);
+  for (int r = 0; r < Page<S>::kRows; ++r)
+    SHADOW_CHECK(all.Listed(r) == 1, "%s row %d: the page is not listed", name, r);
 }
 
-// Some rows, listed: what becomes of them is what becomes of all, and the others are left alone.
+// Only some rows, by index: they get the results that they get among all rows, and the other rows are not touched.
 template <class S>
 void TestSoftmaxSome(SoftmaxFn<S> kernel, const char* name) {
   Page<S> all(3, false, 4.0f, false), some = all;
@@ -202,7 +205,7 @@ void TestSoftmaxSome(SoftmaxFn<S> kernel, const char* name) {
     const auto row = static_cast<size_t>(r);
     const bool same = std::memcmp(some.Weights(r), all.Weights(r), kPageRows * 4) == 0;
     SHADOW_CHECK(listed ? same : some.Weights(r)[0] != some.Weights(r)[0], "%s: row %d", name, r);
-    SHADOW_CHECK(some.More(r) == (listed ? all.More(r) : 0), "%s: blocks of row %d", name, r);
+    SHADOW_CHECK(some.Listed(r) == (listed ? all.Listed(r) : 0), "%s: blocks of row %d", name, r);
     SHADOW_CHECK(some.sums[row] == (listed ? all.sums[row] : -7.0f), "%s: sum of row %d", name, r);
     SHADOW_CHECK(some.row(r).mass == (listed ? all.row(r).mass : 0.5f), "%s: mass of row %d", name, r);
   }
@@ -214,16 +217,16 @@ AlignedVector<float> RandomWeights(int n) {
   return weights;
 }
 
-constexpr float kElsewhere = -7.0f;  // the rest of pages on which nothing is kept: the caller's
+constexpr float kCallers = -7.0f;  // residual of a page without a selected position: the caller writes it
 
-// A row split by the kernel, with guards behind what it may write. Pages on which something is kept are listed, and
-// some of the others; what is not listed cannot be read.
-struct Split {
-  Split(const AlignedVector<float>& all, int n, float threshold, int always_below, int always_from)
+// A row whose positions the kernel selects, with guard values after what it may write. Pages that hold a selected
+// position are listed, and some of the others; the kernel cannot read pages that are not listed.
+struct SelectedRow {
+  SelectedRow(const AlignedVector<float>& all, int n, float threshold, int always_below, int always_from)
       : positions(static_cast<size_t>(n) + 17, -7),
         selected_weights(static_cast<size_t>(n) + 17, -7.0f),
         selected_residual(static_cast<size_t>(n) + 17, -7.0f),
-        page_residual(2 * (Rounded(n) / kPageRows) + 1, kElsewhere) {
+        page_residual(2 * (Rounded(n) / kPageRows) + 1, kCallers) {
     for (int page = (n - 1) / kPageRows; page >= 0; --page) {
       const float* of_page = all.data() + page * kPageRows;
       const int begin = page * kPageRows;
@@ -255,24 +258,25 @@ struct Split {
   ThresholdRow row;
 };
 
-// One page, whose picks are first .. k - 1: what its rest, `mean` per position, was spread over.
-void CheckResidual(const Split& split, const char* name, int page, int first, int k, double mean) {
-  const int below = split.row.always_below;
-  const auto page_residual = static_cast<double>(split.page_residual[2 * static_cast<size_t>(page)]);
-  SHADOW_CHECK(split.page_residual[2 * static_cast<size_t>(page) + 1] == kElsewhere, "%s page %d: wrote beside", name,
-               page);
-  if (first == k && page_residual == static_cast<double>(kElsewhere)) return;
-  const auto takes = static_cast<int>(std::count_if(split.positions.begin() + first, split.positions.begin() + k,
-                                                    [below](int32_t position) { return position >= below; }));
-  const int positions = std::min(kPageRows, split.row.n - page * kPageRows);
-  const double even = takes == 0 ? mean : mean * 0.75, tolerance = 1e-5 * (1e-3 + mean);
-  SHADOW_CHECK(std::fabs(page_residual - even) <= tolerance, "%s page %d: rest %g, not %g", name, page, page_residual,
-               even);
+// One page, whose selected positions have the indices first .. k - 1: whether its residual, `mean` per position, went
+// to the right positions.
+void CheckResidual(const SelectedRow& selected, const char* name, int page, int first, int k, double mean) {
+  const int below = selected.row.always_below;
+  const auto page_residual = static_cast<double>(selected.page_residual[2 * static_cast<size_t>(page)]);
+  SHADOW_CHECK(selected.page_residual[2 * static_cast<size_t>(page) + 1] == kCallers,
+               "%s page %d: wrote beside its residual", name, page);
+  if (first == k && page_residual == static_cast<double>(kCallers)) return;
+  const auto takers = static_cast<int>(std::count_if(selected.positions.begin() + first, selected.positions.begin() + k,
+                                                     [below](int32_t position) { return position >= below; }));
+  const int positions = std::min(kPageRows, selected.row.n - page * kPageRows);
+  const double even = takers == 0 ? mean : mean * 0.75, tolerance = 1e-5 * (1e-3 + mean);
+  SHADOW_CHECK(std::fabs(page_residual - even) <= tolerance, "%s page %d: residual %g, not %g", name, page,
+               page_residual, even);
   for (int i = first; i < k; ++i) {
     const auto at = static_cast<size_t>(i);
-    const double share = static_cast<double>(split.selected_residual[at]);
-    const double wanted = split.positions[at] < below ? 0.0 : mean * 0.25 * positions / takes;
-    SHADOW_CHECK(std::fabs(share - wanted) <= positions * tolerance, "%s pick %d: share %g, not %g", name, i, share,
+    const double got = static_cast<double>(selected.selected_residual[at]);
+    const double wanted = selected.positions[at] < below ? 0.0 : mean * 0.25 * positions / takers;
+    SHADOW_CHECK(std::fabs(got - wanted) <= positions * tolerance, "%s position %d: residual %g, not %g", name, i, got,
                  wanted);
   }
 }
@@ -280,34 +284,34 @@ void CheckResidual(const Split& split, const char* name, int page, int first, in
 void TestThresholdRow(SelectByThresholdFn kernel, const char* name, int n, float threshold, int always_below,
                       int always_from) {
   const AlignedVector<float> weights = RandomWeights(n);
-  Split split(weights, n, threshold, always_below, always_from),
+  SelectedRow selected(weights, n, threshold, always_below, always_from),
       expected(weights, n, threshold, always_below, always_from);
-  const int count = kernel(split.row);
+  const int count = kernel(selected.row);
   SelectByThresholdScalar(expected.row);
   int k = 0;
   for (int page = 0; page * kPageRows < n; ++page) {
-    double page_residual = 0;
+    double residual = 0;
     const int first = k, end = std::min(n, (page + 1) * kPageRows);
     for (int j = page * kPageRows; j < end; ++j) {
       const float w = weights[static_cast<size_t>(j)];
       if (w < threshold && j >= always_below && j < always_from) {
-        page_residual += static_cast<double>(w);
+        residual += static_cast<double>(w);
         continue;
       }
       const auto i = static_cast<size_t>(k);
-      SHADOW_CHECK(split.positions[i] == j && split.selected_weights[i] == w, "%s n %d: pick %d is %d", name, n, k,
-                   split.positions[i]);
+      SHADOW_CHECK(selected.positions[i] == j && selected.selected_weights[i] == w, "%s n %d: position %d is %d", name,
+                   n, k, selected.positions[i]);
       ++k;
     }
-    CheckResidual(split, name, page, first, k, page_residual / (end - page * kPageRows));
+    CheckResidual(selected, name, page, first, k, residual / (end - page * kPageRows));
   }
-  SHADOW_CHECK(split.page_residual == expected.page_residual, "%s n %d: other bits", name, n);
-  SHADOW_CHECK(std::equal(split.selected_residual.begin(), split.selected_residual.begin() + k,
+  SHADOW_CHECK(selected.page_residual == expected.page_residual, "%s n %d: other page residuals", name, n);
+  SHADOW_CHECK(std::equal(selected.selected_residual.begin(), selected.selected_residual.begin() + k,
                           expected.selected_residual.begin()),
-               "%s n %d: shares", name, n);
-  SHADOW_CHECK(count == k, "%s n %d: %d kept, not %d", name, n, count, k);
-  SHADOW_CHECK(split.positions.back() == -7 && split.selected_weights.back() == -7.0f &&
-                   split.page_residual.back() == kElsewhere && split.selected_residual.back() == -7.0f,
+               "%s n %d: residual of selected positions", name, n);
+  SHADOW_CHECK(count == k, "%s n %d: %d selected, not %d", name, n, count, k);
+  SHADOW_CHECK(selected.positions.back() == -7 && selected.selected_weights.back() == -7.0f &&
+                   selected.page_residual.back() == kCallers && selected.selected_residual.back() == -7.0f,
                "%s n %d: wrote past its room", name, n);
 }
 
@@ -328,7 +332,7 @@ void TestAll() {
     TestSoftmax(SoftmaxInt8##name, SoftmaxInt8Scalar, "SoftmaxInt8" #name);             \
     TestSoftmaxSome(SoftmaxInt32##name, "SoftmaxInt32" #name);                          \
     TestSoftmaxSome(SoftmaxInt8##name, "SoftmaxInt8" #name);                            \
-    TestSelectByThreshold(SelectByThreshold##name, "Choose" #name);                     \
+    TestSelectByThreshold(SelectByThreshold##name, "SelectByThreshold" #name);          \
     SHADOW_CHECK(GetSoftmaxInt32Kernel(needed) == SoftmaxInt32##name, #name);           \
     SHADOW_CHECK(GetSoftmaxInt8Kernel(needed) == SoftmaxInt8##name, #name);             \
     SHADOW_CHECK(GetSelectByThresholdKernel(needed) == SelectByThreshold##name, #name); \
@@ -342,7 +346,7 @@ void TestAll() {
 }  // namespace shadow
 
 int main() {
-  shadow::testing::Start("weigh");
+  shadow::testing::Start("softmax");
   shadow::TestAll();
   return shadow::testing::Finish();
 }

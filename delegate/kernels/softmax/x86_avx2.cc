@@ -3,6 +3,6 @@
 
 namespace shadow {
 
-SHADOW_DEFINE_WEIGH(Avx2, avx2::Floats)
+SHADOW_DEFINE_SOFTMAX(Avx2, avx2::Floats)
 
 }  // namespace shadow

@@ -3,6 +3,6 @@
 
 namespace shadow {
 
-SHADOW_DEFINE_WEIGH(Avx512, avx512::Floats)
+SHADOW_DEFINE_SOFTMAX(Avx512, avx512::Floats)
 
 }  // namespace shadow

@@ -4,6 +4,6 @@
 
 namespace shadow {
 
-SHADOW_DEFINE_WEIGH(Avx512Vbmi2, avx512vbmi2::Floats)
+SHADOW_DEFINE_SOFTMAX(Avx512Vbmi2, avx512vbmi2::Floats)
 
 }  // namespace shadow
