@@ -20,7 +20,7 @@
 #include <thread>
 #include <vector>
 
-#include "tflite_abi.h"
+#include "tflite/tflite_abi.h"
 
 #define CLAIMING_EXPORT extern "C" __attribute__((visibility("default")))
 

@@ -1,4 +1,4 @@
-"""Finds libshadow_delegate.so and binds its C ABI (delegate/shadow_abi.h) through ctypes."""
+"""Finds libshadow_delegate.so and binds its C ABI (delegate/abi/shadow_abi.h) through ctypes."""
 
 import ctypes
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 
 LIBRARY = "libshadow_delegate.so"
 ENVIRONMENT = "SHADOWATTN_DELEGATE"
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 
 def library_path() -> Path:
@@ -53,7 +53,7 @@ class _Stats(ctypes.Structure):
 
 @dataclasses.dataclass(frozen=True)
 class CacheStats:
-    """ShadowStats of one cache (delegate/shadow_abi.h); seconds by stage."""
+    """ShadowStats of one cache (delegate/abi/shadow_abi.h); seconds by stage."""
 
     rows: int
     causal_rows: int
