@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 TORCH := torch==2.13.0
-SOURCES := pyproject.toml $(shell find models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
+SOURCES := pyproject.toml $(shell find src models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
 
 .PHONY: demo test lint native-test sanitize bazel-test bench accuracy wheel clean
@@ -23,7 +23,7 @@ test: $(VENV)/.test native-test lint  ## every test; needs a few GB of disk and 
 lint: $(VENV)/.test build/dev/shadowattn  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=build/dev $(BIN)/mypy -p shadowattn.models -p shadowattn.converter -p shadowattn.runtime
+	MYPYPATH=build/dev $(BIN)/mypy -p shadowattn
 	MYPYPATH=build/dev:benchmarks $(BIN)/mypy benchmarks
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'delegate/*.cc' 'delegate/*.h')
 
@@ -82,6 +82,6 @@ $(VENV)/.test: $(VENV)/.demo
 	$(PIP) install '.[converter,test]'
 	touch $@
 
-build/dev/shadowattn:
+build/dev/shadowattn: src/shadowattn/__init__.py
 	mkdir -p $@
-	for part in models converter runtime; do ln -sfn ../../../$$part $@/$$part; done
+	for part in models converter runtime src/shadowattn/__init__.py; do ln -sfn ../../../$$part $@/$${part##*/}; done

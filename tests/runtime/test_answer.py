@@ -7,7 +7,7 @@ import pytest
 from tiny_tokenizer import SPECIAL, bundle_tokenizer, byte_level_tokenizer
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.runtime.session.session import CONTEXT_FULL, MAX_NEW_TOKENS, STOP_TOKEN
+from shadowattn.runtime.session.generation import CONTEXT_FULL, MAX_NEW_TOKENS, STOP_TOKEN
 from shadowattn.runtime.text import answer as answers
 from shadowattn.runtime.text.answer import Answer, AnswerStream, Sampling, check_prompt_fits
 from shadowattn.runtime.text.tokenizer import BundleTokenizer
