@@ -102,7 +102,8 @@ def test_sampling_reaches_the_session(tokenizer: BundleTokenizer) -> None:
     sampling = Sampling(temperature=0.5, top_k=3, top_p=0.9, seed=1)
     AnswerStream(session, tokenizer, print).run([1], 5, sampling, continues_prompt=False)
     assert session.asked == {
-        "max_new_tokens": 5, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "seed": 1, "on_progress": None,
+        "max_new_tokens": 5, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "seed": 1,
+        "repetition_penalty": 1.0, "on_progress": None,
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from cli_runner import environment, needs_delegate, run, run_process, write_spea
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
+from shadowattn.runtime.session.generation import Generation
 from shadowattn.runtime.session.session import Session
 
 STATISTICS = re.compile(
@@ -232,14 +233,14 @@ def test_a_prompt_that_is_not_text(capsys: pytest.CaptureFixture[str], shared_bu
 
 def interrupt_decode(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Ctrl-C arrives once, in the decode step with that number."""
-    real, calls = Session.decode, iter(range(10**6))
+    real, calls = Generation.__next__, iter(range(-1, 10**6))  # the first token needs no decode step
 
-    def decode(session: Session, token_id: int) -> object:
+    def next_token(generation: Generation) -> int:
         if next(calls) == after:
             raise KeyboardInterrupt
-        return real(session, token_id)
+        return real(generation)
 
-    monkeypatch.setattr(Session, "decode", decode)
+    monkeypatch.setattr(Generation, "__next__", next_token)
 
 
 @needs_delegate
