@@ -38,8 +38,8 @@ class Instruments:
         self._cached.executor = executor
 
     def set_factors(self, factors: np.ndarray | None) -> None:
-        """Factors [layers, heads] of the heads' thresholds in mode shadow instead of the plan's (0: a head reads all,
-        inf: it puts out zeros); None: the plan's again. Raises ValueError."""
+        """Factors [layers, heads] of the heads' thresholds in mode shadow instead of the plan's (0: a head attends
+        to all, inf: it puts out zeros); None: the plan's again. Raises ValueError."""
         self._cached.check_open()
         with self._cached.alone, self._cached.engine.lock:
             self._cached.engine.shadow.set_factors(self._cached.handle, factors)
@@ -56,7 +56,7 @@ class Instruments:
         self.observer.observe(*([HEADS] if on else []))
 
     def head_stats(self) -> HeadStats:
-        """How much each head reads and finds, since observe_heads() or reset_stats()."""
+        """How much each head selects and finds, since observe_heads() or reset_stats()."""
         return self.observer.head_stats()
 
     def who_runs(self) -> list[NodeRow]:

@@ -314,7 +314,8 @@ class Session(Instruments):
 
         Afterwards the cache holds all tokens but the last. Raises ValueError for fewer than two tokens, or as prefill.
         """
-        return np.concatenate([part.logprobs for part in self.score_slices(prompt, on_progress=on_progress)])
+        with self._cached.alone:
+            return np.concatenate([part.logprobs for part in self.score_slices(prompt, on_progress=on_progress)])
 
     def score_slices(self, prompt: Prompt, *, on_progress: Progress | None = None) -> Iterator[ScoreSlice]:
         """score() piece by piece, with the logits: at most score_rows x vocab of them exist at a time.
