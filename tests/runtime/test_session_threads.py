@@ -50,7 +50,7 @@ CALLS: dict[str, Callable[[Session, Generation], object]] = {
 }
 
 
-def test_a_second_thread_is_refused_and_disturbs_nothing(tiny: Path, text: list[int]) -> None:
+def test_a_second_thread_is_refused(tiny: Path, text: list[int]) -> None:
     with Session.open(tiny) as session, ThreadPoolExecutor(1, "worker") as worker:
         wanted = session.prefill(text[:100])
         generation = session.generate(text[:100], 3)
