@@ -328,7 +328,7 @@ def _pipeline(facts: dict[str, Any]) -> str:
 
 
 def _note_if_full(answer: "Answer", session: "Session") -> None:
-    from shadowattn.runtime.session.session import CONTEXT_FULL
+    from shadowattn.runtime.session.generation import CONTEXT_FULL
 
     if answer.stopped_by == CONTEXT_FULL:
         total = answer.prompt_tokens + len(answer.token_ids)

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from shadowattn.runtime.text.streaming import StreamingDetokenizer
 from shadowattn.runtime.text.tokenizer import BundleTokenizer
@@ -22,7 +22,7 @@ class Generator(Protocol):
 
     @property
     def generate(self) -> Callable[..., Iterator[int]]:
-        """generate(token_ids, max_new_tokens, on_progress=, and what Sampling.options names)."""
+        """generate(token_ids, max_new_tokens, on_progress=, and the fields of Sampling)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,6 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
     repetition_penalty: float = 1.0
-
-    def options(self) -> dict[str, Any]:
-        """For Generator.generate; a penalty that changes nothing is not asked for."""
-        options = dataclasses.asdict(self)
-        return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +77,9 @@ class AnswerStream:
         token_ids: list[int] = []
         times = [time.perf_counter()]
         stopped_by = None
-        stream = self._session.generate(prompt_ids, max_new_tokens, **sampling.options(), on_progress=on_progress)
+        stream = self._session.generate(
+            prompt_ids, max_new_tokens, **dataclasses.asdict(sampling), on_progress=on_progress
+        )
         try:
             for token_id in stream:
                 times.append(time.perf_counter())

@@ -16,6 +16,7 @@ from cli_runner import environment, run, run_process, write_speaking_bundle
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
+from shadowattn.runtime.session.generation import Generation
 from shadowattn.runtime.session.session import Session
 
 STATISTICS = re.compile(
@@ -130,13 +131,14 @@ def test_tokens_are_drawn_as_the_bundle_says_unless_flags_say_otherwise(
     capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path
 ) -> None:
     own = {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.7}
+    plain = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
     bundle = says_of_itself(write_speaking_bundle(tmp_path / "drawn.bundle"), sampling=own)
     prompt = byte_level_tokenizer().encode("Hello, world").ids
     said = ["--prompt=Hello, world", "--json", "--max_new_tokens=20", "--seed=3"]
     for flags, settings in (
         ([], own),
         (["--temperature=0"], own | {"temperature": 0.0}),
-        (["--top_k=0", "--top_p=1", "--repetition_penalty=1"], {"temperature": 1.5}),
+        (["--top_k=0", "--top_p=1", "--repetition_penalty=1"], plain),
     ):
         with Session.open(bundle) as session:
             wanted = list(session.generate(prompt, 20, **settings, seed=3))
@@ -221,14 +223,14 @@ def test_a_prompt_that_is_not_text(capsys: pytest.CaptureFixture[str], shared_bu
 
 def interrupt_decode(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Ctrl-C arrives once, in the decode step with that number."""
-    real, calls = Session.decode, iter(range(10**6))
+    real, calls = Generation.__next__, iter(range(-1, 10**6))  # the first token needs no decode step
 
-    def decode(session: Session, token_id: int) -> object:
+    def next_token(generation: Generation) -> int:
         if next(calls) == after:
             raise KeyboardInterrupt
-        return real(session, token_id)
+        return real(generation)
 
-    monkeypatch.setattr(Session, "decode", decode)
+    monkeypatch.setattr(Generation, "__next__", next_token)
 
 
 def test_ctrl_c_in_an_answer_ends_the_command(
