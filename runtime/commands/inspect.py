@@ -58,7 +58,7 @@ class Inspect:
                 problems = verify(bundle, manifest)
         report = describe(bundle, manifest)
         if flag_values.estimates and not problems:
-            report["estimates"]["prepared"] = _prepare(bundle, manifest, flag_values.num_threads)
+            report["estimates"]["prepared"] = _prepare(bundle, manifest, flag_values)
         if flag_values.verify:
             report["verified"] = not problems
         if flag_values.who_runs and not problems:
@@ -97,14 +97,17 @@ def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
     }
 
 
-def _prepare(bundle: Path, manifest: "Manifest", num_threads: int | None) -> list[dict[str, Any]]:
+def _prepare(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues) -> list[dict[str, Any]]:
+    from shadowattn.runtime.litert.interpreter import keep_infos_off_stderr
     from shadowattn.runtime.measure.estimate_cost import prepare
     from shadowattn.runtime.session.threads import default_num_threads
 
     if not manifest.estimates:
         return []
+    if flag_values.verbosity == 0:
+        keep_infos_off_stderr()
     with waiting(f"preparing the estimate graphs of {bundle}"):
-        return [dataclasses.asdict(row) for row in prepare(bundle, manifest, num_threads or default_num_threads())]
+        return [dataclasses.asdict(row) for row in prepare(bundle, manifest, flag_values.num_threads or default_num_threads())]
 
 
 def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any]]:
