@@ -80,9 +80,15 @@ def questions() -> Iterator[str]:
             except UnicodeError:
                 print("shadowattn: error: this line is not UTF-8 text; check the terminal's encoding", file=sys.stderr)
                 continue
-            if text:
+            if text and not is_command(text):
                 history.add(text)
+            if text:
                 yield text
+
+
+def is_command(text: str) -> bool:
+    """A paste of many lines is a question, whatever it begins with."""
+    return text.startswith("/") and "\n" not in text
 
 
 @contextlib.contextmanager
@@ -103,6 +109,11 @@ def _prompt_toolkit_reader(history: History) -> ReadLine:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
     from prompt_toolkit.output import create_output
 
+    class Questions(InMemoryHistory):
+        def append_string(self, string: str) -> None:
+            if not is_command(string):
+                super().append_string(string)
+
     keys = KeyBindings()
 
     @keys.add("escape", "enter")
@@ -111,7 +122,7 @@ def _prompt_toolkit_reader(history: History) -> ReadLine:
 
     session: Any = prompt_toolkit.PromptSession(
         _PROMPT,
-        history=InMemoryHistory(history.entries),
+        history=Questions(history.entries),
         key_bindings=keys,
         output=create_output(always_prefer_tty=True),
     )
@@ -139,7 +150,7 @@ def _plain_reader(history: History) -> Iterator[ReadLine]:
 
     def read() -> str:
         text = input(_PROMPT)
-        if text.strip():
+        if text.strip() and not is_command(text):
             readline.add_history(text)
         return text
 

@@ -1,13 +1,15 @@
 """The interactive chat of `shadowattn generate`: questions, answers, and the /commands between them."""
 
+import contextlib
 import difflib
 import json
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shadowattn.runtime.commands.chat_input import questions
+from shadowattn.runtime.commands.chat_input import is_command, questions
 from shadowattn.runtime.commands.failures import describe_error
 from shadowattn.runtime.commands.speaker import Facts, Speaker, print_notes, print_statistics
 
@@ -39,16 +41,14 @@ class ChatLoop:
     def run(self) -> int:
         """Until /quit or Ctrl-D. Ctrl-C ends an answer; at the prompt it ends the command."""
         print("Ask something. /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the chat.", file=sys.stderr)
-        try:
+        with _ctrl_c_as_exception(), contextlib.suppress(EOFError):  # of /quit
             for text in questions():
                 self._take(text)
-        except EOFError:
-            return 0
         return 0
 
     def _take(self, text: str) -> None:
         try:
-            if text.startswith("/") and "\n" not in text:
+            if is_command(text):
                 self._command(text)
             else:
                 self._reply(text.strip())
@@ -162,6 +162,16 @@ class ChatLoop:
         session = self._speaker.session
         percent = 100 * session.length // session.max_length
         return f"[context {percent} % full: {session.length:,} of {session.max_length:,} tokens]"
+
+
+@contextlib.contextmanager
+def _ctrl_c_as_exception() -> Iterator[None]:
+    """Also where we were started with SIGINT ignored, as a script's background jobs are: a chat ends at Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _quit(_: str) -> None:
