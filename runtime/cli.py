@@ -21,6 +21,7 @@ import errno
 import importlib.metadata
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -109,7 +110,8 @@ def _run_command(entry: EntryPoint, args: list[str]) -> int:
     except flags.UnrecognizedFlagError as error:
         return _fail(f"{_about_flag(error.flagname, flag_values)}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
     except flags.Error as error:
-        return _fail(f"{error}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
+        text = re.sub(r"\('Non-boolean argument to boolean flag', (.*)\)", r"it takes no value, got \1", str(error))
+        return _fail(f"{text}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:  # noqa: BLE001, RUF100 - the one place where every failure becomes a line and a code
@@ -172,6 +174,8 @@ def _with_underscores(args: list[str], flag_values: flags.FlagValues) -> list[st
             return result + args[position:]
         name, equals, value = arg.partition("=")
         flag_name = name.lstrip("-").replace("-", "_")
+        if flag_name.startswith("no_") and _find_flag(flag_name[3:], flag_values) is not None:
+            flag_name = f"no{flag_name[3:]}"
         if not is_value and name.startswith("--") and _find_flag(flag_name, flag_values) is not None:
             arg = f"--{flag_name}{equals}{value}"
         flag = None if is_value or not arg.startswith("-") else _find_flag(flag_name, flag_values)

@@ -211,5 +211,5 @@ def test_bytes_that_are_no_text_at_the_prompt(bundle: Path, reader: str, tmp_pat
     chat.type(b"\xff\xfe bad" + ENTER.encode())
     chat.read_until(r"error: this line is not UTF-8 text; check the terminal's encoding[\s\S]*> ?$")
     chat.ask("Hi")
-    assert [message["content"] for message in chat.messages()][0] == "Hi"
+    assert chat.messages()[0]["content"] == "Hi"
     chat.quit()

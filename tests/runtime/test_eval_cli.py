@@ -44,7 +44,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["b", "--needle_depths=1.5"], "--needle_depths: wanted numbers from 0 to 1, got 1.5"),
         (["b", "--prompts=0"], "--prompts: wanted at least 1, got 0"),
         (["b", "--report=/no/such/folder/x.json"], "--report: wanted a file in a folder that exists, got"),
-        (["b", "--json=x.json"], "flag --json=x.json: "),
+        (["b", "--json=x.json"], "flag --json=x.json: it takes no value, got 'x.json'"),
         (["b", f"--plots={__file__}"], "--plots: wanted a folder, got the file"),
     ],
 )
