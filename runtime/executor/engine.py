@@ -208,9 +208,11 @@ _exiting = False
 def acquire(bundle: Path, num_threads: int, isa: str, verbosity: int) -> Engine:
     """The engine of a bundle, shared if one is open with the same threads and ISA. Raises ValueError.
 
-    verbosity is the first session's.
+    verbosity is the first session's; 0 keeps LiteRT's INFO lines off standard error.
     """
     collect()
+    if verbosity == 0:
+        litert.keep_infos_off_stderr()
     files = _identity(bundle)  # before anything is read: what changes later is then noticed
     manifest = read_manifest(bundle)
     key = EngineKey(_utf8(bundle.resolve()), files, library_path(), num_threads, isa)

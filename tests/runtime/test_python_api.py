@@ -286,9 +286,7 @@ def test_messages_that_are_not_a_chat(speaker: Path, messages: Any, message: str
         (lambda s: s.generate("x", stop_token_ids=[260]), "token id 260 at index 0 is outside the vocabulary of 260"),
     ],
 )
-def test_impossible_arguments(
-    speaker: Path, call: Callable[[shadowattn.Session], object], message: str
-) -> None:
+def test_impossible_arguments(speaker: Path, call: Callable[[shadowattn.Session], object], message: str) -> None:
     with shadowattn.open(speaker) as session:
         session.prefill("abc")
         with pytest.raises(ValueError, match=message):
