@@ -168,7 +168,8 @@ def _asks_for_traceback(args: list[str]) -> bool:
 
 def _with_underscores(args: list[str], flag_values: flags.FlagValues) -> list[str]:
     """--max-new-tokens for --max_new_tokens; values and what is behind `--` stay as they are."""
-    result, is_value = [], False
+    result: list[str] = []
+    is_value = False
     for position, arg in enumerate(args):
         if arg == "--" and not is_value:
             return result + args[position:]
