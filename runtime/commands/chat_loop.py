@@ -111,7 +111,7 @@ class ChatLoop:
             near = difflib.get_close_matches(word, self._commands, n=1)
             hint = f", did you mean {near[0]}?" if near else ";"
             raise ValueError(f"there is no command {word}{hint} /help lists them (put a space first to ask it)")
-        argument, _, act = self._commands[word]
+        argument, _does, act = self._commands[word]
         if rest.strip() and not argument:
             raise ValueError(f"{word} takes nothing behind it, got {rest.strip()!r}")
         act(rest.strip())

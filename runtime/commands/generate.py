@@ -1,5 +1,6 @@
 """`shadowattn generate`: answers a prompt with a bundle, or chats with it."""
 
+import math
 import sys
 from collections.abc import Callable
 
@@ -46,15 +47,7 @@ class Generate:
         _define_prompt_flags(flag_values)
         most = "most tokens of an answer"
         flags.DEFINE_integer("max_new_tokens", 256, most, short_name="n", lower_bound=1, flag_values=flag_values)
-        temperature = "0 takes the likeliest token (also --temp)"
-        flags.DEFINE_float("temperature", 0.0, temperature, lower_bound=0.0, flag_values=flag_values)
-        flags.DEFINE_alias("temp", "temperature", flag_values=flag_values)
-        flags.DEFINE_integer(
-            "top_k", 0, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values
-        )
-        flags.DEFINE_float("top_p", 1.0, "draw from the likeliest tokens with this mass", flag_values=flag_values)
-        require_share("top_p", flag_values)
-        flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
+        _define_sampling_flags(flag_values)
         flags.DEFINE_bool("stats", False, "times and counts under every answer, on stderr", flag_values=flag_values)
         flags.DEFINE_bool("json", False, "print one JSON object instead of text", flag_values=flag_values)
         define_session_flags(flag_values)
@@ -95,6 +88,27 @@ def _answer_once(speaker: Speaker, prompt: str, flag_values: flags.FlagValues) -
         print_statistics(facts)
     print_notes(answer, facts, speaker.session.max_length)
     return 0
+
+
+def _define_sampling_flags(flag_values: flags.FlagValues) -> None:
+    """What is unset is as the bundle's makers have it."""
+    temperature = "0 takes the likeliest token (also --temp); default of this and the next three: the bundle's"
+    flags.DEFINE_float("temperature", None, temperature, lower_bound=0.0, flag_values=flag_values)
+    flags.DEFINE_alias("temp", "temperature", flag_values=flag_values)
+    flags.DEFINE_integer(
+        "top_k", None, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values
+    )
+    flags.DEFINE_float("top_p", None, "draw from the likeliest tokens with this mass", flag_values=flag_values)
+    require_share("top_p", flag_values)
+    penalty = "above 1 makes tokens less likely that were there before, 1 changes nothing"
+    flags.DEFINE_float("repetition_penalty", None, penalty, flag_values=flag_values)
+    flags.register_validator(
+        "repetition_penalty",
+        lambda value: value is None or 0 < value < math.inf,
+        "wanted a positive number",
+        flag_values,
+    )
+    flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
 
 
 def _define_prompt_flags(flag_values: flags.FlagValues) -> None:

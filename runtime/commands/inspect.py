@@ -174,6 +174,7 @@ def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
         "tokenizer": tokenizer.file or "none: takes token ids only",
         "chat template": tokenizer.chat_template or "none",
         "stop tokens": ", ".join(map(str, tokenizer.stop_token_ids)) or "none",
+        "sampling": ", ".join(f"{name} {value:g}" for name, value in dataclasses.asdict(manifest.sampling).items()),
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())

@@ -79,7 +79,10 @@ def open_speaker(bundle: Path, flag_values: flags.FlagValues, chat: bool) -> Ite
     conversation = None
     if chat:
         conversation = Conversation(ChatTemplate.open(bundle, manifest), tokenizer, flag_values.system)
-    sampling = Sampling(flag_values.temperature, flag_values.top_k, flag_values.top_p, flag_values.seed)
+    defaults = dataclasses.asdict(manifest.sampling)
+    given = {name: flag_values[name].value for name in defaults}
+    chosen = defaults | {name: value for name, value in given.items() if value is not None}
+    sampling = Sampling(**chosen, seed=flag_values.seed)
     with waiting(f"opening {bundle}"):
         session = open_session(bundle, flag_values, **pipeline_overrides(bundle, flag_values))
     with session, contextlib.ExitStack() as stack:
@@ -105,7 +108,7 @@ def print_statistics(facts: Facts) -> None:
 
 def print_notes(answer: "Answer", facts: Facts, max_length: int) -> None:
     """What the reader must know about an answer: that it was cut, or is less exact than it could be."""
-    from shadowattn.runtime.session.session import CONTEXT_FULL, MAX_NEW_TOKENS
+    from shadowattn.runtime.session.generation import CONTEXT_FULL, MAX_NEW_TOKENS
 
     if answer.stopped_by == CONTEXT_FULL:
         total = answer.prompt_tokens + len(answer.token_ids)

@@ -1,8 +1,8 @@
-"""Finds libshadow_delegate.so and binds its C ABI (delegate/shadow_abi.h) through ctypes."""
+"""Finds libshadow_delegate.so and binds its C ABI (delegate/abi/shadow_abi.h) through ctypes."""
 
 import ctypes
 import dataclasses
-import importlib.resources
+import importlib.metadata
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 LIBRARY = "libshadow_delegate.so"
 ENVIRONMENT = "SHADOWATTN_DELEGATE"
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 
 def library_path() -> Path:
@@ -34,9 +34,10 @@ def library_path() -> Path:
 
 
 def _installed() -> list[Path]:
+    """Where pip put it, also when this code is a checkout's (build/dev, an editable installation)."""
     try:
-        return [Path(str(importlib.resources.files("shadowattn.delegate").joinpath(LIBRARY)))]
-    except ModuleNotFoundError:
+        return [Path(str(importlib.metadata.distribution("shadowattn").locate_file(f"shadowattn/delegate/{LIBRARY}")))]
+    except importlib.metadata.PackageNotFoundError:
         return []
 
 
@@ -53,7 +54,7 @@ class _Stats(ctypes.Structure):
 
 @dataclasses.dataclass(frozen=True)
 class CacheStats:
-    """ShadowStats of one cache (delegate/shadow_abi.h); seconds by stage."""
+    """ShadowStats of one cache (delegate/abi/shadow_abi.h); seconds by stage."""
 
     rows: int
     causal_rows: int

@@ -22,17 +22,18 @@ class Generator(Protocol):
 
     @property
     def generate(self) -> Callable[..., Iterator[int]]:
-        """generate(token_ids, max_new_tokens, temperature=, top_k=, top_p=, seed=, on_progress=)."""
+        """generate(token_ids, max_new_tokens, on_progress=, and the fields of Sampling)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn; temperature 0 takes the most likely one."""
+    """How the next token is drawn; temperature 0 takes the most likely one, repetition_penalty 1 changes nothing."""
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int | None = None
+    repetition_penalty: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Conversation:
         return [{"role": "system", "content": self.system}] if self.system else []
 
     def _encode(self, messages: list[Message]) -> list[int]:
-        return self._tokenizer.encode(self._template.render(messages), add_special_tokens=False)
+        return self._tokenizer.encode_chat(self._template.render(messages))
 
 
 class _GenerationBlock(jinja2.ext.Extension):

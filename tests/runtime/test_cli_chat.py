@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runner import needs_delegate, write_speaking_bundle
+from cli_runner import write_speaking_bundle
 from terminal_run import PASTE, TerminalRun
 
 from shadowattn.runtime.commands.chat_input import History, history_path
-
-pytestmark = needs_delegate
 
 READY = r"Ask something[^\n]*\r?\n[\s\S]*> ?$"
 NEXT = r"\n[\s\S]*\n> ?$|\n\r> ?$"

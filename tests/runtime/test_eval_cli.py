@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_runner import needs_delegate, run, run_process, write_speaking_bundle
+from cli_runner import run, run_process, write_speaking_bundle
 
 from shadowattn.runtime.evaluate import plots
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
@@ -90,7 +90,6 @@ def test_variants() -> None:
     assert (silent.label, silent.name) == ("shadow:uncompensated", "shadow:uncompensated 0.1")
 
 
-@needs_delegate
 def test_json_and_tables(speaking: Path, tmp_path: Path) -> None:
     args = ["--modes=shadow", "--keep_ratios=auto,0.1", "--window=100", "--max_tokens=200", "--num_threads=1"]
     outcome = run_process("eval", speaking, *args, "--json")
@@ -113,7 +112,6 @@ def test_json_and_tables(speaking: Path, tmp_path: Path) -> None:
     assert written["rows"] == report["rows"]
 
 
-@needs_delegate
 def test_pictures_without_matplotlib(
     speaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,9 +125,7 @@ def test_pictures_without_matplotlib(
     assert not (tmp_path / "pictures").exists()
 
 
-@needs_delegate
 def test_pictures(speaking: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     args = ["--modes=shadow", "--max_tokens=100", f"--plots={tmp_path}/pictures"]
     outcome = run_process("eval", speaking, *args)
     assert outcome.code == 0, outcome.err
