@@ -41,21 +41,21 @@ def install_command(extra: str | None) -> str:
     try:
         lines = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
-        return f"pip install '.[{extra}]' (in the checkout)" if extra else "pip install . (in the checkout)"
+        return f"pip install '.[{extra}]'" if extra else "pip install ."  # a checkout
     parts = [line.partition(";") for line in lines]
     found = [need.strip() for need, _, marker in parts if marker.strip().replace("'", '"') == wanted]
     return f"pip install {shlex.join(found)}"
 
 
 def reinstall_command() -> str:
-    """What installs this package again from where it came."""
-    command = "pip install --force-reinstall --no-deps"
+    """What installs this package again from where it came: a file, a folder, or an index that has it."""
     try:
-        text = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
+        distribution = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
-        return f"{command} . (in the checkout)"
-    url = json.loads(text).get("url") if text else None
-    return f"{command} {shlex.quote(url) if url else 'WHEEL (the file that you installed from)'}"
+        return "pip install ."  # a checkout
+    origin = distribution.read_text("direct_url.json")
+    what = json.loads(origin)["url"] if origin else f"{DISTRIBUTION}=={distribution.version}"
+    return f"pip install --force-reinstall --no-deps {shlex.quote(what)}"
 
 
 def _about_memory(error: BaseException, text: str) -> str | None:

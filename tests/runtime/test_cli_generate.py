@@ -275,7 +275,6 @@ class Terminal(io.StringIO):
         return True
 
 
-@needs_delegate
 @pytest.mark.parametrize("data", [b"naive", b"naive\n", b"naive\r\n", b"\xef\xbb\xbfnaive\n"])
 def test_one_newline_and_a_byte_order_mark_are_no_part_of_a_prompt(
     capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path, data: bytes
@@ -286,7 +285,6 @@ def test_one_newline_and_a_byte_order_mark_are_no_part_of_a_prompt(
     assert json.loads(outcome.out)["prompt_tokens"] == len(b"naive")
 
 
-@needs_delegate
 def test_json_stays_whole_on_an_ascii_stdout(shared_bundle: Path) -> None:
     args = ("generate", shared_bundle, "Hello", "--temp=3", "--seed=1", "--json")
     plain = json.loads(run_process(*args).out)
@@ -296,7 +294,6 @@ def test_json_stays_whole_on_an_ascii_stdout(shared_bundle: Path) -> None:
     assert not plain["text"].isascii()
 
 
-@needs_delegate
 @pytest.mark.parametrize(
     "args",
     [["{b}", "Hello"], ["-m", "{b}", "Hello"], ["--model={b}", "-p", "Hello"], ["{b}", "--prompt", "-"], ["{b}", "-"]],
@@ -312,7 +309,6 @@ def test_ways_to_say_the_same(shared_bundle: Path, args: list[str]) -> None:
     assert json.loads(outcome.out)["token_ids"] == json.loads(wanted.out)["token_ids"]
 
 
-@needs_delegate
 def test_what_litert_logs_is_shown_when_asked_for(shared_bundle: Path) -> None:
     line = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
     quiet = run_process("generate", shared_bundle, "Hello", "-n", "1")
