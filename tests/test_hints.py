@@ -136,7 +136,7 @@ def test_the_delegate_is_configured_as_the_hint_says(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_compiler_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_compiler(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name not in ("CXX", "PATH")}
     done = cmake("-S", "delegate", "-B", str(tmp_path), "-DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF",
                  environ=environ | {"PATH": str(tmp_path)})  # fmt: skip

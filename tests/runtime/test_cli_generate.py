@@ -278,7 +278,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("data", [b"naive", b"naive\n", b"naive\r\n", b"\xef\xbb\xbfnaive\n"])
-def test_one_newline_and_a_byte_order_mark_are_no_part_of_a_prompt(
+def test_ends_of_prompt_files(
     capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path, data: bytes
 ) -> None:
     path = tmp_path / "prompt.txt"
@@ -287,7 +287,7 @@ def test_one_newline_and_a_byte_order_mark_are_no_part_of_a_prompt(
     assert json.loads(outcome.out)["prompt_tokens"] == len(b"naive")
 
 
-def test_json_stays_whole_on_an_ascii_stdout(shared_bundle: Path) -> None:
+def test_json_on_an_ascii_stdout(shared_bundle: Path) -> None:
     args = ("generate", shared_bundle, "Hello", "--temp=3", "--seed=1", "--json")
     plain = json.loads(run_process(*args).out)
     ascii_only = run_process(*args, environ={"PYTHONIOENCODING": "ascii"})
