@@ -1,7 +1,7 @@
-"""One bundle under two settings, each in a process of its own, run in turn: times, memory and distributions.
+"""One bundle under two settings, each in a process of its own, run interleaved: times, memory and distributions.
 
-Two processes, so that a peak of memory belongs to one setting; in turn, so that whatever else the machine does falls
-on both. Every run resets its session, prefills the same tokens and decodes the same continuation, so
+Two processes, so that a peak of memory belongs to one setting; interleaved, so that whatever else the machine does
+falls on both. Every run resets its session, prefills the same tokens and decodes the same continuation, so
 that both settings see the same input and their next-token distributions can be compared.
 """
 

@@ -35,7 +35,9 @@ class Bench:
     """The subcommand; the contract is in shadowattn.runtime.cli."""
 
     name = "bench"
-    summary = "measure TTFT and TPOT over prompt lengths, dense against sparse in turn, and how far the answers differ"
+    summary = (
+        "measure TTFT and TPOT over prompt lengths, dense against sparse, and how far the answers differ"
+    )
     usage = "BUNDLE [flags]"
     example = (
         "shadowattn bench smollm2.bundle\n"
@@ -115,7 +117,7 @@ def _start(bundle: Path, flag_values: flags.FlagValues, stack: contextlib.ExitSt
 
 
 class _Measurement:
-    """Runs the settings in turn and shows how far it is."""
+    """Runs the settings interleaved and shows how far it is."""
 
     def __init__(self, processes: "dict[str, SessionProcess]", decode_tokens: int, largest_chunk: int) -> None:
         self._processes = processes
@@ -143,7 +145,7 @@ class _Measurement:
 
     def _row(self, item: "Item", runs: int) -> dict[str, Any]:
         taken: dict[str, list[Run]] = {name: [] for name in _SETTINGS}
-        for turn, name in _turns(runs):
+        for turn, name in _interleaved(runs):
             note = f"{len(item.prompt):,} tokens, {name}, run {turn + 1} of {runs}"
             run = self._run(name, item, note, want_logits=turn == 0)
             taken[name].append(run)
@@ -163,8 +165,8 @@ class _Measurement:
         return run
 
 
-def _turns(runs: int) -> Iterator[tuple[int, str]]:
-    """Which setting runs when: in turn, and the first changes, so that a drift of the machine falls on both."""
+def _interleaved(runs: int) -> Iterator[tuple[int, str]]:
+    """Which setting runs when: interleaved, and the first changes, so that a drift of the machine falls on both."""
     for turn in range(runs):
         for name in _SETTINGS if turn % 2 == 0 else reversed(_SETTINGS):
             yield turn, name
@@ -219,7 +221,7 @@ def _text(report: dict[str, Any]) -> str:
         f"{report['model']} ({report['weights']}), {report['executor']} executor, ISA {report['isa']}, "
         f"{report['num_threads']} threads, cache {report['cache_type']}\n"
         f"dense against {report['mode']} at keep_ratio {report['keep_ratio']}; medians of {report['runs']} runs "
-        f"in turn; text: {report['text']}"
+        f"interleaved; text: {report['text']}"
     )
     times, answers = [], []
     for row in report["rows"]:

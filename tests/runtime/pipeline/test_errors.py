@@ -145,52 +145,6 @@ def test_a_step_fails_while_estimates_run(
         goes_on(session, tiny, text)
 
 
-_SIGINTS = """
-import random, signal, sys
-import numpy as np
-from shadowattn.runtime import Session
-from shadowattn.runtime.pipeline.options import PipelineOptions
-path, seed = sys.argv[1:]
-tokens = [i * 7 % 97 for i in range(240)]
-options = PipelineOptions(heads=(1,))
-with Session.open(path, executor="pipelined", pipeline=options, min_k=4, keep_ratio=0.3, num_threads=2) as session:
-    assert session.pipelined.overlaps
-    wanted = session.prefill(tokens)
-    interrupted = 0
-    pauses = random.Random(int(seed))
-    signal.signal(signal.SIGALRM, signal.default_int_handler)  # what Ctrl-C does, at a moment we choose
-    for _ in range(150):
-        session.reset()
-        try:
-            signal.setitimer(signal.ITIMER_REAL, pauses.uniform(1e-4, 0.01), 2e-3 if pauses.random() < 0.1 else 0.05)
-            while True:
-                session.reset()
-                session.prefill(tokens)
-        except KeyboardInterrupt:
-            while True:  # a second one may come meanwhile
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                    break
-                except KeyboardInterrupt:
-                    pass
-            interrupted += 1
-        assert session.tokens == tokens[: session.length], session.length
-        if session.length < 240:
-            assert np.array_equal(session.prefill(tokens[session.length :]), wanted), session.length
-    print("interrupted", interrupted)
-"""
-
-
-def test_real_signals_while_work_overlaps(tiny: Path) -> None:
-    """150 of them at random moments, a tenth of them followed by others; the text then goes on to the same bits."""
-    seed = str(np.random.default_rng().integers(2**31))
-    print("seed", seed)
-    command = [sys.executable, "-c", _SIGINTS, str(tiny), seed]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "interrupted 150\n"
-
-
 # --- the end ---
 
 

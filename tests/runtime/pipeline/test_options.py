@@ -49,8 +49,8 @@ def test_npu(text: str, choice: NpuChoice, name: str) -> None:
         *((f"delegate:l.so?a={text}", "wanted UTF-8") for text in ("%FF", "\udcff")),
         ("delegate:l.so?a=%00", "cannot hold a NUL byte"),
         *((f"blobs:{text}", "the file is missing") for text in ("", "+delegate:l.so")),
-        ("blobs:a\0.zip", "a NUL byte"),
-        ("blobs:a.zip?a=b", "options belong to a delegate: write blobs:FILE"),
+        ("blobs:a\0.zip", "holds a NUL byte"),
+        ("blobs:a.zip?a=b", "options belong to a delegate: blobs:FILE"),
         ("blobs:a.zip+delegate:", "wanted the path of a delegate's library"),
     ],
 )
