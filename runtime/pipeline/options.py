@@ -58,9 +58,7 @@ class NpuChoice:
             if not file or "\0" in file:
                 raise ValueError(f"--npu={text!a}: the file is missing, or its path holds a NUL byte; {_WANTED}")
             if "?" in file and not os.path.exists(file):
-                raise ValueError(
-                    f"--npu={text}: options belong to a delegate: write blobs:FILE+delegate:PATH?key=value"
-                )
+                raise ValueError(f"--npu={text}: options belong to a delegate: blobs:FILE+delegate:PATH?key=value")
             return cls(Path(file), _delegate(text, delegate) if plus else None, require_npu)
         raise ValueError(f"--npu={text}: {_WANTED}")
 
