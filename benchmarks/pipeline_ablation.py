@@ -24,13 +24,13 @@ import numpy as np
 from shadowattn.models.bundle import read_manifest
 from shadowattn.models.progress import Progress
 from shadowattn.runtime import Session
-from shadowattn.runtime.comparison import difference
+from shadowattn.runtime.measure.comparison import difference
+from shadowattn.runtime.measure.table import format_markdown
+from shadowattn.runtime.measure.workload import from_text
 from shadowattn.runtime.pipeline.executor import PipelinedExecutor
 from shadowattn.runtime.pipeline.measure import Advance, ChunkRun, measure_profile, run_interleaved
 from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
 from shadowattn.runtime.pipeline.schedule import PLANNERS
-from shadowattn.runtime.table import format_markdown
-from shadowattn.runtime.workload import from_text
 
 HEADER = ("way", "ms", "gain", "bound", "of it, %", "launches a layer", "same bits", "KL, nats")
 

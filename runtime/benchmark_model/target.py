@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shadowattn.models.bundle import MANIFEST, MODEL, Manifest, read_manifest
-from shadowattn.runtime.delegate import ShadowLibrary, library_path
-from shadowattn.runtime.modes import AUTO
+from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
+from shadowattn.runtime.session.modes import AUTO
 
 
 @dataclasses.dataclass(frozen=True)

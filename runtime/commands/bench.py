@@ -15,8 +15,8 @@ from shadowattn.runtime.commands.session_flags import bundle_argument, define_se
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Manifest
-    from shadowattn.runtime.comparison import Run, SessionProcess
-    from shadowattn.runtime.workload import Item, Workload
+    from shadowattn.runtime.measure.comparison import Run, SessionProcess
+    from shadowattn.runtime.measure.workload import Item, Workload
 
 _SETTINGS = ("dense", "sparse")
 _TIME_HEADER = (
@@ -35,9 +35,7 @@ class Bench:
     """The subcommand; the contract is in shadowattn.runtime.cli."""
 
     name = "bench"
-    summary = (
-        "measure TTFT and TPOT over prompt lengths, dense against sparse, and how far the answers differ"
-    )
+    summary = "measure TTFT and TPOT over prompt lengths, dense against sparse, and how far the answers differ"
     usage = "BUNDLE [flags]"
     example = (
         "shadowattn bench smollm2.bundle\n"
@@ -94,7 +92,7 @@ def _check_usage(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
 def _workload(
     bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, asked: tuple[int, ...] | None
 ) -> "Workload":
-    from shadowattn.runtime import workload
+    from shadowattn.runtime.measure import workload
 
     most = flag_values.max_length or manifest.max_length
     steps = flag_values.decode_tokens
@@ -105,7 +103,7 @@ def _workload(
 
 
 def _start(bundle: Path, flag_values: flags.FlagValues, stack: contextlib.ExitStack) -> "dict[str, SessionProcess]":
-    from shadowattn.runtime.comparison import SessionProcess
+    from shadowattn.runtime.measure.comparison import SessionProcess
 
     options = session_options(flag_values)
     changes: dict[str, dict[str, Any]] = {"dense": {"mode": "dense", "keep_ratio": None}, "sparse": {}}
@@ -173,7 +171,7 @@ def _interleaved(runs: int) -> Iterator[tuple[int, str]]:
 
 
 def _row(length: int, taken: "dict[str, list[Run]]") -> dict[str, Any]:
-    from shadowattn.runtime.comparison import difference, medians
+    from shadowattn.runtime.measure.comparison import difference, medians
 
     row: dict[str, Any] = {"prompt_tokens": length}
     for name, runs in taken.items():
@@ -215,7 +213,7 @@ def _report(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, f
 
 
 def _text(report: dict[str, Any]) -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     head = (
         f"{report['model']} ({report['weights']}), {report['executor']} executor, ISA {report['isa']}, "

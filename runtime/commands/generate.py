@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import math
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +17,10 @@ from shadowattn.runtime.commands.pipeline_flags import define_pipeline_flags, ou
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session, require_share
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
-    from shadowattn.runtime.answer import Answer, Sampling
-    from shadowattn.runtime.chat import Conversation
-    from shadowattn.runtime.session import Session
-    from shadowattn.runtime.tokenizer import BundleTokenizer
+    from shadowattn.runtime.session.session import Session
+    from shadowattn.runtime.text.answer import Answer, Sampling
+    from shadowattn.runtime.text.chat import Conversation
+    from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 _STDIN = "-"
 
@@ -45,13 +47,7 @@ class Generate:
         flags.DEFINE_bool("chat", False, "put the prompt into the model's chat template", flag_values=flag_values)
         flags.DEFINE_string("system", None, "the system message of a chat", flag_values=flag_values)
         flags.DEFINE_integer("max_new_tokens", 256, "most tokens of an answer", lower_bound=1, flag_values=flag_values)
-        flags.DEFINE_float("temperature", 0.0, "0 takes the likeliest token", lower_bound=0.0, flag_values=flag_values)
-        flags.DEFINE_integer(
-            "top_k", 0, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values
-        )
-        flags.DEFINE_float("top_p", 1.0, "draw from the likeliest tokens with this mass", flag_values=flag_values)
-        require_share("top_p", flag_values)
-        flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
+        _define_sampling_flags(flag_values)
         flags.DEFINE_bool("json", False, "one JSON object at the end instead of text", flag_values=flag_values)
         define_session_flags(flag_values)
         define_pipeline_flags(flag_values)
@@ -66,8 +62,33 @@ class Generate:
         output_file("trace", flag_values.trace)
         with _open(bundle, flag_values, chat=flag_values.chat or prompt is None) as speaker:
             if prompt is None:
-                return speaker.converse()
+                with _ctrl_c_as_exception():
+                    return speaker.converse()
             return speaker.answer_once(prompt)
+
+
+def _define_sampling_flags(flag_values: flags.FlagValues) -> None:
+    """What is unset is as the bundle's makers have it."""
+    flags.DEFINE_float(
+        "temperature", None, "0 takes the likeliest token; default of this and the next three: the bundle's",
+        lower_bound=0.0, flag_values=flag_values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "top_k", None, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values
+    )
+    flags.DEFINE_float("top_p", None, "draw from the likeliest tokens with this mass", flag_values=flag_values)
+    require_share("top_p", flag_values)
+    flags.DEFINE_float(
+        "repetition_penalty", None, "above 1 makes tokens less likely that were there before, 1 changes nothing",
+        flag_values=flag_values,
+    )  # fmt: skip
+    flags.register_validator(
+        "repetition_penalty",
+        lambda value: value is None or 0 < value < math.inf,
+        "wanted a positive number",
+        flag_values,
+    )
+    flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
 
 
 @dataclasses.dataclass
@@ -129,7 +150,7 @@ class _Speaker:
         _note_if_full(answer, self.session)
 
     def _run(self, token_ids: list[int], on_interrupt: str) -> "tuple[Answer, dict[str, Any]]":
-        from shadowattn.runtime.answer import AnswerStream
+        from shadowattn.runtime.text.answer import AnswerStream
 
         self.session.reset_stats()
         prefilled = len(token_ids)
@@ -163,17 +184,20 @@ class _Speaker:
 def _open(bundle: Path, flag_values: flags.FlagValues, chat: bool) -> Iterator[_Speaker]:
     """The small files first, so that a bundle without tokenizer or template fails before the model is loaded."""
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.answer import Sampling
-    from shadowattn.runtime.chat import ChatTemplate, Conversation
     from shadowattn.runtime.pipeline.trace import traced
-    from shadowattn.runtime.tokenizer import BundleTokenizer
+    from shadowattn.runtime.text.answer import Sampling
+    from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+    from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
     manifest = read_manifest(bundle)
     tokenizer = BundleTokenizer.open(bundle, manifest)
     conversation = None
     if chat:
         conversation = Conversation(ChatTemplate.open(bundle, manifest), tokenizer, flag_values.system)
-    sampling = Sampling(flag_values.temperature, flag_values.top_k, flag_values.top_p, flag_values.seed)
+    defaults = dataclasses.asdict(manifest.sampling)
+    given = {name: flag_values[name].value for name in defaults}
+    chosen = defaults | {name: value for name, value in given.items() if value is not None}
+    sampling = Sampling(**chosen, seed=flag_values.seed)
     with waiting(f"opening {bundle}"):
         session = open_session(bundle, flag_values, **pipeline_overrides(bundle, flag_values))
     with session, contextlib.ExitStack() as stack:
@@ -222,6 +246,16 @@ def _read_text(file: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 text (byte {error.start}); convert it, for example with iconv") from None
+
+
+@contextlib.contextmanager
+def _ctrl_c_as_exception() -> Iterator[None]:
+    """Also where we were started with SIGINT ignored, as a script's background jobs are: a chat ends at Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _lines_from_terminal() -> Iterator[str]:
@@ -294,7 +328,7 @@ def _pipeline(facts: dict[str, Any]) -> str:
 
 
 def _note_if_full(answer: "Answer", session: "Session") -> None:
-    from shadowattn.runtime.answer import CONTEXT_FULL
+    from shadowattn.runtime.session.session import CONTEXT_FULL
 
     if answer.stopped_by == CONTEXT_FULL:
         total = answer.prompt_tokens + len(answer.token_ids)

@@ -75,7 +75,7 @@ class Inspect:
 def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
     """Everything that the files say, without loading the model."""
     from shadowattn.models.plan import Plan
-    from shadowattn.runtime import estimate_cost
+    from shadowattn.runtime.measure import estimate_cost
 
     path = bundle / manifest.plan_file
     plan = Plan.from_bytes(path.read_bytes(), str(path))
@@ -98,8 +98,8 @@ def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
 
 
 def _prepare(bundle: Path, manifest: "Manifest", num_threads: int | None) -> list[dict[str, Any]]:
-    from shadowattn.runtime.estimate_cost import prepare
-    from shadowattn.runtime.threads import default_num_threads
+    from shadowattn.runtime.measure.estimate_cost import prepare
+    from shadowattn.runtime.session.threads import default_num_threads
 
     if not manifest.estimates:
         return []
@@ -130,7 +130,7 @@ def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any
 
 
 def _text(report: dict[str, Any], manifest: "Manifest", every_node: bool) -> str:
-    from shadowattn.runtime import estimate_cost
+    from shadowattn.runtime.measure import estimate_cost
 
     parts = [_facts(report, manifest), _files(manifest), _graphs(manifest), _plan(report["plan"])]
     parts.append(estimate_cost.text(report["estimates"]))
@@ -142,7 +142,7 @@ def _text(report: dict[str, Any], manifest: "Manifest", every_node: bool) -> str
 
 
 def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
-    from shadowattn.runtime.table import format_bytes
+    from shadowattn.runtime.measure.table import format_bytes
 
     model, tokenizer = manifest.model, manifest.tokenizer
     facts = {
@@ -162,13 +162,14 @@ def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
         "tokenizer": tokenizer.file or "none: takes token ids only",
         "chat template": tokenizer.chat_template or "none",
         "stop tokens": ", ".join(map(str, tokenizer.stop_token_ids)) or "none",
+        "sampling": ", ".join(f"{name} {value:g}" for name, value in dataclasses.asdict(manifest.sampling).items()),
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
 
 
 def _files(manifest: "Manifest") -> str:
-    from shadowattn.runtime.table import format_bytes, format_table
+    from shadowattn.runtime.measure.table import format_bytes, format_table
 
     rows = [[name, format_bytes(info.bytes), info.sha256[:16]] for name, info in manifest.files.items()]
     return format_table(["file", "size", "sha256 (start)"], rows)
@@ -176,7 +177,7 @@ def _files(manifest: "Manifest") -> str:
 
 def _graphs(manifest: "Manifest") -> str:
     """One row per role and chunk: a model of 30 layers has hundreds of signatures."""
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     groups: dict[tuple[str, int], list[Graph]] = collections.defaultdict(list)
     for graph in manifest.graphs:
@@ -197,7 +198,7 @@ def _plan(plan: dict[str, Any]) -> str:
 
 def _op_counts(nodes: list[dict[str, Any]]) -> str:
     """A row per signature and runner. The linear graphs of the layers share theirs."""
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     counts: dict[tuple[str, str], collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for node in nodes:
@@ -211,7 +212,7 @@ def _op_counts(nodes: list[dict[str, Any]]) -> str:
 
 
 def _every_node(nodes: list[dict[str, Any]]) -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     rows = [[node["signature"], node["node"], node["op"], node["runner"]] for node in nodes]
     return format_table(["signature", "node", "op", "run by"], rows)

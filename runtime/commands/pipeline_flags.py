@@ -69,11 +69,11 @@ def pipeline_options(flag_values: flags.FlagValues, profile: "LatencyProfile | N
 
 
 def found_profile(bundle: Path, flag_values: flags.FlagValues) -> "LatencyProfile | None":
-    """That of --profile, or else the one beside the bundle; None if there is none. Raises ValueError; warns."""
+    """That of --profile, or else the one beside the bundle; None without one. Raises ValueError; warns."""
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.modes import MODES
     from shadowattn.runtime.pipeline.profile import find_profile
-    from shadowattn.runtime.threads import default_num_threads
+    from shadowattn.runtime.session.modes import MODES
+    from shadowattn.runtime.session.threads import default_num_threads
 
     how = (flag_values.num_threads or default_num_threads(), flag_values.mode or MODES[0])
     asked = None if flag_values.profile is None else Path(flag_values.profile)

@@ -64,8 +64,8 @@ def _kv_lens(words: list[str] | None) -> tuple[int, ...] | None:
 def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...] | None) -> "LatencyProfile":
     """flag_values: with `text` and `runs`. lengths None: the usual ones that fit. Raises ValueError."""
     from shadowattn.models.bundle import read_manifest
+    from shadowattn.runtime.measure.workload import from_text
     from shadowattn.runtime.pipeline.measure import measure_profile
-    from shadowattn.runtime.workload import from_text
 
     manifest = read_manifest(bundle)
     chunk, most = manifest.prefill_chunks[-1], flag_values.max_length or manifest.max_length
@@ -91,7 +91,7 @@ def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...
 
 def _text(profile: "LatencyProfile") -> str:
     """For people, in milliseconds."""
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     names = ("estimate", "select", "attend", "overhead", "append")
     header = ["kv_len", "bucket", "heads a group", *(f"{name} ms" for name in names[:-1]), "append a layer ms"]

@@ -19,7 +19,7 @@ from shadowattn.runtime.commands.session_flags import bundle_argument, define_se
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.runtime.pipeline.measure import ChunkRun
-    from shadowattn.runtime.session import Session
+    from shadowattn.runtime.session.session import Session
 
 Facts = dict[str, Any]
 
@@ -48,10 +48,10 @@ class ScheduleCommand:
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.models.bundle import read_manifest
+        from shadowattn.runtime.measure.workload import from_text
         from shadowattn.runtime.pipeline import gantt
         from shadowattn.runtime.pipeline.measure import run_chunk
         from shadowattn.runtime.pipeline.trace import traced
-        from shadowattn.runtime.workload import from_text
 
         bundle = bundle_argument(positional, f"shadowattn schedule {self.usage}")
         pipelined_only(flag_values, "schedule")
@@ -120,7 +120,7 @@ def _report(session: "Session", runs: "list[ChunkRun]") -> Facts:
 
 def _text(report: Facts) -> str:
     """For people."""
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     groups, graphs, plans = report["groups"], report["delegation"], report["schedules"]
     header = ["launch", "heads", "bucket", *(f"{at.replace('_', ' ')} ms" for at in groups[0]["times"])]

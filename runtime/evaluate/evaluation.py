@@ -14,8 +14,8 @@ from shadowattn.runtime.evaluate.needle import Case
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener
 from shadowattn.runtime.evaluate.texts import EvalText, Window, check_length, load_texts, plan_windows, window_length
-from shadowattn.runtime.session import Session
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.session.session import Session
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 
 def evaluate(bundle: Path, options: EvalOptions, verbosity: int = 0) -> dict[str, Any]:

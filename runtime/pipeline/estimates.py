@@ -22,8 +22,8 @@ import numpy as np
 
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime import litert
-from shadowattn.runtime.nodes import Node, NodeProbe
+from shadowattn.runtime.litert import interpreter as litert
+from shadowattn.runtime.litert.nodes import Node, NodeProbe
 from shadowattn.runtime.pipeline.options import ExternalDelegate, NpuChoice
 
 _SUFFIX = ".tflite"

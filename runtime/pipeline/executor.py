@@ -12,9 +12,9 @@ import numpy as np
 
 from shadowattn.models.estimate_graphs import EstimateKey
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime.engine import Engine
-from shadowattn.runtime.executor import Step, StepResult, fill_tokens, read_result
-from shadowattn.runtime.litert import GraphRunner
+from shadowattn.runtime.executor.engine import Engine
+from shadowattn.runtime.executor.fused import Step, StepResult, fill_tokens, read_result
+from shadowattn.runtime.litert.interpreter import GraphRunner
 from shadowattn.runtime.pipeline.estimates import Estimator
 from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
 from shadowattn.runtime.pipeline.planner import LayerPlanner
@@ -23,7 +23,7 @@ from shadowattn.runtime.pipeline.schedule import HeadGroup, Schedule
 from shadowattn.runtime.pipeline.stages import EstimateInputs, HeadScores, Rows, Scales, Stages
 from shadowattn.runtime.pipeline.trace import Clock
 from shadowattn.runtime.pipeline.workers import SLOTS, Overlapped, sequential
-from shadowattn.runtime.settings import CacheSettings
+from shadowattn.runtime.session.settings import CacheSettings
 
 # Is shown layer, q [n_valid,H,d], k and v [n_valid,N_kv,d] of every chunk: views, to be copied if they are to last.
 Watcher = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]

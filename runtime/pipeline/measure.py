@@ -14,7 +14,7 @@ from shadowattn.runtime.pipeline.profile import LatencyProfile, LaunchTime
 from shadowattn.runtime.pipeline.record import ChunkRecord
 from shadowattn.runtime.pipeline.schedule import timing
 from shadowattn.runtime.pipeline.trace import Span, in_order
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 
 Advance = Callable[[str], None]
 

@@ -13,8 +13,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tiny_models import CHUNK, FAMILIES
 
-from shadowattn.models import bundle, reference
+from shadowattn.models import bundle
 from shadowattn.models.op_options import SPARSE_ATTENTION, OpOptions
+from shadowattn.models.oracle import steps
 
 TOLERANCE = 1e-4  # of the logits' magnitude
 
@@ -46,12 +47,12 @@ class SplitRunner:
     def _attend(self, layer: int, state: dict[str, np.ndarray]) -> np.ndarray:
         self._keys[layer] = np.concatenate([self._keys[layer], state["k"][0]])
         self._values[layer] = np.concatenate([self._values[layer], state["v"][0]])
-        o = reference.sparse_attention(
+        o = steps.sparse_attention(
             state["q"][0],
             self._keys[layer],
             self._values[layer],
             None,
-            reference.SelectRule(),
+            steps.SelectRule(),
             self.manifest.model.softmax_scale,
         )
         return o[None].astype(np.float32)

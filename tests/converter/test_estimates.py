@@ -12,13 +12,14 @@ from tiny_models import CHUNK, TinyModel
 
 from shadowattn.converter.calibrate import GridChoice, calibrate
 from shadowattn.converter.calibration_text import CalibrationText, calibration_text
-from shadowattn.converter.checkpoint import open_checkpoint
 from shadowattn.converter.estimate import write_estimates
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.pipeline import convert
-from shadowattn.models import bundle, reference_grid
+from shadowattn.models import bundle
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey, keys_of_bundle
 from shadowattn.models.families import read_config
 from shadowattn.models.grid_fit import PAPER_MULTIPLIERS
+from shadowattn.models.oracle import grid as grid_oracle
 from shadowattn.models.plan import Plan
 
 
@@ -64,9 +65,9 @@ def test_a_graph_computes_the_oracles_scores(tiny_bundle, heads, bucket):
     q_i8, k_i8 = (rng.integers(-127, 128, shape).astype(np.int8) for shape in key.shapes(spec)[:2])
     found = interpreter.get_signature_runner(key.name)(q_i8=q_i8, k_i8=k_i8)["scores_i8"]
     multiplier = plan.grid.multiplier(bucket) if bucket else plan.estimate_multiplier
-    wanted = reference_grid.grid_scores(q_i8, k_i8, multiplier)
+    wanted = grid_oracle.grid_scores(q_i8, k_i8, multiplier)
     # XNNPACK multiplies and divides the scales in float32: one step off where a score is a rounding away from a tie.
-    exact = reference_grid.accumulate(q_i8, k_i8).astype(np.float64) * multiplier
+    exact = grid_oracle.accumulate(q_i8, k_i8).astype(np.float64) * multiplier
     near_a_tie = np.abs(exact - np.floor(exact) - 0.5) <= np.abs(exact) * 2.0**-21
     assert (np.abs(found.astype(int) - wanted) <= near_a_tie).all()
     assert len(np.unique(found)) > 100

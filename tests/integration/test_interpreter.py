@@ -12,7 +12,7 @@ from one_op import OneOp, Sizes, one_op_model, plan_for
 from resident_growth import growth_of
 
 from shadowattn.models.op_options import OpOptions
-from shadowattn.runtime.delegate import library_path
+from shadowattn.runtime.litert.delegate import library_path
 
 SIZES = Sizes(4)
 
@@ -92,7 +92,7 @@ def test_a_damaged_plan(damage: Callable[[bytes], bytes], tmp_path: Path) -> Non
         ({"mode": "fast"}, "mode must be one of shadow, dense, int8, .*, npu_full, got 'fast'"),
         ({"threshold": 1}, r"threshold must be a probability in \[0, 1\), 0 for that of keep_ratio, got '1'"),
         ({"threshold": "nan"}, "threshold must be a probability"),
-        ({"tail": "yes"}, "tail must be on or off, got 'yes'"),
+        ({"compensate": "yes"}, "compensate must be on or off, got 'yes'"),
         ({"num_threads": 65}, "num_threads must be a whole number in 1..64"),
         ({"cache_type": "f8"}, "cache_type must be f16 or f32"),
         ({"isa": "mmx"}, "isa=mmx"),

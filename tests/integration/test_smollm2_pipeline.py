@@ -8,9 +8,9 @@ from smollm2 import held_out_text
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.runtime import Session
-from shadowattn.runtime.comparison import difference
+from shadowattn.runtime.measure.comparison import difference
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 pytestmark = pytest.mark.slow
 MOST_KL = 0.05  # nats, mean over the ends of chunks
@@ -29,8 +29,8 @@ def test_overlap_changes_no_bit_and_coarse_scores_little(int8_bundle: Path, leng
     assert len(tokens) == length
     with Session.open(int8_bundle) as fused:
         reference = chunk_ends(fused, tokens)
-    in_turn = PipelineOptions(planner="off", heads=(1,))
-    with Session.open(int8_bundle, executor="pipelined", pipeline=in_turn, num_threads=1) as session:
+    interleaved = PipelineOptions(planner="off", heads=(1,))
+    with Session.open(int8_bundle, executor="pipelined", pipeline=interleaved, num_threads=1) as session:
         wanted = chunk_ends(session, tokens)
     with Session.open(int8_bundle, executor="pipelined", num_threads=2) as session:
         assert session.pipelined.overlaps

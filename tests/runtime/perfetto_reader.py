@@ -1,7 +1,5 @@
 """Reads our traces as Perfetto's trace processor does, and raises where that would drop or guess something.
 
-python tests/runtime/perfetto_reader.py FILE...
-
 Perfetto (importers/json, importers/common/slice_tracker.cc) sorts events by time, keeps the file's order among equal
 times, and has a stack of open slices for every thread. A slice that begins inside another must end inside of it, or it
 is dropped; so is one with a negative time or duration. Microseconds become nanoseconds by rounding (older versions cut
@@ -9,9 +7,7 @@ off, which `to_ns=int` stands for).
 """
 
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 
@@ -52,9 +48,3 @@ def read(text: str, to_ns: Callable[[float], int] = round) -> dict[str, list[Sli
 def _need(fits: bool, message: str) -> None:
     if not fits:
         raise ValueError(message)
-
-
-if __name__ == "__main__":
-    for file in sys.argv[1:]:
-        for thread, slices in read(Path(file).read_text("utf-8")).items():
-            print(f"{file}: {thread}: {len(slices):,} slices, {max(one.depth for one in slices)} deep")

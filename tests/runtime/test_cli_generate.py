@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_runner import environment, needs_delegate, run, run_process, write_speaking_bundle
+from cli_runner import environment, run, run_process, write_speaking_bundle
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 
 STATISTICS = re.compile(
     r"\[(\d+) prompt tokens(?: \((\d+) reused\))?(?:, TTFT [\d.]+ s)?, (\d+) new tokens(?:, TPOT [\d.]+ ms)?, "
@@ -48,6 +48,7 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["b", "--prompt=x", "--top_p=2"], "flag --top_p=2"),
         (["b", "--prompt=x", "--top_p=0"], "wanted a number in (0, 1]"),
         (["b", "--prompt=x", "--temperature=-1"], "flag --temperature=-1"),
+        (["b", "--prompt=x", "--repetition_penalty=0"], "wanted a positive number"),
         (["b", "--prompt=x", "--max_new_tokens=0"], "0 is not a positive integer"),
         (["b", "--prompt=x", "--num_threads=0"], "0 is not a positive integer"),
         (["b", "--prompt=x", "--executor=turbo"], "value should be one of <fused|pipelined>"),
@@ -92,7 +93,6 @@ def test_prompt_files(capsys: pytest.CaptureFixture[str], shared_bundle: Path, t
 # --- with the delegate ---
 
 
-@needs_delegate
 def test_an_answer_streams_to_stdout_and_its_statistics_to_stderr(
     capsys: pytest.CaptureFixture[str], shared_bundle: Path
 ) -> None:
@@ -104,7 +104,6 @@ def test_an_answer_streams_to_stdout_and_its_statistics_to_stderr(
     assert float(found[4]) == 1.0  # below min_k everything is kept
 
 
-@needs_delegate
 def test_the_text_is_what_the_session_says(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     prompt = byte_level_tokenizer().encode("Hello, world").ids
     with Session.open(shared_bundle) as session:
@@ -120,7 +119,42 @@ def test_the_text_is_what_the_session_says(capsys: pytest.CaptureFixture[str], s
     assert plain.out[:-1] == whole.rstrip("\N{REPLACEMENT CHARACTER}")
 
 
-@needs_delegate
+def says_of_itself(bundle: Path, **facts: object) -> Path:
+    """The bundle with another manifest."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | facts))
+    return bundle
+
+
+def test_tokens_are_drawn_as_the_bundle_says_unless_flags_say_otherwise(
+    capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path
+) -> None:
+    own = {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.7}
+    bundle = says_of_itself(write_speaking_bundle(tmp_path / "drawn.bundle"), sampling=own)
+    prompt = byte_level_tokenizer().encode("Hello, world").ids
+    said = ["--prompt=Hello, world", "--json", "--max_new_tokens=20", "--seed=3"]
+    for flags, settings in (
+        ([], own),
+        (["--temperature=0"], own | {"temperature": 0.0}),
+        (["--top_k=0", "--top_p=1", "--repetition_penalty=1"], {"temperature": 1.5}),
+    ):
+        with Session.open(bundle) as session:
+            wanted = list(session.generate(prompt, 20, **settings, seed=3))
+        assert json.loads(run(capsys, "generate", bundle, *said, *flags).out)["token_ids"] == wanted
+    with Session.open(shared_bundle) as session:
+        greedy = list(session.generate(prompt, 20))
+    assert json.loads(run(capsys, "generate", shared_bundle, *said).out)["token_ids"] == greedy
+
+
+def test_repetitions_become_rarer(tmp_path: Path) -> None:
+    bundle = write_speaking_bundle(tmp_path / "tiny.bundle")
+    prompt = byte_level_tokenizer().encode("Hello, world").ids
+    with Session.open(bundle) as session:
+        repeats, does_not = (list(session.generate(prompt, 40, repetition_penalty=p)) for p in (1.0, 1e6))
+    assert len(set(does_not) | set(prompt)) - len(set(prompt)) == len(does_not)  # each is new
+    assert len(set(repeats)) < len(repeats)
+
+
 @pytest.mark.parametrize("args", [["-"], ["--prompt_file=-"]])
 def test_standard_input(shared_bundle: Path, args: list[str]) -> None:
     outcome = run_process("generate", shared_bundle, *args, "--json", "--max_new_tokens=2", stdin="naïve 🙂".encode())
@@ -128,7 +162,6 @@ def test_standard_input(shared_bundle: Path, args: list[str]) -> None:
     assert json.loads(outcome.out)["prompt_tokens"] == len("naïve 🙂".encode())
 
 
-@needs_delegate
 def test_the_chat_template_wraps_the_prompt(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     outcome = run(
         capsys, "generate", shared_bundle, "--chat", "--system=S", "--prompt=Hi", "--json", "--max_new_tokens=1"
@@ -137,7 +170,6 @@ def test_the_chat_template_wraps_the_prompt(capsys: pytest.CaptureFixture[str], 
     assert json.loads(outcome.out)["prompt_tokens"] == len(byte_level_tokenizer().encode(text).ids)
 
 
-@needs_delegate
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt(capsys: pytest.CaptureFixture[str], shared_bundle: Path, prompt: str) -> None:
     outcome = run(capsys, "generate", shared_bundle, f"--prompt={prompt}")
@@ -145,14 +177,12 @@ def test_an_empty_prompt(capsys: pytest.CaptureFixture[str], shared_bundle: Path
     assert "the prompt is empty" in outcome.error
 
 
-@needs_delegate
 def test_a_prompt_that_is_too_long(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     outcome = run(capsys, "generate", shared_bundle, "--prompt=" + "x" * 300)
     assert outcome.code == 1
     assert "the prompt has 300 tokens, but this session holds 256 with the answer; shorten" in outcome.error
 
 
-@needs_delegate
 def test_an_answer_that_fills_the_context_says_so(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     flags = ["--max_length=16", "--max_new_tokens=50", "--temperature=2", "--seed=1", "--json"]
     outcome = run(capsys, "generate", shared_bundle, "--prompt=Hello", *flags)
@@ -161,7 +191,6 @@ def test_an_answer_that_fills_the_context_says_so(capsys: pytest.CaptureFixture[
     assert "the context is full (16 of 16 tokens)" in outcome.err
 
 
-@needs_delegate
 def test_without_torch_and_transformers(shared_bundle: Path) -> None:
     code = (
         "import sys\n"
@@ -173,7 +202,6 @@ def test_without_torch_and_transformers(shared_bundle: Path) -> None:
     assert outcome.code == 0, outcome.err
 
 
-@needs_delegate
 def test_a_terminal_that_lacks_a_character(shared_bundle: Path) -> None:
     code = (
         "import os, sys\n"
@@ -203,7 +231,6 @@ def interrupt_decode(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(Session, "decode", decode)
 
 
-@needs_delegate
 def test_ctrl_c_in_an_answer_ends_the_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_bundle: Path
 ) -> None:
@@ -213,7 +240,6 @@ def test_ctrl_c_in_an_answer_ends_the_command(
     assert outcome.err.strip() == "shadowattn: interrupted"
 
 
-@needs_delegate
 def test_ctrl_c_in_a_chat_ends_only_the_answer(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_bundle: Path
 ) -> None:
@@ -245,7 +271,8 @@ class TerminalRun:
     def __init__(self, *args: object) -> None:
         self._fd, child = pty.openpty()
         # The leader of a new session gets the terminal that it opens first, and with it the terminal's Ctrl-C.
-        shell = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(child)]
+        # SIGINT starts as a script's background jobs have it.
+        shell = ["sh", "-c", 'trap "" INT; exec "$@" <"$0" >"$0" 2>&1', os.ttyname(child)]
         command = [*shell, sys.executable, "-m", "shadowattn.runtime.cli", "generate", *map(str, args)]
         environ = {**environment(), "TERM": "dumb"}
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environ, start_new_session=True)
@@ -277,7 +304,6 @@ class TerminalRun:
         return code
 
 
-@needs_delegate
 def test_interactive_chat(shared_bundle: Path) -> None:
     terminal = TerminalRun(shared_bundle, "--max_new_tokens=4", "--system=S")
     terminal.read_until(r"Ask something[\s\S]*> ")
@@ -296,7 +322,6 @@ def test_interactive_chat(shared_bundle: Path) -> None:
     assert terminal.end() == 0
 
 
-@needs_delegate
 def test_ctrl_d_and_ctrl_c_at_the_prompt(shared_bundle: Path) -> None:
     for key, code in (("\x04", 0), ("\x03", 130)):
         terminal = TerminalRun(shared_bundle)
@@ -308,7 +333,6 @@ def test_ctrl_d_and_ctrl_c_at_the_prompt(shared_bundle: Path) -> None:
         assert terminal.end() == code
 
 
-@needs_delegate
 def test_bytes_that_are_no_text_at_the_prompt(shared_bundle: Path) -> None:
     terminal = TerminalRun(shared_bundle, "--max_new_tokens=4")
     terminal.read_until(r"Ask something[\s\S]*> ")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from shadowattn.runtime import Session
-from shadowattn.runtime.executor import Step, StepResult
-from shadowattn.runtime.litert import GraphRunner
+from shadowattn.runtime.executor.fused import Step, StepResult
+from shadowattn.runtime.litert.interpreter import GraphRunner
 from shadowattn.runtime.pipeline.estimates import EstimateRunner
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.pipeline.stages import Stages

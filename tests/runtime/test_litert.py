@@ -10,9 +10,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from shadowattn.models.bundle import MODEL
 from shadowattn.runtime import Session
-from shadowattn.runtime.executor import Step
-from shadowattn.runtime.litert import ErrorLog, check_runners, op_name, short
-from shadowattn.runtime.nodes import BATCH_MATMUL, CUSTOM, FULLY_CONNECTED, Node, NodeProbe
+from shadowattn.runtime.executor.fused import Step
+from shadowattn.runtime.litert.interpreter import ErrorLog, check_runners, op_name, short
+from shadowattn.runtime.litert.nodes import BATCH_MATMUL, CUSTOM, FULLY_CONNECTED, Node, NodeProbe
 
 
 def test_views_survive_the_preparation_of_other_signatures(tiny: Path, text: list[int]) -> None:

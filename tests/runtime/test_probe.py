@@ -6,7 +6,7 @@
 from flat_graph import FlatModel
 
 from shadowattn.models.op_options import SPARSE_ATTENTION, OpOptions
-from shadowattn.runtime.probe import HEAD_DIM, HEADS, KV_HEADS, MODEL, ROWS, SIGNATURE
+from shadowattn.runtime.litert.probe import HEAD_DIM, HEADS, KV_HEADS, MODEL, ROWS, SIGNATURE
 
 
 def probe_model() -> bytes:

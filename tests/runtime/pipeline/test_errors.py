@@ -83,20 +83,6 @@ def test_a_delegate_that_cannot_prepare(tiny: Path, text: list[int], claiming: C
         assert np.array_equal(session.prefill(text[:40]), dense)
 
 
-def test_a_delegate_that_takes_nothing(tiny: Path, text: list[int], claiming: ClaimingLibrary) -> None:
-    taken_by_none = PipelineOptions(NpuChoice.parse(claiming.npu("claim=none")), heads=(4,))
-    warning = "not at all: node 0 BATCH_MATMUL .* runs on the CPU as host INT8"
-    with open_pipelined(tiny, taken_by_none) as session, pytest.warns(RuntimeWarning, match=warning):
-        logits = session.prefill(text[:16])
-    with open_pipelined(tiny, PipelineOptions()) as session:
-        assert np.array_equal(session.prefill(text[:16]), logits)
-    needed = NpuChoice.parse(claiming.npu("claim=none"), require_npu=True)
-    with open_pipelined(tiny, PipelineOptions(needed)) as session:
-        with pytest.raises(RuntimeError, match="which require_npu forbids"):
-            session.prefill(text[:16])
-        assert session.length == 0
-
-
 def test_two_sessions_one_of_which_fails(tiny: Path, text: list[int], claiming: ClaimingLibrary) -> None:
     """They share graphs and delegate; the failing invoke belongs to whoever comes to it, once."""
     options = PipelineOptions(NpuChoice.parse(claiming.npu("fail=invoke:40")), scales="rank", heads=(1,))

@@ -39,15 +39,6 @@ def test_timing(rng: random.Random) -> None:
         assert makespan(work, fifo(work, depth), depth) == pytest.approx(simulate(work, depth), rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("planner", PLANNERS)
-def test_every_rule_orders_each_group_once(rng: random.Random, planner: str) -> None:
-    for _ in range(100):
-        work, depth = random_work(rng, rng.randint(1, 9)), rng.choice((1, 2))
-        order = PLANNERS[planner](work, depth)
-        assert sorted(order) == list(range(len(work)))
-        assert PLANNERS[planner](work, depth) == order
-
-
 def test_gilmore_and_gomorys_order_is_the_best_of_all(rng: random.Random) -> None:
     """Greedy is not: it begins with the long attend, behind which the long estimate then waits for a buffer."""
     for _ in range(150):

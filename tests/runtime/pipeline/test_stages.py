@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shadowattn.models import reference
-from shadowattn.models.reference import SelectRule, sparse_attention
-from shadowattn.models.reference_grid import chunk_scales, quantize_static
-from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.models.oracle import steps
+from shadowattn.models.oracle.grid import chunk_scales, quantize_static
+from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.models.oracle.steps import SelectRule, sparse_attention
 from shadowattn.runtime import Session
 from shadowattn.runtime.pipeline.stages import EstimateInputs, HeadScores, Rows, Scales, Stages
 
@@ -20,7 +20,7 @@ _FORCED = {"min_k": 4, "sinks": 1, "latest": 2}
 RULES = {
     "0.3": ShadowRule(0.3, **_FORCED),
     "auto": ShadowRule(**_FORCED),
-    "no tail": ShadowRule(threshold=0.05, tail=False, **_FORCED),
+    "uncompensated": ShadowRule(threshold=0.05, compensate=False, **_FORCED),
     "shadow_paper": SelectRule(0.3, 4, 1, 2),
 }
 
@@ -61,7 +61,7 @@ class Calls:
 def calls(tiny: Path, request: pytest.FixtureRequest) -> Iterator[Calls]:
     rule = RULES.get(getattr(request, "param", "0.3"), RULES["0.3"])
     mode = "shadow_paper" if isinstance(rule, SelectRule) else "shadow"
-    own = {"threshold": rule.threshold, "tail": rule.tail} if isinstance(rule, ShadowRule) else {}
+    own = {"threshold": rule.threshold, "compensate": rule.compensate} if isinstance(rule, ShadowRule) else {}
     keep_ratio = "auto" if rule.keep_ratio is None else rule.keep_ratio
     with Session.open(tiny, cache_type="f32", mode=mode, keep_ratio=keep_ratio, **_FORCED, **own) as session:
         yield Calls(session)
@@ -76,11 +76,11 @@ def test_rank_invariant_integers_and_attention_are_the_oracles(calls: Calls, rul
         layer, end = rows.layer, rows.position + rows.n_valid
         calls.stages.append(rows, inputs, Scales.RANK)
         q = rows.q[0, : rows.n_valid]
-        k_i8, _ = reference.quantize_keys(keys, plan.centre[layer], plan.scale[layer])
-        q_i8 = reference.quantize_queries_coarse(q, plan.k_variance[layer], plan.estimate_multiplier)
+        k_i8, _ = steps.quantize_keys(keys, plan.centre[layer], plan.scale[layer])
+        q_i8 = steps.quantize_queries_coarse(q, plan.k_variance[layer], plan.estimate_multiplier)
         assert np.array_equal(inputs.k_i8[:, :end], k_i8.transpose(1, 0, 2))
         assert np.array_equal(inputs.q_i8[:, : len(q)].reshape(q_i8.shape), q_i8)
-        scores = reference.estimate_coarse(q_i8, k_i8.transpose(1, 0, 2), plan.estimate_multiplier)
+        scores = steps.estimate_coarse(q_i8, k_i8.transpose(1, 0, 2), plan.estimate_multiplier)
         given = np.zeros((model.num_heads, _CHUNK, _SEQ_LEN), np.int8)
         given[:, : len(q), :end] = scores.reshape(model.num_heads, len(q), end)
         out = np.full((1, _CHUNK, model.num_heads * model.head_dim), np.nan, np.float32)
@@ -90,7 +90,7 @@ def test_rank_invariant_integers_and_attention_are_the_oracles(calls: Calls, rul
         if isinstance(chosen, ShadowRule):
             result = shadow_attention(Chunk(q, keys, values, plan, model.softmax_scale, layer), chosen, own)
             wanted = result.out
-            counted += np.array([result.kept.sum(), result.rows_without_tail])
+            counted += np.array([result.selected.sum(), result.rows_not_compensated])
         else:
             budgets = plan.paper_budgets[layer]
             wanted = sparse_attention(q, keys, values, own, chosen, model.softmax_scale, budgets)
@@ -98,8 +98,8 @@ def test_rank_invariant_integers_and_attention_are_the_oracles(calls: Calls, rul
         assert not out[0, len(q) :].any()
     if isinstance(chosen, ShadowRule):
         stats = calls.session._engine.shadow.cache_stats(calls.session._cache)
-        assert (stats.value_rows_read, stats.rows_without_tail) == tuple(counted)
-        assert (counted[1] > 0) == (chosen.tail and magnitude > 1)
+        assert (stats.value_rows_read, stats.rows_not_compensated) == tuple(counted)
+        assert (counted[1] > 0) == (chosen.compensate and magnitude > 1)
 
 
 @pytest.mark.parametrize(("scales", "by"), [(Scales.NEAREST, "mse"), (Scales.LOG, "log")])

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import random
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -75,25 +74,6 @@ def test_nested_spans_of_several_threads_stay_nested(tmp_path: Path) -> None:
     write_trace(tmp_path / "trace.json", spans, {})
     threads = perfetto_reader.read((tmp_path / "trace.json").read_text("utf-8"))
     assert {name: len(slices) for name, slices in threads.items()} == {"cpu": 31, "npu": 31}
-
-
-def test_threads_add_without_losing_any() -> None:
-    clock = Clock()
-
-    def work(worker: str) -> None:
-        for index in range(2000):
-            with clock.span("attend", "graph", worker, group=index):
-                pass
-
-    with clock.recording() as spans:
-        threads = [threading.Thread(target=work, args=(f"worker {index}",)) for index in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    wanted = {(f"worker {index}", group) for index in range(4) for group in range(2000)}
-    assert {(span.worker, span.args["group"]) for span in spans} == wanted
-    assert clock.spans is None
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
