@@ -242,7 +242,7 @@ def test_head_stats(tiny: Path, text: list[int]) -> None:
             session.observer.observe("all")
         with pytest.raises(ValueError, match="observed: wanted one of histogram"):
             session.observer.table("tables")
-        shadow, cache = session._engine.shadow, session._cache
+        shadow, cache = session._engine.shadow, session._cached.handle
         with pytest.raises(ValueError, match="observe: wanted a sum of 1, 2, 4 and 8, or 0 for nothing, got 16"):
             shadow.observe(cache, 16)
         with pytest.raises(ValueError, match="observed heads has 32 numbers, wanted 3"):
