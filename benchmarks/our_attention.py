@@ -1,5 +1,5 @@
 """ShadowSparseAttention alone in LiteRT: the op, its delegate and a bundle's plan, fed chunk by chunk as the runtime
-does. Quantising, appending to the cache, estimate, selection and tail are all inside the time."""
+does. Quantising, appending to the cache, estimate, selection and residual compensation are all inside the time."""
 
 import dataclasses
 import time
@@ -77,8 +77,8 @@ class OurKernel:
     def __init__(self, op: LoneOp, variant: Variant) -> None:
         self.name = f"ours, {variant.name}"
         self.exactness = _EXACTNESS.get(variant.mode, SPARSE)
-        chosen = {name: value for name, value in variant.session_options().items() if value is not None}
-        settings = CacheSettings("shadow", "auto", op.max_length).changed(**chosen)
+        given = {name: value for name, value in variant.session_options().items() if value is not None}
+        settings = CacheSettings("shadow", "auto", op.max_length).changed(**given)
         self._op = op
         self.cache = op.shadow.create_cache(settings.creation_text())
         self.scores_int8 = variant.mode not in _OTHER_ESTIMATES

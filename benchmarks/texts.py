@@ -256,6 +256,17 @@ ARCHIVES = {
 }
 
 
+def held_out_text() -> Path:
+    """The Brown corpus where it is or can be had; else another text that nothing was fitted to. Raises ValueError."""
+    brown = FOLDER / "brown.txt"
+    if brown.is_file():
+        return brown
+    found = [text.path for text in fetch_texts(warn) if text.role == HELD_OUT]
+    if not found:
+        raise ValueError("none of the held-out texts can be had, see above; give one with --text")
+    return brown if brown in found else found[0]
+
+
 def warn(name: str, reason: str) -> None:
     """Says on stderr that a text is left out."""
     print(f"texts: SKIPPED {name}: {reason}", file=sys.stderr)
