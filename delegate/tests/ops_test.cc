@@ -29,7 +29,7 @@ std::vector<Text> RandomTexts(const Shape& shape, int64_t length) {
   return texts;
 }
 
-// rows of `source` (width floats each) from `position` into a padded tensor; NaN behind them.
+// rows of `source` (width floats each) from `position` into a padded tensor; NaN after them.
 void Fill(float* tensor, const std::vector<float>& source, int64_t width, int64_t position, int64_t rows,
           int64_t time) {
   std::fill(tensor, tensor + time * width, kNan);

@@ -1,5 +1,5 @@
-// The exported C symbols: option errors, cache handles, statistics, 1,000 open and close cycles, pointers kept too
-// long.
+// The exported C symbols: option errors, cache handles, statistics, 1,000 open and close cycles, pointers to
+// delegates that were destroyed.
 #include <cstring>
 #include <thread>
 
@@ -112,7 +112,7 @@ void TestFactors() {
   }
   CHECK(shadow_cache_set_factors(delegate, 3, factors, 0) == -1 && Contains(shadow_last_error(), "cache 3"));
   CHECK(shadow_cache_set_factors(delegate, 0, nullptr, 0) == 0);
-  CHECK(shadow_cache_set_factors(nullptr, 0, factors, 8) == -1 && Contains(shadow_last_error(), "living delegate"));
+  CHECK(shadow_cache_set_factors(nullptr, 0, factors, 8) == -1 && Contains(shadow_last_error(), "no such delegate"));
   tflite_plugin_destroy_delegate(delegate);
   delegate = Create("mode", "dense");
   CHECK(shadow_cache_set_factors(delegate, 0, factors, 8) == -1 && Contains(shadow_last_error(), "wanted 0"));
@@ -126,7 +126,7 @@ void TestPointersKeptTooLong() {
   tflite_plugin_destroy_delegate(delegate);
   tflite_plugin_destroy_delegate(delegate);  // twice
   CHECK(graph.Run(0, 4));                    // the interpreter may outlive its delegate
-  CHECK(shadow_cache_create(delegate, "") == -1 && Contains(shadow_last_error(), "not a living delegate"));
+  CHECK(shadow_cache_create(delegate, "") == -1 && Contains(shadow_last_error(), "no such delegate"));
   CHECK(shadow_num_caches(nullptr) == -1 && shadow_isa(nullptr) == nullptr && shadow_cache_length(nullptr, 0) == -1);
 }
 
@@ -162,7 +162,7 @@ void TestErrorsBelongToTheirThread() {
   CHECK(shadow_num_caches(nullptr) == -1);
   std::string other = "unset";
   std::thread([&] { other = shadow_last_error(); }).join();
-  CHECK(other.empty() && Contains(shadow_last_error(), "living delegate"));
+  CHECK(other.empty() && Contains(shadow_last_error(), "no such delegate"));
 }
 
 }  // namespace

@@ -113,7 +113,7 @@ void TestGroupsAgree(const char* settings, int bucket) {
   }
 }
 
-// A level of the scores is worth more in one bucket than in another, and the mass of what is chosen with it.
+// A level of the scores is worth more in one bucket than in another, and so is the mass of what is selected.
 void TestBucketMatters() {
   const Fixture f("mode=shadow;keep_ratio=0.3;min_k=20");
   CHECK(InGroups(f, {6}, 1) != InGroups(f, {6}, 6));
@@ -239,7 +239,7 @@ void TestRowsNotCompensated() {
   }
 }
 
-// Rank-invariant integers by the formulas of docs/op_spec.md; rows behind the length and padding rows are zero.
+// Rank-invariant integers by the formulas of docs/op_spec.md; rows after the length and padding rows are zero.
 void TestRankInvariant() {
   const Fixture f("cache_type=f32");
   for (int i = 0; i < kKvHeads * kSeqLen * kDim; ++i) {
