@@ -198,6 +198,14 @@ void TestBenchmarkRows() {
   }
 }
 
+void TestBenchmarkRowsThatDoNotFit() {
+  TestDelegate delegate(kShape, "mode=dense;max_length=301", true, 300);
+  OpGraph graph(kShape, 5);
+  CHECK(graph.runtime.Apply(delegate.base()));
+  CHECK(graph.Run(std::numeric_limits<int32_t>::max(), 1));
+  CHECK(!graph.Run(0, 2) && Contains(graph.runtime.error(), "position 300 and 2 new rows exceed max_length 301"));
+}
+
 }  // namespace
 
 int main() {
@@ -212,5 +220,6 @@ int main() {
   TestTwoThreadsTwoCaches();
   TestCacheInUse();
   TestBenchmarkRows();
+  TestBenchmarkRowsThatDoNotFit();
   return Finish();
 }
