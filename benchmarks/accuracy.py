@@ -22,13 +22,13 @@ from accuracy_sections import Bundles, Part, Section, full_sections, short_secti
 from publish import publish
 
 from shadowattn.models.bundle import MANIFEST
-from shadowattn.runtime.delegate import library_path
 from shadowattn.runtime.evaluate import plots
 from shadowattn.runtime.evaluate.evaluation import evaluate
 from shadowattn.runtime.evaluate.options import EvalOptions
 from shadowattn.runtime.evaluate.perplexity import worst_texts
 from shadowattn.runtime.evaluate.report import tables
-from shadowattn.runtime.table import format_markdown
+from shadowattn.runtime.litert.delegate import library_path
+from shadowattn.runtime.measure.table import format_markdown
 
 BUNDLE = Path(".demo/smollm2.bundle")
 FLOAT32_BUNDLE = Path(".demo/smollm2-float32.bundle")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shadowattn.runtime.evaluate.options import EvalOptions
-from shadowattn.runtime.modes import MODES
+from shadowattn.runtime.session.modes import MODES
 
 _USUAL_LENGTHS = (1000, 2000, 4000, 8000)
 
@@ -78,7 +78,7 @@ def full_sections(files: Sequence[str], session: Mapping[str, Any], bundles: Bun
     common: dict[str, Any] = {"texts": tuple(files), "session": session, "keep_ratios": ("auto",)}
     prose = common | {"texts": tuple(file for file in files if "python" not in Path(file).stem) or tuple(files)}
     ours = ("shadow", "shadow@0.1", "shadow@0.05", "shadow@0.02")
-    others: tuple[str, ...] = ("shadow:no_tail@0.05", "shadow_paper@0.2", "shadow_paper@0.1", "shadow_paper@0.05")
+    others: tuple[str, ...] = ("shadow:uncompensated@0.05", "shadow_paper@0.2", "shadow_paper@0.1", "shadow_paper@0.05")
     others += ("float_estimate@0.2", "float_estimate@0.05", "block_sparse@0.2", "block_sparse@0.05")
     few = ("int8", *ours, "shadow_paper@0.2")
     plain = EvalOptions(modes=("int8", "npu_full", *ours, *others), window=2048, max_tokens=8192, **common)
@@ -117,7 +117,7 @@ def full_sections(files: Sequence[str], session: Mapping[str, Any], bundles: Bun
 def short_sections(files: Sequence[str], session: Mapping[str, Any], bundle: Path) -> list[Section]:
     """The same form, in a few minutes: whether it all works, and which mode is ahead."""
     text: dict[str, Any] = {"texts": (files[0],), "session": session, "keep_ratios": (0.1, 0.05)}
-    plain = EvalOptions(modes=(*MODES, "shadow:no_tail"), window=1024, max_tokens=2048, **text)
+    plain = EvalOptions(modes=(*MODES, "shadow:uncompensated"), window=1024, max_tokens=2048, **text)
     needle = EvalOptions(
         modes=("int8", "shadow"), tasks=("needle",), needle_lengths=(1000,), needle_depths=(0.3, 0.7), needles=2, **text
     )

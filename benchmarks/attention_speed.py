@@ -146,8 +146,8 @@ def open_layers(
 
     from shadowattn.models.bundle import read_manifest
     from shadowattn.models.plan import FILE_NAME, Plan
-    from shadowattn.runtime.delegate import ShadowLibrary, library_path
     from shadowattn.runtime.evaluate.options import EvalOptions
+    from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     manifest = read_manifest(arguments.bundle)

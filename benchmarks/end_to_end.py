@@ -21,8 +21,8 @@ from attention_speed import MODES, add_common_flags, command_line, names, number
 from peer_lines import read_peers
 
 if TYPE_CHECKING:
-    from shadowattn.runtime.comparison import Run, SessionProcess
-    from shadowattn.runtime.workload import Item
+    from shadowattn.runtime.measure.comparison import Run, SessionProcess
+    from shadowattn.runtime.measure.workload import Item
 
 LENGTHS = (512, 1024, 2048, 4096, 8000)
 _DENSE = "dense"
@@ -48,8 +48,8 @@ def measure(arguments: argparse.Namespace, settled: dict[str, Any]) -> dict[str,
     from load_time import load_times
 
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime import workload
-    from shadowattn.runtime.comparison import SessionProcess
+    from shadowattn.runtime.measure import workload
+    from shadowattn.runtime.measure.comparison import SessionProcess
 
     peers = [] if arguments.peers is None else read_peers(arguments.peers, arguments.num_threads, arguments.isa)
     manifest = read_manifest(arguments.bundle)
@@ -94,7 +94,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def _rows(processes: "dict[str, SessionProcess]", item: "Item", runs: int, chunk: int) -> list[dict[str, Any]]:
     """A row per setting. Prompts come in ascending length, so that a process's peak of memory is this prompt's."""
-    from shadowattn.runtime.comparison import difference, medians
+    from shadowattn.runtime.measure.comparison import difference, medians
 
     taken: dict[str, list[Run]] = {name: [] for name in processes}
     # As `shadowattn bench` does it: whole chunks fewer, the same last ones

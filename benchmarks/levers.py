@@ -19,7 +19,7 @@ from typing import Any
 
 from speed_plots import figure_of, save
 
-from shadowattn.runtime.table import format_markdown
+from shadowattn.runtime.measure.table import format_markdown
 
 _OURS = "ours, "
 

@@ -24,7 +24,7 @@ def load_times(bundle: Path, name: str, options: Mapping[str, Any], num_tokens: 
 
 def _load(bundle: Path, options: dict[str, Any], num_tokens: int) -> tuple[float, float]:
     """In the child: seconds of open() and prepare(), imports done before."""
-    from shadowattn.runtime.session import Session
+    from shadowattn.runtime.session.session import Session
 
     begin = time.perf_counter()
     with Session.open(bundle, **options) as session:

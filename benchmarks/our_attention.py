@@ -1,5 +1,5 @@
 """ShadowSparseAttention alone in LiteRT: the op, its delegate and a bundle's plan, fed chunk by chunk as the runtime
-does. Quantising, appending to the cache, estimate, selection and tail are all inside the time."""
+does. Quantising, appending to the cache, estimate, selection and compensation are all inside the time."""
 
 import dataclasses
 import time
@@ -17,11 +17,11 @@ from shadowattn.models.bundle import MODEL, Manifest, TensorInfo
 from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.models.plan import Plan
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime.chunking import Chunk, plan_chunks
-from shadowattn.runtime.delegate import ShadowDelegate, ShadowLibrary, library_path
 from shadowattn.runtime.evaluate.options import Variant
-from shadowattn.runtime.litert import GraphRunner, GraphSet, delegate_pointer, load_delegate
-from shadowattn.runtime.settings import CacheSettings
+from shadowattn.runtime.executor.chunking import Chunk, plan_chunks
+from shadowattn.runtime.litert.delegate import ShadowDelegate, ShadowLibrary, library_path
+from shadowattn.runtime.litert.interpreter import GraphRunner, GraphSet, delegate_pointer, load_delegate
+from shadowattn.runtime.session.settings import CacheSettings
 
 _EXACTNESS = {"dense": STORED, "int8": INT8, "block_sparse": LOSSY, "npu_full": LOSSY}  # others: SPARSE
 _OTHER_ESTIMATES = ("dense", "float_estimate", "block_sparse")  # none, float32, means of pages

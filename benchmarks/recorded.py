@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.runtime.session import Session
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.session.session import Session
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 
 @dataclasses.dataclass(frozen=True)

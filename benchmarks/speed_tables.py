@@ -6,7 +6,7 @@ from typing import Any
 
 import machine
 
-from shadowattn.runtime.table import format_markdown, format_table
+from shadowattn.runtime.measure.table import format_markdown, format_table
 
 Result = dict[str, Any]
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from shadowattn.converter.custom_ops import build_attend, build_kv_append, fused_attention
-from shadowattn.converter.estimate import build_estimate
+from shadowattn.converter.custom_ops import fused_attention
 from shadowattn.converter.export import Piece, PieceOperator
 from shadowattn.converter.flatbuffer import ModelFile, OpCode, Subgraph
 from shadowattn.converter.recipes import Recipe
@@ -44,14 +43,8 @@ def assemble(
             builder.fused()
         elif info.role == "linear":
             builder.linear()
-        elif info.role == "score":
-            build_score(graph, spec, info)
-        elif info.role == "kv_append":
-            build_kv_append(graph, spec, info)
-        elif info.role == "estimate":
-            build_estimate(graph, info.outputs["scores_i8"])
         else:
-            build_attend(graph, spec, info)
+            build_score(graph, spec, info)
     return model
 
 

@@ -24,9 +24,9 @@ from shadowattn.models import auto_threshold
 from shadowattn.models.allocation import fit_factors
 from shadowattn.models.grid_fit import PAPER_MULTIPLIERS, fit_grid, report_heads, summary
 from shadowattn.models.observations import Observations
+from shadowattn.models.oracle.grid import Projections
+from shadowattn.models.oracle.steps import COARSE_SPREAD, SelectRule, quantize_keys
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import COARSE_SPREAD, SelectRule, quantize_keys
-from shadowattn.models.reference_grid import Projections
 from shadowattn.models.spec import ModelSpec
 from shadowattn.models.threshold_table import Forced, fit_table
 

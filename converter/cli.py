@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from shadowattn.models.bundle import read_manifest
+from shadowattn.models.progress import Progress
 
 
 class _Convert:
@@ -78,10 +79,7 @@ class _Convert:
 
 
 def _convert(model: Path, flag_values: Any, chunks: tuple[int, ...] | None, multipliers: tuple[float, ...]) -> Path:
-    from shadowattn.converter.progress import Progress
-
-    progress = Progress()
-    with progress.step("loading torch and the LiteRT converter"):
+    with Progress("loading torch and the LiteRT converter", keep=True):
         from shadowattn.converter.pipeline import ConvertOptions, convert
 
     options = ConvertOptions(
@@ -94,7 +92,7 @@ def _convert(model: Path, flag_values: Any, chunks: tuple[int, ...] | None, mult
         allow_missing_tokenizer=flag_values.allow_missing_tokenizer,
         overwrite=flag_values.overwrite,
     )
-    return convert(model, flag_values.output, options=options, progress=progress)
+    return convert(model, flag_values.output, options=options)
 
 
 def _lengths(texts: list[str] | None) -> tuple[int, ...] | None:

@@ -1,8 +1,7 @@
 """The INT8 estimate graphs: one static BATCH_MATMUL, q_i8 [units,rows,d] x k_i8 [units,S,d]^T -> scores_i8.
 
 No mask, no softmax, no top-k: softmax keeps the order, and the causal mask is applied by select. Written straight as a
-flatbuffer, so that the scales are exact to the bit. model.tflite has those of all heads; estimates.zip those of head
-groups and of the bucket grid, a file each (models/estimate_graphs.py).
+flatbuffer, so that the scales are exact to the bit; estimates.zip holds a file of each (models/estimate_graphs.py).
 """
 
 import zipfile
@@ -14,7 +13,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from shadowattn.converter.flatbuffer import ModelFile, OpCode, Options, Subgraph
 from shadowattn.converter.recipes import recipe_named
-from shadowattn.converter.split import estimate_tensors, rank_invariant_scales
 from shadowattn.models.bundle import TensorInfo
 from shadowattn.models.estimate_graphs import RANK_INVARIANT, EstimateKey
 from shadowattn.models.plan import Plan
@@ -23,20 +21,6 @@ from shadowattn.models.spec import ModelSpec
 _BATCH_MATMUL = OpCode(schema.BuiltinOperator.BATCH_MATMUL, 2)
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # that zip knows
 _EXPECTED_BYTES = 2048
-
-
-def build_estimate(graph: Subgraph, scores_i8: TensorInfo) -> None:
-    """The whole graph, whose inputs are there."""
-    scores = graph.tensor("scores_i8", scores_i8)
-    options = schema.BatchMatMulOptionsT()
-    options.adjX, options.adjY, options.asymmetricQuantizeInputs = False, True, False
-    graph.operator(
-        _BATCH_MATMUL,
-        [graph.inputs["q_i8"], graph.inputs["k_i8"]],
-        [scores],
-        Options(schema.BuiltinOptions.BatchMatMulOptions, options),
-    )
-    graph.finish({"scores_i8": scores})
 
 
 def write_estimates(path: Path, spec: ModelSpec, keys: Sequence[EstimateKey], plan: Plan) -> None:
@@ -50,16 +34,22 @@ def write_estimates(path: Path, spec: ModelSpec, keys: Sequence[EstimateKey], pl
 
 def estimate_file(spec: ModelSpec, key: EstimateKey, scales: tuple[float, float, float]) -> memoryview:
     """A .tflite file of one graph, key.name, with the scales of q_i8, k_i8 and scores_i8."""
-    q_i8, k_i8, scores_i8 = estimate_tensors(spec, key, scales)
+    q_i8, k_i8, scores_i8 = (TensorInfo("int8", shape) for shape in key.shapes(spec))
     model = ModelFile(recipe_named("float32"), _no_weights)
-    build_estimate(Subgraph(model, key.name, {"q_i8": q_i8, "k_i8": k_i8}), scores_i8)
+    graph = Subgraph(model, key.name, {"q_i8": q_i8, "k_i8": k_i8}, {"q_i8": scales[0], "k_i8": scales[1]})
+    scores = graph.tensor("scores_i8", scores_i8, scales[2])
+    options = schema.BatchMatMulOptionsT()
+    options.adjX, options.adjY, options.asymmetricQuantizeInputs = False, True, False
+    table = Options(schema.BuiltinOptions.BatchMatMulOptions, options)
+    graph.operator(_BATCH_MATMUL, list(graph.inputs.values()), [scores], table)
+    graph.finish({"scores_i8": scores})
     return model.pack(lambda *_: None, _EXPECTED_BYTES)
 
 
 def bucket_scales(plan: Plan, bucket: int) -> tuple[float, float, float]:
     """Scales of q_i8, k_i8 and scores_i8."""
-    if bucket == RANK_INVARIANT:
-        return rank_invariant_scales(plan.estimate_multiplier)
+    if bucket == RANK_INVARIANT:  # the graph computes round(acc * multiplier)
+        return 1.0, 1.0, 1.0 / plan.estimate_multiplier
     assert plan.grid is not None, "keys of a plan without a grid are rank-invariant"
     i, j = plan.grid.pair(bucket)
     return float(plan.grid.q_scales[i]), float(plan.grid.k_scales[j]), float(plan.grid.score_scales[i, j])

@@ -156,7 +156,14 @@ class Subgraph:
     The delegate recognises a subgraph by that name (docs/op_spec.md, delegate options, `signatures`).
     """
 
-    def __init__(self, model: ModelFile, signature: str, inputs: Mapping[str, TensorInfo]) -> None:
+    def __init__(
+        self,
+        model: ModelFile,
+        signature: str,
+        inputs: Mapping[str, TensorInfo],
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        """scales: of the inputs that are statically quantised."""
         self.model = model
         self.signature = signature
         self.table = schema.SubGraphT()
@@ -166,14 +173,16 @@ class Subgraph:
         self._weight_tensors: dict[str, int] = {}
         self._constant_tensors: dict[tuple[int, tuple[int, ...], int], int] = {}
         self._outputs: dict[str, int] = {}
-        self.inputs = {name: self.tensor(f"{signature}:{name}", info) for name, info in inputs.items()}
+        self.inputs = {
+            name: self.tensor(f"{signature}:{name}", info, (scales or {}).get(name)) for name, info in inputs.items()
+        }
         self.table.inputs = np.array(list(self.inputs.values()), np.int32)
         model.subgraphs.append(self)
 
-    def tensor(self, name: str, info: TensorInfo, buffer: int = 0) -> int:
-        """Adds a tensor; returns its index."""
-        quantization = None if info.scale is None else _SharedQuantization(np.array([info.scale], np.float32))
-        return self.add_tensor(name, TENSOR_TYPES[info.dtype], info.shape, buffer, quantization)
+    def tensor(self, name: str, info: TensorInfo, scale: float | None = None) -> int:
+        """Adds a tensor, with a scale if it is statically quantised; returns its index."""
+        quantization = None if scale is None else _SharedQuantization(np.array([scale], np.float32))
+        return self.add_tensor(name, TENSOR_TYPES[info.dtype], info.shape, quantization=quantization)
 
     def add_tensor(
         self,

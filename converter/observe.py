@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from shadowattn.models.observations import BINS, LADDER, OCTAVES, SHORTEST, Observations
-from shadowattn.models.reference import PAGE, SelectRule
-from shadowattn.models.reference_shadow import KEPT_SHARE
+from shadowattn.models.oracle.shadow import SELECTED_SHARE
+from shadowattn.models.oracle.steps import PAGE, SelectRule
 
 _ROWS_PER_OCTAVE = 16  # of each head; all of them would take minutes
 _LEAST = 1e-30
@@ -95,7 +95,7 @@ def _errors(weights: torch.Tensor, probability: torch.Tensor, means: torch.Tenso
         left = torch.where(probability < threshold, weights, 0)
         takes = (probability >= threshold).float()
         rest, taking = _page_sums(left), _page_sums(takes)
-        given = torch.where(taking > 0, KEPT_SHARE * rest, 0)
+        given = torch.where(taking > 0, SELECTED_SHARE * rest, 0)
         shares = (given / taking.clamp_min(1)).repeat_interleave(PAGE, dim=1)[:, : left.shape[1]]
         change = torch.einsum("rp,rpd->rd", rest - given, means) + (takes * shares - left) @ v
         errors.append((change / total).square().sum(dim=-1))

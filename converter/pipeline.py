@@ -4,13 +4,15 @@ import dataclasses
 import functools
 import importlib.metadata
 import math
+import resource
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
-from shadowattn.converter import progress as progress_line
 from shadowattn.converter.assemble import assemble
 from shadowattn.converter.calibrate import Calibration, GridChoice, calibrate
 from shadowattn.converter.calibration_text import CalibrationText, calibration_text
@@ -30,6 +32,7 @@ from shadowattn.models.estimate_graphs import EstimateKey, keys_of_bundle
 from shadowattn.models.families import read_config
 from shadowattn.models.grid_fit import PAPER_MULTIPLIERS, check_multipliers
 from shadowattn.models.plan import Plan
+from shadowattn.models.progress import Progress
 from shadowattn.models.spec import ModelSpec
 
 
@@ -64,9 +67,9 @@ class _Job:
     text: CalibrationText
     warnings: tuple[str, ...]
 
-    def graphs(self, multiplier: float) -> tuple[bundle.Graph, ...]:
-        """Every graph of the bundle."""
-        return plan_graphs(self.spec, self.ladder, self.buckets, multiplier)
+    def graphs(self) -> tuple[bundle.Graph, ...]:
+        """Every graph of model.tflite."""
+        return plan_graphs(self.spec, self.ladder)
 
     def estimates(self, plan: Plan) -> tuple[EstimateKey, ...]:
         """Every graph of estimates.zip."""
@@ -86,41 +89,45 @@ def convert(
     output: str | Path,
     *,
     options: ConvertOptions | None = None,
-    progress: progress_line.Progress | None = None,
+    progress: TextIO | None = None,
     **choices: Any,
 ) -> Path:
     """Converts a Hugging Face directory or a GGUF file into the bundle folder `output`; returns its path.
 
     choices: the fields of ConvertOptions by name (weights="float32", max_length=4096, ...), instead of `options`.
-    progress: None shows progress on stderr. Raises ValueError in one sentence, before work begins, for anything that
-    cannot be converted; whatever happens, `output` is a finished bundle or does not exist.
+    progress: the stream that is told what is being done; None: stderr. Raises ValueError in one sentence, before work
+    begins, for anything that cannot be converted; whatever happens, `output` is a finished bundle or does not exist.
     """
     if options is None:
         options = _options(choices)
     elif choices:
         raise TypeError(f"give either options or {', '.join(choices)}, not both")
-    shown = progress or progress_line.Progress()
+    stream, began = progress or sys.stderr, time.monotonic()
+    step = functools.partial(Progress, stream=stream, keep=True)
     output = Path(output)
-    with shown.step("reading the model"):
+    with step("reading the model"):
         job = _decide(Path(model), output, options)
     for sentence in job.warnings:
-        shown.warn(sentence)
+        print(f"warning: {sentence}", file=stream, flush=True)
     with written_aside(output, options.overwrite) as folder:
-        calibration = _calibrate(job, shown)
+        calibration = _calibrate(job, step)
         plan = calibration.plan
-        graphs = job.graphs(plan.estimate_multiplier)
+        graphs = job.graphs()
         load_weight = calibration.balance.wrap(job.checkpoint.read) if job.recipe.balanced else job.checkpoint.read
-        verification = _write_model(job, graphs, load_weight, folder / bundle.MODEL, shown)
+        verification = _write_model(job, graphs, load_weight, folder / bundle.MODEL, step)
         (folder / plan_file.FILE_NAME).write_bytes(plan.to_bytes())
         estimates = job.estimates(plan)
-        with shown.step(f"writing {len(estimates)} estimate graphs of head groups"):
-            write_estimates(folder / estimate_graphs.FILE_NAME, job.spec, estimates, plan)
+        if estimates:
+            with step(f"writing {len(estimates)} estimate graphs of head groups"):
+                write_estimates(folder / estimate_graphs.FILE_NAME, job.spec, estimates, plan)
         tokenizer = _write_tokenizer(job, folder)
-        with shown.step("writing the manifest"):
+        with step("writing the manifest"):
             facts = _calibration_facts(calibration, job.text, verification)
             _write_manifest(job, _Graphs(graphs, estimates), tokenizer, facts, folder)
     size = sum(file.stat().st_size for file in output.iterdir())
-    shown.summary(f"{output}: {size / 1e6:.0f} MB, {len(graphs) + len(estimates)} graphs")
+    made = f"{output}: {size / 1e6:.0f} MB, {len(graphs) + len(estimates)} graphs"
+    took = f"took {(time.monotonic() - began) / 60:.1f} min, {_peak_memory_gb():.1f} GB of memory at most"
+    print(f"{made}; {took}", file=stream, flush=True)
     return output
 
 
@@ -146,7 +153,7 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     max_length = _max_length(options.max_length, spec)
     ladder = prefill_ladder(options.prefill_chunks, max_length)
     buckets = sequence_buckets(max_length)
-    check_resources(spec, recipe, plan_graphs(spec, ladder, buckets, 1.0), output.resolve().parent)
+    check_resources(spec, recipe, plan_graphs(spec, ladder), output.resolve().parent)
     tokenizer = readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
     tokens = known_tokens(checkpoint, tokenizer, spec.vocab_size)
     about_tokenizer = tokenizer.warnings if tokenizer else ()
@@ -166,10 +173,10 @@ def _max_length(asked: int | None, spec: ModelSpec) -> int:
     return asked
 
 
-def _calibrate(job: _Job, shown: progress_line.Progress) -> Calibration:
-    with shown.step(f"calibrating on {len(job.text.ids)} tokens") as count:
+def _calibrate(job: _Job, step: Callable[[str], Progress]) -> Calibration:
+    with step(f"calibrating on {len(job.text.ids)} tokens") as shown:
         grid = GridChoice(job.options.grid_multipliers, job.ladder[-1])
-        return calibrate(job.spec, job.checkpoint.read, job.text, count, grid)
+        return calibrate(job.spec, job.checkpoint.read, job.text, shown.update, grid)
 
 
 def _write_model(
@@ -177,14 +184,14 @@ def _write_model(
     graphs: tuple[bundle.Graph, ...],
     load_weight: Callable[[str], np.ndarray],
     path: Path,
-    shown: progress_line.Progress,
+    step: Callable[[str], Progress],
 ) -> Verification:
-    with shown.step("converting the pieces of a layer with litert_torch") as count:
-        pieces = convert_pieces(job.spec, split_chunks(job.ladder), count)
-    with shown.step(f"writing {len(graphs)} graphs and the {job.recipe.name} weights") as count:
+    with step("converting the pieces of a layer with litert_torch") as shown:
+        pieces = convert_pieces(job.spec, split_chunks(job.ladder), shown.update)
+    with step(f"writing {len(graphs)} graphs and the {job.recipe.name} weights") as shown:
         model = assemble(job.spec, job.recipe, pieces, graphs, load_weight)
-        model.write(path, count, model_file_bytes(job.spec, job.recipe, graphs))
-    with shown.step("verifying against torch"):
+        model.write(path, shown.update, model_file_bytes(job.spec, job.recipe, graphs))
+    with step("verifying against torch"):
         return verify_model(path, job.spec, job.recipe, graphs, load_weight)
 
 
@@ -249,3 +256,9 @@ def _version() -> str:
         return importlib.metadata.version("shadowattn")
     except importlib.metadata.PackageNotFoundError:
         return "(not installed)"
+
+
+def _peak_memory_gb() -> float:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from shadowattn.models.bundle import Graph, TensorInfo, parse_signature
-from shadowattn.models.estimate_graphs import EstimateKey
 from shadowattn.models.spec import ModelSpec
 
 DEFAULT_CHUNKS = (32, 256)
@@ -39,29 +38,18 @@ def prefill_ladder(chunks: tuple[int, ...] | None, max_length: int) -> tuple[int
 
 
 def split_chunks(ladder: tuple[int, ...]) -> tuple[int, ...]:
-    """Every T that has split graphs: the ladder and 1, for decoding."""
+    """Every T that has linear graphs: the ladder and 1, for decoding."""
     return tuple(sorted({1, *ladder}))
 
 
-def plan_graphs(
-    spec: ModelSpec, ladder: tuple[int, ...], buckets: tuple[int, ...], multiplier: float
-) -> tuple[Graph, ...]:
-    """Every graph of the bundle, in file order: tools that know no signatures run the first, the longest prefill.
-
-    multiplier: the plan's estimate_multiplier.
-    """
+def plan_graphs(spec: ModelSpec, ladder: tuple[int, ...]) -> tuple[Graph, ...]:
+    """Every graph of model.tflite, in file order: tools that know no signatures run the first, the longest prefill."""
     graphs = [_graph(f"prefill_{chunk}", *_fused(spec, chunk)) for chunk in reversed(ladder)]
     graphs.append(_graph("decode", *_fused(spec, 1)))
     graphs.append(_graph(f"score_{SCORE_ROWS}", *_score(spec, SCORE_ROWS)))
     for chunk in split_chunks(ladder):
         for layer in range(spec.num_layers + 1):
             graphs.append(_graph(f"linear_{layer}_{chunk}", *_linear(spec, layer, chunk)))
-        for length in buckets:
-            key = EstimateKey(chunk, length, spec.num_heads)
-            q_i8, k_i8, scores = estimate_tensors(spec, key, rank_invariant_scales(multiplier))
-            graphs.append(_graph(f"kv_append_{chunk}_{length}", *_kv_append(spec, chunk, q_i8, k_i8)))
-            graphs.append(_graph(f"estimate_{chunk}_{length}", {"q_i8": q_i8, "k_i8": k_i8}, {"scores_i8": scores}))
-            graphs.append(_graph(f"attend_{chunk}_{length}", *_attend(spec, chunk, scores)))
     return tuple(graphs)
 
 
@@ -108,36 +96,3 @@ def _linear(spec: ModelSpec, layer: int, chunk: int) -> tuple[Tensors, Tensors]:
     if layer == spec.num_layers:
         return {**end_of_layer, "n_valid": _ONE}, _model_end(spec, chunk)
     return {**end_of_layer, "position": _ONE}, middle_out
-
-
-def rank_invariant_scales(multiplier: float) -> tuple[float, float, float]:
-    """Of q_i8, k_i8 and scores_i8, so that the graph computes round(acc * multiplier)."""
-    return 1.0, 1.0, 1.0 / multiplier
-
-
-def estimate_tensors(
-    spec: ModelSpec, key: EstimateKey, scales: tuple[float, float, float]
-) -> tuple[TensorInfo, TensorInfo, TensorInfo]:
-    """q_i8, k_i8, scores_i8."""
-    q_i8, k_i8, scores = (
-        TensorInfo("int8", shape, scale) for shape, scale in zip(key.shapes(spec), scales, strict=True)
-    )
-    return q_i8, k_i8, scores
-
-
-def _kv_append(spec: ModelSpec, chunk: int, q_i8: TensorInfo, k_i8: TensorInfo) -> tuple[Tensors, Tensors]:
-    inputs = {**_qkv(spec, chunk), "position": _ONE, "n_valid": _ONE, "cache": _ONE, "layer": _ONE}
-    return inputs, {"kv_len": _ONE, "q_i8": q_i8, "k_i8": k_i8}
-
-
-def _attend(spec: ModelSpec, chunk: int, scores: TensorInfo) -> tuple[Tensors, Tensors]:
-    inputs = {
-        "q": _qkv(spec, chunk)["q"],
-        "scores_i8": scores,
-        "position": _ONE,
-        "n_valid": _ONE,
-        "cache": _ONE,
-        "layer": _ONE,
-        "kv_len": _ONE,
-    }
-    return inputs, {"o": _floats(1, chunk, spec.num_heads * spec.head_dim)}

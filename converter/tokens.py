@@ -21,7 +21,7 @@ class KnownTokens:
 
 
 def readable_tokenizer(checkpoint: Checkpoint, may_be_missing: bool) -> TokenizerFiles | None:
-    """The checkpoint's tokenizer, tried out. Raises ValueError if there is none (unless it may be missing)."""
+    """The checkpoint's tokenizer, tried out. Raises ValueError if it has none, unless it may be missing."""
     files = checkpoint.tokenizer()
     if files is None:
         if may_be_missing:

@@ -16,7 +16,7 @@ constexpr int64_t kFloatsWorthSharing = 1 << 18;
 
 // Of magnitudes.
 constexpr int32_t kInfinityBits = 0x7F800000;
-constexpr int32_t kTooLargeForHalfBits = 0x477FF000;  // 65520: what rounds to infinity in binary16
+constexpr int32_t kTooLargeForFp16Bits = 0x477FF000;  // 65520: what rounds to infinity in binary16
 constexpr int32_t kTooLargeToSumBits = 0x7B800000;    // 2^120: 64 of them still add up in float32
 
 Status RefuseRow(const RowsToCheck& tensor, const Chunk& chunk, int64_t row, bool is_finite) {
@@ -71,7 +71,7 @@ int64_t AppendPage(const AppendJob& job, int kv_head, int64_t page_index, Scratc
   if (end == (page_index + 1) * kPageRows) {  // the page is full: its sum, always over all rows in the same order
     std::fill(page.v_sum, page.v_sum + PaddedFloats(d), 0.0f);
     job.kernels.of(job.type).sum_values(page.v, 0, kPageRows, d, page.v_sum);
-    if (job.plan != nullptr) job.cache.WritePageBounds(job.chunk.layer, kv_head, page_index);
+    if (job.plan != nullptr) job.cache.WritePageKeyBounds(job.chunk.layer, kv_head, page_index);
   }
   return saturated;
 }
@@ -95,7 +95,7 @@ class RandomFloats {
 }  // namespace
 
 Status CheckFinite(const RowsToCheck& tensor, const Chunk& chunk) {
-  const int32_t limit = tensor.type == CacheType::kFloat16 ? kTooLargeForHalfBits : kTooLargeToSumBits;
+  const int32_t limit = tensor.type == CacheType::kFloat16 ? kTooLargeForFp16Bits : kTooLargeToSumBits;
   const int64_t width = int64_t{tensor.num_heads} * tensor.head_dim;
   for (int64_t row = 0; row < chunk.n_valid; ++row) {
     const float* values = tensor.rows + row * width;
@@ -139,7 +139,7 @@ Status AppendRandomRows(const OpOptions& op, int layer, int64_t count, const Pla
     random.Fill(&k);
     random.Fill(&v);
     const Chunk chunk{layer, position, std::min(kBlock, count - position)};
-    cache->Pretend(chunk, position);
+    cache->AssumeLength(chunk, position);
     SHADOW_RETURN_IF_ERROR(
         AppendRows({k.data(), v.data(), op.num_kv_heads, op.head_dim}, chunk, plan, kernels, pool, cache));
   }

@@ -5,9 +5,9 @@
 
 #include "block_tile.h"
 #include "int8_tile.h"
-#include "mode_extras.h"
+#include "key_bounds.h"
+#include "make_derived_pages.h"
 #include "npu_tile.h"
-#include "page_bounds.h"
 #include "row_observer.h"
 #include "sparse_tile.h"
 #include "tile_rows.h"
@@ -18,8 +18,8 @@ namespace {
 
 // Rows per tile at most. Dense float attention converts keys and values for each; others gain nothing beyond so many
 // rows, and threads that share small tiles end together.
-constexpr int64_t kMostDenseRows = 96, kMostRows = 48;
-constexpr float kReadsNothing = 1e30f;  // threshold factors above it
+constexpr int64_t kMaxDenseRows = 96, kMaxRows = 48;
+constexpr float kAblated = 1e30f;  // threshold factors above it
 
 // Of (row, position) pairs: with fewer, waking another thread costs more than it saves. A pair costs a mode that
 // chooses a fifth of what it costs dense float attention, INT8 attention less than half.
@@ -68,11 +68,11 @@ void RunByMode(const TileRows& rows, int64_t first, Scratch* scratch, Statistics
 }
 
 // Heads that are to read nothing put out zeros: calibration asks what the model loses without them.
-void Silence(const TileRows& rows) {
+void ZeroAblatedHeads(const TileRows& rows) {
   const AttentionJob& job = rows.job();
   if (job.settings.mode != Mode::kShadow || job.threshold_factors == nullptr) return;
   for (int64_t r = 0; r < rows.count(); ++r) {
-    if (job.threshold_factors[rows.Head(r)] > kReadsNothing) std::fill_n(rows.Out(r), job.op.head_dim, 0.0f);
+    if (job.threshold_factors[rows.Head(r)] > kAblated) std::fill_n(rows.Out(r), job.op.head_dim, 0.0f);
   }
 }
 
@@ -87,13 +87,13 @@ void RunTile(const TileRows& rows, Scratch* scratch, Statistics* statistics) {
     statistics->causal_rows += rows.Causal(r);
     if (r < dense) statistics->value_rows_read += rows.Causal(r);
   }
-  Silence(rows);
+  ZeroAblatedHeads(rows);
   RowObserver(rows).Finished();
 }
 
 // Rows per tile: no more than gives every thread an item.
 int64_t RowsPerTile(const AttentionJob& job, int64_t rows, int num_threads) {
-  int64_t tile = job.settings.dense() ? kMostDenseRows : kMostRows;
+  int64_t tile = job.settings.dense() ? kMaxDenseRows : kMaxRows;
   const int64_t per_thread = (rows * job.heads.kv_heads + num_threads - 1) / num_threads;
   tile = std::min(tile, std::max<int64_t>(1, per_thread));
   const int64_t group = job.heads.width;
@@ -167,19 +167,19 @@ Status RunTimes(const AttentionJob& job, Times times, ThreadPool* pool, Statisti
 
 // The chunk's rows from time `begin` on that are in the same block of positions, with the margins that this block has.
 Status RunBlock(const AttentionJob& job, int64_t* begin, ThreadPool* pool, Statistics* statistics) {
-  const int64_t position = (job.chunk.position + *begin) / kHistoryBlock * kHistoryBlock;
-  const Times times{*begin, std::min(job.chunk.n_valid, position + kHistoryBlock - job.chunk.position)};
+  const int64_t position = (job.chunk.position + *begin) / kMarginBlock * kMarginBlock;
+  const Times times{*begin, std::min(job.chunk.n_valid, position + kMarginBlock - job.chunk.position)};
   *begin = times.end;
   AttentionJob of_block = job;
-  of_block.margins = job.cache.history().Margins(job.chunk.layer, position, job.settings.unscored);
+  of_block.margins = job.cache.skip_margins().MarginsAt(job.chunk.layer, position, job.settings.max_skipped_mass);
   return RunTimes(of_block, times, pool, statistics);
 }
 
 }  // namespace
 
 Status RunAttention(const AttentionJob& job, ThreadPool* pool, Statistics* statistics) {
-  SHADOW_RETURN_IF_ERROR(MakeExtras(job, pool));
-  if (!LeavesOutPages(job)) return RunTimes(job, {0, job.chunk.n_valid}, pool, statistics);
+  SHADOW_RETURN_IF_ERROR(MakeDerivedPages(job, pool));
+  if (!SkipsPages(job)) return RunTimes(job, {0, job.chunk.n_valid}, pool, statistics);
   for (int64_t begin = 0; begin < job.chunk.n_valid;) {
     SHADOW_RETURN_IF_ERROR(RunBlock(job, &begin, pool, statistics));
   }

@@ -42,7 +42,7 @@ struct AttentionJob {
   GraphScores scores;
   Observer* observer = nullptr;
   bool may_share = true;           // false: on the calling thread only
-  const float* margins = nullptr;  // [H], of PageHistory; null: every page is scored
+  const float* margins = nullptr;  // [H], of SkipMargins; null: every page is scored
 };
 
 // Computes all rows 0 .. n_valid - 1 and adds to *statistics.

@@ -17,7 +17,7 @@ void MakeKeySum(const AttentionJob& job, int kv_head, int64_t page, uint8_t* mem
   job.kernels.of(view.type).sum_values(view.pages[page].k, 0, kPageRows, d, sum);
 }
 
-int64_t KeptPages(const CacheSettings& settings, int64_t visible) {
+int64_t SelectedPages(const CacheSettings& settings, int64_t visible) {
   const double keep_ratio = settings.keep_ratio == kAutoKeepRatio ? kPaperKeepRatio : settings.keep_ratio;
   const auto share = int64_t(std::ceil(keep_ratio * double(visible)));
   return std::min(std::max<int64_t>(share, 2), visible);  // the first page, and the block's own
@@ -26,7 +26,7 @@ int64_t KeptPages(const CacheSettings& settings, int64_t visible) {
 void BlockTile::Run(Statistics* statistics) {
   for (int64_t head = 0; head < job().op.group(); ++head) {
     StageClock clock;
-    const int64_t pages = ChoosePages(head);
+    const int64_t pages = SelectPages(head);
     statistics->seconds_estimate += clock.Lap();
     Attend(head, pages, statistics);
     statistics->seconds_attend += clock.Lap();
@@ -45,15 +45,15 @@ void BlockTile::MeanQuery(int64_t head, double* mean) const {
 
 // Returns how many pages the block keeps; scratch->selected lists them, ascending. In float64 and a fixed order: every
 // machine keeps the same.
-int64_t BlockTile::ChoosePages(int64_t head) {
+int64_t BlockTile::SelectPages(int64_t head) {
   const int d = job().op.head_dim;
-  const int64_t own = own_page(), kept = KeptPages(job().settings, own + 1);
+  const int64_t own = own_page(), selected = SelectedPages(job().settings, own + 1);
   double mean[kMaxHeadDim];
   MeanQuery(head, mean);
   double* scores = scratch_->block_scores.Reserve(own + 1);
   for (int64_t page = 1; page < own; ++page) {
     const auto* sum =
-        reinterpret_cast<const float*>(job().cache.extras().page(job().chunk.layer, rows_.kv_head(), page));
+        reinterpret_cast<const float*>(job().cache.derived_pages().page(job().chunk.layer, rows_.kv_head(), page));
     double score = 0;
     for (int c = 0; c < d; ++c) score += mean[c] * double(sum[c]);
     scores[page] = std::isfinite(score) ? score : -DBL_MAX;  // a sum of huge keys
@@ -62,12 +62,12 @@ int64_t BlockTile::ChoosePages(int64_t head) {
   int32_t* pages = scratch_->selected.Reserve(own + 1);
   std::iota(pages, pages + own + 1, 0);
   const auto better = [&](int32_t a, int32_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a > b; };
-  if (kept <= own) {
-    std::nth_element(pages + 1, pages + kept - 1, pages + own, better);
-    std::sort(pages + 1, pages + kept - 1);
-    pages[kept - 1] = int32_t(own);
+  if (selected <= own) {
+    std::nth_element(pages + 1, pages + selected - 1, pages + own, better);
+    std::sort(pages + 1, pages + selected - 1);
+    pages[selected - 1] = int32_t(own);
   }
-  return kept;
+  return selected;
 }
 
 // The kept pages stand for a shorter cache, of which a row sees all but what lies behind it in the last page.
@@ -75,8 +75,8 @@ void BlockTile::Attend(int64_t head, int64_t pages, Statistics* statistics) {
   const int d = job().op.head_dim;
   const int64_t group = job().op.group(), padded = PaddedFloats(d);
   const KvView view = rows_.view();
-  KvPage* kept = scratch_->pages.Reserve(pages);
-  for (int64_t i = 0; i < pages; ++i) kept[i] = view.pages[scratch_->selected.data()[i]];
+  KvPage* selected = scratch_->pages.Reserve(pages);
+  for (int64_t i = 0; i < pages; ++i) selected[i] = view.pages[scratch_->selected.data()[i]];
   float* q = scratch_->q.Reserve(rows_.count() / group * padded);
   int32_t* causal = scratch_->counts.Reserve(rows_.count() / group);
   float** out = scratch_->out.Reserve(rows_.count() / group);
@@ -90,7 +90,7 @@ void BlockTile::Attend(int64_t head, int64_t pages, Statistics* statistics) {
   }
   if (count == 0) return;
   float* memory = scratch_->attend.Reserve(AttendDenseScratchFloats(count, d));
-  job().kernels.of(view.type).attend_dense({q, causal, out, count, job().op.softmax_scale}, {kept, d, view.type},
+  job().kernels.of(view.type).attend_dense({q, causal, out, count, job().op.softmax_scale}, {selected, d, view.type},
                                            memory);
 }
 

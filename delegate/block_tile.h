@@ -15,7 +15,7 @@ size_t KeySumBytes(int head_dim);
 void MakeKeySum(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch);
 
 // Pages that a block of queries keeps out of `visible` >= 1.
-int64_t KeptPages(const CacheSettings& settings, int64_t visible);
+int64_t SelectedPages(const CacheSettings& settings, int64_t visible);
 
 // The rows of a tile from `first` on. The tile holds whole times of one block: the chunk's positions in one page.
 class BlockTile {
@@ -31,7 +31,7 @@ class BlockTile {
   int64_t own_page() const { return (rows_.Longest() - 1) / kPageRows; }
 
   void MeanQuery(int64_t head, double* mean) const;
-  int64_t ChoosePages(int64_t head);
+  int64_t SelectPages(int64_t head);
   void Attend(int64_t head, int64_t pages, Statistics* statistics);
 
   const TileRows& rows_;

@@ -63,13 +63,13 @@ Status Engine::PrepareBenchmark(const OpOptions& op, int64_t time, KvCache* cach
   chunk->position = options_.benchmark_rows;
   chunk->n_valid = std::clamp<int64_t>(chunk->n_valid, 1, time);
   SHADOW_RETURN_IF_ERROR(AppendRandomRows(op, chunk->layer, chunk->position, plan(), kernels_, &pool_, cache));
-  cache->Pretend(*chunk, chunk->position);
+  cache->AssumeLength(*chunk, chunk->position);
   return Status::Ok();
 }
 
 Status Engine::AppendBenchmarkRows(const OpOptions& op, const Chunk& chunk, KvCache* cache) {
   SHADOW_RETURN_IF_ERROR(AppendRandomRows(op, chunk.layer, chunk.end(), plan(), kernels_, &pool_, cache));
-  cache->Pretend(chunk, chunk.end());
+  cache->AssumeLength(chunk, chunk.end());
   return Status::Ok();
 }
 

@@ -75,11 +75,11 @@ class GridHead {
     no_centre_ = row_ + padded;
     std::fill(no_centre_, no_centre_ + padded, 0.0f);
     key_ = scratch->key.Reserve(AlignUp(PaddedBytes(op_.head_dim)));
-    const int k_bucket = Choose(LargestKey() / kLargest, false, out.scales, outside);
+    const int k_bucket = ChooseBucket(LargestKey() / kLargest, false, out.scales, outside);
     *clamped += WriteKeys(out, plan().k_scale(k_bucket));
     for (int g = 0; g < op_.group(); ++g) {
       const int64_t head = int64_t{kv_head_} * op_.group() + g;
-      const int q_bucket = Choose(LargestQuery(head) / kLargest, true, out.scales, outside);
+      const int q_bucket = ChooseBucket(LargestQuery(head) / kLargest, true, out.scales, outside);
       *clamped += WriteQueries(out, head, plan().q_scale(q_bucket));
       if (out.buckets != nullptr) out.buckets[head] = 1 + q_bucket * plan().k_buckets() + k_bucket;
     }
@@ -89,7 +89,7 @@ class GridHead {
   const Plan& plan() const { return *engine_.plan(); }
 
   // Index of the scale of Q, or of K, that is nearest; of two alike, the smaller.
-  int Choose(float measured, bool of_q, Scales scales, int64_t* outside) const {
+  int ChooseBucket(float measured, bool of_q, Scales scales, int64_t* outside) const {
     const int count = of_q ? plan().q_buckets() : plan().k_buckets();
     if (scales == Scales::kMiddle) return count / 2;
     const auto scale = [&](int i) { return double(of_q ? plan().q_scale(i) : plan().k_scale(i)); };

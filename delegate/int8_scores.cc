@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "page_bounds.h"
+#include "key_bounds.h"
 
 namespace shadow {
 namespace {
@@ -24,9 +24,9 @@ int64_t RowsScored(const TileRows& rows) {
   return std::clamp(fit, kQueryRows, std::max(kQueryRows, rows.count()));
 }
 
-int64_t RowsWeighed(const TileRows& rows) {
-  const bool some = MayLeaveOut(rows, rows.count());
-  const int64_t most = some ? kMostRowsBounded : rows.count(), budget = some ? kListedBudget : kWeightBudget;
+int64_t RowsPerSoftmax(const TileRows& rows) {
+  const bool some = MaySkipPages(rows, rows.count());
+  const int64_t most = some ? kMaxRowsBounded : rows.count(), budget = some ? kListedBudget : kWeightBudget;
   const int64_t fit = budget / ScoreStride(rows, rows.count()) / kQueryRows * kQueryRows;
   return std::clamp(fit, kQueryRows, std::max(kQueryRows, most));
 }

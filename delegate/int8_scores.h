@@ -12,7 +12,7 @@ namespace shadow {
 // Rows whose scores are kept at a time: fewer than a tile has where the context is long.
 int64_t RowsScored(const TileRows& rows);
 // Rows that are weighed at a time where only pages with something to keep are stored.
-int64_t RowsWeighed(const TileRows& rows);
+int64_t RowsPerSoftmax(const TileRows& rows);
 
 // Distance of the scores of neighbouring rows: whole pages of the longest of rows [.., end).
 int64_t ScoreStride(const TileRows& rows, int64_t end);

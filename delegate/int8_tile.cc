@@ -12,14 +12,16 @@ namespace {
 // How the memory of a page is divided.
 struct Int8Values {
   Int8Values(uint8_t* memory, int head_dim)
-      : v_u8(memory), steps(reinterpret_cast<float*>(memory + BlendBytes(head_dim))) {}
-  uint8_t* v_u8;  // [BlendBytes(d)]
+      : v_u8(memory), steps(reinterpret_cast<float*>(memory + PackedValueBytes(head_dim))) {}
+  uint8_t* v_u8;  // [PackedValueBytes(d)]
   float* steps;   // [PaddedFloats(d)]: what one unit is worth
 };
 
 }  // namespace
 
-size_t Int8ValuesBytes(int head_dim) { return AlignUp(BlendBytes(head_dim) + PaddedFloats(head_dim) * sizeof(float)); }
+size_t Int8ValuesBytes(int head_dim) {
+  return AlignUp(PackedValueBytes(head_dim) + PaddedFloats(head_dim) * sizeof(float));
+}
 
 void MakeInt8Values(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch) {
   const int d = job.op.head_dim;
@@ -40,7 +42,7 @@ void Int8Tile::Run(Statistics* statistics) {
   StageClock clock;
   for (begin_ = 0; begin_ < rows_.count(); begin_ = end_) {
     end_ = std::min(rows_.count(), begin_ + RowsScored(rows_));
-    w_ = WeighInt8(rows_, begin_, end_, {}, scratch_);
+    w_ = SoftmaxInt8(rows_, begin_, end_, {}, scratch_);
     statistics->seconds_estimate += clock.Lap();
     QuantizeWeights();
     AddFullPages();
@@ -67,7 +69,7 @@ void Int8Tile::AddFullPages() {
   const int64_t padded = PaddedFloats(job().op.head_dim);
   float* start = scratch_->start.Reserve(count() * padded);
   std::fill(start, start + count() * padded, 0.0f);
-  scratch_->products.Reserve(count() * kBlendChannels);
+  scratch_->products.Reserve(count() * kPackedChannels);
   int64_t first = 0;
   for (int64_t page = 0; page < FullPages(end_ - 1); ++page) {
     while (FullPages(begin_ + first) <= page) ++first;  // rows that do not see all of it
@@ -78,16 +80,17 @@ void Int8Tile::AddFullPages() {
 // Of rows begin_ + first .. end_ - 1.
 void Int8Tile::AddPage(int64_t page, int64_t first) {
   const int d = job().op.head_dim, padded = PaddedFloats(d);
-  const Int8Values values(job().cache.extras().page(job().chunk.layer, rows_.kv_head(), page), d);
+  const Int8Values values(job().cache.derived_pages().page(job().chunk.layer, rows_.kv_head(), page), d);
   const int64_t i = page * count() + first;
   const auto rows = int(count() - first);
   int32_t* products = scratch_->products.data();
-  for (int block = 0; block < BlendBlocks(d); ++block) {
-    const int c = block * kBlendChannels;
+  for (int block = 0; block < PackedValueBlocks(d); ++block) {
+    const int c = block * kPackedChannels;
     job().kernels.estimate_positive({scratch_->weights_i8.data() + i * kPageRows, nullptr, rows},
-                                    values.v_u8 + c * kPageRows, kPageRows, products, kBlendChannels);
-    job().kernels.add_products({products, rows, std::min(kBlendChannels, padded - c), scratch_->weight_steps.data() + i,
-                                values.steps + c, scratch_->start.data() + first * padded + c, padded});
+                                    values.v_u8 + c * kPageRows, kPageRows, products, kPackedChannels);
+    job().kernels.add_products({products, rows, std::min(kPackedChannels, padded - c),
+                                scratch_->weight_steps.data() + i, values.steps + c,
+                                scratch_->start.data() + first * padded + c, padded});
   }
 }
 

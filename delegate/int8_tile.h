@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "int8_weights.h"
 #include "scratch.h"
+#include "softmax_weights.h"
 #include "tile_rows.h"
 
 namespace shadow {

@@ -4,17 +4,17 @@
 
 #include "kernels/arch.h"
 #include "kernels/attend/attend.h"
-#include "kernels/blend/blend.h"
 #include "kernels/estimate/estimate.h"
 #include "kernels/pages/pages.h"
+#include "kernels/pv_int8/pv_int8.h"
 #include "kernels/quantize/quantize.h"
 #include "kernels/select/select.h"
-#include "kernels/weigh/weigh.h"
+#include "kernels/softmax/softmax.h"
 
 namespace shadow {
 
 struct TypedKernels {
-  WeighSelectedFn weigh_selected;
+  SoftmaxSelectedFn softmax_selected;
   AddValuesFn add_values;
   SumValuesFn sum_values;
   ScorePageFn score_page;
@@ -33,9 +33,9 @@ struct KernelTable {
         end_estimates(GetEndEstimates(arch)),
         select_int32(GetSelectInt32Kernel(arch)),
         select_int8(GetSelectInt8Kernel(arch)),
-        weigh_int32(GetWeighInt32Kernel(arch)),
-        weigh_int8(GetWeighInt8Kernel(arch)),
-        choose(GetChooseKernel(arch)),
+        softmax_int32(GetSoftmaxInt32Kernel(arch)),
+        softmax_int8(GetSoftmaxInt8Kernel(arch)),
+        select_by_threshold(GetSelectByThresholdKernel(arch)),
         quantize_weights(GetQuantizeWeightsKernel(arch)),
         add_products(GetAddProductsKernel(arch)),
         largest_bound(GetLargestBoundKernel(arch)),
@@ -53,9 +53,9 @@ struct KernelTable {
   EndEstimatesFn end_estimates;
   SelectInt32Fn select_int32;
   SelectInt8Fn select_int8;
-  WeighInt32Fn weigh_int32;
-  WeighInt8Fn weigh_int8;
-  ChooseFn choose;
+  SoftmaxInt32Fn softmax_int32;
+  SoftmaxInt8Fn softmax_int8;
+  SelectByThresholdFn select_by_threshold;
   QuantizeWeightsFn quantize_weights;
   AddProductsFn add_products;
   LargestBoundFn largest_bound;
@@ -65,9 +65,9 @@ struct KernelTable {
 
  private:
   static TypedKernels ForType(ArchFlags arch, CacheType type) {
-    return {GetWeighSelectedKernel(arch, type), GetAddValuesKernel(arch, type),   GetSumValuesKernel(arch, type),
-            GetScorePageKernel(arch, type),     GetAttendDenseKernel(arch, type), GetStoreRowKernel(arch, type),
-            GetLargestValuesKernel(arch, type), GetPackValuesKernel(arch, type)};
+    return {GetSoftmaxSelectedKernel(arch, type), GetAddValuesKernel(arch, type),   GetSumValuesKernel(arch, type),
+            GetScorePageKernel(arch, type),       GetAttendDenseKernel(arch, type), GetStoreRowKernel(arch, type),
+            GetLargestValuesKernel(arch, type),   GetPackValuesKernel(arch, type)};
   }
   TypedKernels typed[2];  // by CacheType
 };

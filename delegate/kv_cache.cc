@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "page_bounds.h"
+#include "key_bounds.h"
 
 namespace shadow {
 namespace {
@@ -17,7 +17,7 @@ void Statistics::Add(const Statistics& other) {
   causal_rows += other.causal_rows;
   value_rows_read += other.value_rows_read;
   k_saturated += other.k_saturated;
-  rows_without_tail += other.rows_without_tail;
+  rows_not_compensated += other.rows_not_compensated;
   pages += other.pages;
   pages_scored += other.pages_scored;
   seconds_append += other.seconds_append;
@@ -28,7 +28,7 @@ void Statistics::Add(const Statistics& other) {
 
 void KvCache::Configure(const CacheSettings& settings) {
   const CacheSettings old = settings_;
-  if (settings.mode != old.mode) extras_.Clear();
+  if (settings.mode != old.mode) derived_pages_.Clear();
   settings_ = settings;
   settings_.cache_type = old.cache_type;
   settings_.max_length = old.max_length;
@@ -38,7 +38,7 @@ Status KvCache::Bind(const OpOptions& op, bool has_int8) {
   if (num_layers_ == 0) {
     heads_.resize(size_t(op.num_layers) * op.num_kv_heads);
     lengths_.resize(op.num_layers, 0);
-    extras_.Bind(op.num_layers, op.num_kv_heads);
+    derived_pages_.Bind(op.num_layers, op.num_kv_heads);
     history_.Bind(op.num_layers, op.num_heads);
     num_kv_heads_ = op.num_kv_heads;
     head_dim_ = op.head_dim;
@@ -98,7 +98,7 @@ void KvCache::BeginChunk(const Chunk& chunk) {
   Reserve(chunk.layer, chunk.end());
   const int64_t before = history_.bytes();
   history_.Truncate(chunk.layer, chunk.position);
-  if (settings_.unscored > 0) history_.Reserve(chunk.layer, chunk.end());
+  if (settings_.max_skipped_mass > 0) history_.Reserve(chunk.layer, chunk.end());
   bytes_.fetch_add(history_.bytes() - before, std::memory_order_relaxed);
 }
 
@@ -134,9 +134,9 @@ Status KvCache::Rewind(int64_t length) {
   return Status::Ok();
 }
 
-void KvCache::Pretend(const Chunk& chunk, int64_t rows) {
+void KvCache::AssumeLength(const Chunk& chunk, int64_t rows) {
   lengths_[chunk.layer] = rows;
-  extras_.Truncate(chunk.layer, rows / kPageRows);
+  derived_pages_.Truncate(chunk.layer, rows / kPageRows);
   running_ = chunk;
   committed_.store(chunk.position, std::memory_order_relaxed);
 }
@@ -148,7 +148,7 @@ KvView KvCache::view(int layer, int kv_head) const {
 
 void KvCache::Truncate(int64_t length) {
   for (int64_t& rows : lengths_) rows = std::min(rows, length);
-  for (int layer = 0; layer < num_layers_; ++layer) extras_.Truncate(layer, length / kPageRows);
+  for (int layer = 0; layer < num_layers_; ++layer) derived_pages_.Truncate(layer, length / kPageRows);
   running_.layer = 0;
   committed_.store(length, std::memory_order_relaxed);
 }
@@ -172,7 +172,7 @@ size_t KvCache::SumBytes() const { return AlignUp(size_t(PaddedFloats(head_dim_)
 size_t KvCache::PageBytes() const { return 2 * FloatBytes() + Int8Bytes() + SumBytes(); }
 
 void KvCache::AddBounds(Head* head) {
-  const size_t bytes = BoundBytes(head_dim_);
+  const size_t bytes = KeyBoundBytes(head_dim_);
   head->bounds.reserve(head->bounds.size() + 1);
   head->bound_blocks.reserve(head->bounds.size() + 1);
   AlignedMemory block = AllocateAligned(bytes);
@@ -182,9 +182,9 @@ void KvCache::AddBounds(Head* head) {
   bytes_.fetch_add(int64_t(bytes), std::memory_order_relaxed);
 }
 
-void KvCache::WritePageBounds(int layer, int kv_head, int64_t index) {
+void KvCache::WritePageKeyBounds(int layer, int kv_head, int64_t index) {
   const Head& head = heads_[HeadIndex(layer, kv_head)];
-  WriteBounds(head.pages[index].k_u8, head_dim_, int(index % kBoundPages), head.bound_blocks[index / kBoundPages]);
+  WriteKeyBounds(head.pages[index].k_u8, head_dim_, int(index % kBoundPages), head.bound_blocks[index / kBoundPages]);
 }
 
 void KvCache::AddPage(Head* head) {
@@ -216,7 +216,7 @@ void KvCache::DropPages(int64_t rows) {
     head.pages.resize(pages);
     if (!has_int8_) continue;
     const size_t blocks = (pages + kBoundPages - 1) / kBoundPages;
-    bytes_.fetch_sub(int64_t((head.bounds.size() - blocks) * BoundBytes(head_dim_)), std::memory_order_relaxed);
+    bytes_.fetch_sub(int64_t((head.bounds.size() - blocks) * KeyBoundBytes(head_dim_)), std::memory_order_relaxed);
     head.bounds.resize(blocks);
     head.bound_blocks.resize(blocks);
   }

@@ -10,14 +10,14 @@
 #include <vector>
 
 #include "aligned_buffer.h"
+#include "derived_pages.h"
 #include "kernels/layout.h"
 #include "observer.h"
 #include "op_options.h"
 #include "options.h"
-#include "page_extras.h"
-#include "page_history.h"
 #include "page_slabs.h"
 #include "plan.h"
+#include "skip_margins.h"
 #include "status.h"
 
 namespace shadow {
@@ -36,9 +36,9 @@ struct Statistics {
   int64_t causal_rows = 0;
   int64_t value_rows_read = 0;
   int64_t k_saturated = 0;
-  int64_t rows_without_tail = 0;  // scores too coarse or saturated for it
-  int64_t pages = 0;              // that rows which choose could see, summed
-  int64_t pages_scored = 0;       // those of them that were scored
+  int64_t rows_not_compensated = 0;  // scores too coarse or saturated for it
+  int64_t pages = 0;                 // that rows which choose could see, summed
+  int64_t pages_scored = 0;          // those of them that were scored
   double seconds_append = 0;
   double seconds_estimate = 0;
   double seconds_select = 0;
@@ -85,20 +85,20 @@ class KvCache {
   // Drops rows from `length` on and frees their pages.
   Status Rewind(int64_t length);
   // Declares `rows` rows of the chunk's layer present and `chunk` the one to come, whatever was there (benchmark_rows).
-  void Pretend(const Chunk& chunk, int64_t rows);
+  void AssumeLength(const Chunk& chunk, int64_t rows);
 
   int64_t committed() const { return committed_.load(std::memory_order_relaxed); }
-  int64_t bytes() const { return bytes_.load(std::memory_order_relaxed) + extras_.bytes(); }
+  int64_t bytes() const { return bytes_.load(std::memory_order_relaxed) + derived_pages_.bytes(); }
   int64_t length(int layer) const { return lengths_[layer]; }
   KvView view(int layer, int kv_head) const;
   const KvPage& page(int layer, int kv_head, int64_t index) const {
     return heads_[HeadIndex(layer, kv_head)].pages[index];
   }
   // Of the INT8 keys of a page, once it is full.
-  void WritePageBounds(int layer, int kv_head, int64_t index);
+  void WritePageKeyBounds(int layer, int kv_head, int64_t index);
   // Beside the full pages, for modes that need more of them.
-  PageExtras& extras() { return extras_; }
-  PageHistory& history() { return history_; }
+  DerivedPages& derived_pages() { return derived_pages_; }
+  SkipMargins& skip_margins() { return history_; }
   // Pages of every head of the layer so that it can hold `rows` rows. Throws std::bad_alloc.
   void Reserve(int layer, int64_t rows);
 
@@ -137,8 +137,8 @@ class KvCache {
   bool has_int8_ = false;
   std::vector<float> threshold_factors_;
   Observer observer_;
-  PageExtras extras_;
-  PageHistory history_;
+  DerivedPages derived_pages_;
+  SkipMargins history_;
   PageSlabs slabs_;
   std::vector<Head> heads_;       // [layer][kv_head]; k of a page is where its memory begins, which is of slabs_
   std::vector<int64_t> lengths_;  // [layer]

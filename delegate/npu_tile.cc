@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "int8_scores.h"
-#include "int8_weights.h"
 #include "kernels/quantize/quantize.h"
 #include "magnitude.h"
+#include "softmax_weights.h"
 
 namespace shadow {
 namespace {
@@ -22,9 +22,9 @@ struct NpuPage {
       : k_u8(memory),
         v_u8(memory + AlignUp(PaddedBytes(head_dim) * kPageRows)),
         v_sums(reinterpret_cast<std::conditional_t<std::is_const_v<Byte>, const int32_t, int32_t>*>(
-            v_u8 + BlendBytes(head_dim))) {}
+            v_u8 + PackedValueBytes(head_dim))) {}
   Byte* k_u8;                                                                 // as in KvPage
-  Byte* v_u8;                                                                 // [BlendBytes(d)]
+  Byte* v_u8;                                                                 // [PackedValueBytes(d)]
   std::conditional_t<std::is_const_v<Byte>, const int32_t, int32_t>* v_sums;  // of every channel of v_u8, without 128
 };
 
@@ -50,10 +50,10 @@ void PackKeys(const AttentionJob& job, const KvView& view, int64_t page, uint8_t
 }
 
 void SumChannels(const uint8_t* v_u8, int head_dim, int32_t* sums) {
-  for (int block = 0; block < BlendBlocks(head_dim); ++block, sums += kBlendChannels) {
-    std::fill(sums, sums + kBlendChannels, 0);
-    for (int i = 0; i < kPageRows; i += 4, v_u8 += 4 * kBlendChannels) {
-      for (int c = 0; c < kBlendChannels; ++c) {
+  for (int block = 0; block < PackedValueBlocks(head_dim); ++block, sums += kPackedChannels) {
+    std::fill(sums, sums + kPackedChannels, 0);
+    for (int i = 0; i < kPageRows; i += 4, v_u8 += 4 * kPackedChannels) {
+      for (int c = 0; c < kPackedChannels; ++c) {
         for (int k = 0; k < 4; ++k) sums[c] += v_u8[c * 4 + k] - 128;
       }
     }
@@ -77,8 +77,8 @@ Status CheckStaticRanges(const Plan& plan, int layer) {
 }
 
 size_t NpuPageBytes(int head_dim) {
-  return AlignUp(PaddedBytes(head_dim) * kPageRows) + BlendBytes(head_dim) +
-         BlendBlocks(head_dim) * kBlendChannels * sizeof(int32_t);
+  return AlignUp(PaddedBytes(head_dim) * kPageRows) + PackedValueBytes(head_dim) +
+         PackedValueBlocks(head_dim) * kPackedChannels * sizeof(int32_t);
 }
 
 void MakeNpuPage(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch) {
@@ -97,7 +97,7 @@ NpuTile::NpuTile(const TileRows& rows, Scratch* scratch)
     : rows_(rows),
       scratch_(scratch),
       ranges_(rows.job().plan->static_ranges(rows.job().chunk.layer)),
-      wide_(BlendBlocks(rows.job().op.head_dim) * kBlendChannels) {}
+      wide_(PackedValueBlocks(rows.job().op.head_dim) * kPackedChannels) {}
 
 void NpuTile::Run(Statistics* statistics) {
   StageClock clock;
@@ -121,7 +121,7 @@ void NpuTile::Run(Statistics* statistics) {
 
 const uint8_t* NpuTile::Page(int64_t page) const {
   if (page == job().chunk.end() / kPageRows) return scratch_->open_page.data();
-  return job().cache.extras().page(job().chunk.layer, rows_.kv_head(), page);
+  return job().cache.derived_pages().page(job().chunk.layer, rows_.kv_head(), page);
 }
 
 void NpuTile::QuantizeQueries() {
@@ -162,12 +162,12 @@ void NpuTile::Weigh(int64_t r) {
   for (int j = 0; j < n; ++j) logits[j] = int8_t(Saturate(float(scores[j]) * multiplier, -128.0f, 127.0f));
   const float step = job().op.softmax_scale * (ranges_.score / kLargest);
   const GraphRow row{logits, n, Largest(logits, n), step};
-  const RowWeights weighed = WeighGraphScores(job().kernels, &row, 1, {}, scratch_);
-  const float factor = kProbabilities / weighed.mass[0];
+  const RowWeights softmax_rows = SoftmaxOfGraphScores(job().kernels, &row, 1, {}, scratch_);
+  const float factor = kProbabilities / softmax_rows.mass[0];
   for (int64_t page = 0; page < Pages(r); ++page) {
     const int64_t i = page * count() + r - begin_;
     int8_t* p = scratch_->weights_i8.data() + i * kPageRows;
-    const float* w = weighed.page(0, page);  // zeros from n on
+    const float* w = softmax_rows.page(0, page);  // zeros from n on
     int32_t sum = 0;
     for (int j = 0; j < kPageRows; ++j) {
       p[j] = int8_t(Saturate(w[j] * factor, 0.0f, 255.0f) - 128.0f);
@@ -180,7 +180,7 @@ void NpuTile::Weigh(int64_t r) {
 void NpuTile::AddValues() {
   int32_t* sums = scratch_->value_sums.Reserve(count() * wide_);
   std::fill(sums, sums + count() * wide_, 0);
-  scratch_->products.Reserve(count() * kBlendChannels);
+  scratch_->products.Reserve(count() * kPackedChannels);
   int64_t first = 0;
   for (int64_t page = 0; page < Pages(end_ - 1); ++page) {
     while (Pages(begin_ + first) <= page) ++first;
@@ -195,13 +195,13 @@ void NpuTile::AddPage(int64_t page, int64_t first) {
   const int64_t i = page * count() + first;
   const auto rows = int(count() - first);
   int32_t* products = scratch_->products.data();
-  for (int64_t block = 0; block < wide_; block += kBlendChannels) {
+  for (int64_t block = 0; block < wide_; block += kPackedChannels) {
     job().kernels.estimate({scratch_->weights_i8.data() + i * kPageRows, scratch_->weight_sums.data() + i, rows},
-                           values.v_u8 + block * kPageRows, kPageRows, products, kBlendChannels);
+                           values.v_u8 + block * kPageRows, kPageRows, products, kPackedChannels);
     for (int r = 0; r < rows; ++r) {
       int32_t* sums = scratch_->value_sums.data() + (first + r) * wide_ + block;
-      const int32_t* more = products + r * kBlendChannels;
-      for (int c = 0; c < kBlendChannels; ++c) sums[c] += more[c] + 128 * values.v_sums[block + c];
+      const int32_t* more = products + r * kPackedChannels;
+      for (int c = 0; c < kPackedChannels; ++c) sums[c] += more[c] + 128 * values.v_sums[block + c];
     }
   }
 }

@@ -76,10 +76,10 @@ void Observer::AddErrors(const Place& place, const double* errors, double norm) 
   At(kErrorRows, place)[octave] += 1;
 }
 
-void Observer::AddHead(const Place& place, double kept, double mass, double recall) {
+void Observer::AddHead(const Place& place, double selected, double mass, double recall) {
   std::lock_guard<std::mutex> lock(mutex_);
   double* sums = At(kHeads, place);
-  const double row[] = {1, kept, mass, recall};
+  const double row[] = {1, selected, mass, recall};
   for (int i = 0; i < 4; ++i) sums[i] += row[i];
 }
 

@@ -46,7 +46,7 @@ class Observer {
   void AddHistogram(const Place& place, const float* weights, int sinks, int free_end, float mass);
   // errors [kObservedThresholds]: |o at a threshold - o of everything|^2; norm: |o of everything|^2.
   void AddErrors(const Place& place, const double* errors, double norm);
-  void AddHead(const Place& place, double kept, double mass, double recall);
+  void AddHead(const Place& place, double selected, double mass, double recall);
   void AddRange(int layer, int which, float largest);
 
   // A table by its name; zeros where nothing was observed. Refuses another count.

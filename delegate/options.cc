@@ -48,19 +48,21 @@ Status ParseThreshold(const std::string& value, double* threshold) {
   return Status::Ok();
 }
 
-Status ParseUnscored(const std::string& value, double* unscored) {
+Status ParseMaxSkippedMass(const std::string& value, double* max_skipped_mass) {
   double number = 0;
   if (!ParseNumber(value, &number) || !(number >= 0.0 && number < 1.0)) {
-    return Status::Error("option unscored must be a share of the mass in [0, 1), 0 to score every page, got '%s'",
-                         value.c_str());
+    return Status::Error(
+        "option max_skipped_mass must be a share of the mass in [0, 1), 0 to score every page, got '%s'",
+        value.c_str());
   }
-  *unscored = number;
+  *max_skipped_mass = number;
   return Status::Ok();
 }
 
-Status ParseTail(const std::string& value, bool* tail) {
-  if (value != "on" && value != "off") return Status::Error("option tail must be on or off, got '%s'", value.c_str());
-  *tail = value == "on";
+Status ParseCompensate(const std::string& value, bool* compensate) {
+  if (value != "on" && value != "off")
+    return Status::Error("option compensate must be on or off, got '%s'", value.c_str());
+  *compensate = value == "on";
   return Status::Ok();
 }
 
@@ -94,23 +96,23 @@ Status ParseIsa(const std::string& value, ArchFlags* arch) {
   return Status::Ok();
 }
 
-#define SHADOW_LIVING_KEYS "mode, keep_ratio, threshold, tail, min_k, sinks, latest, unscored"
-#define SHADOW_CREATION_KEYS SHADOW_LIVING_KEYS ", cache_type, max_length"
-constexpr char kLivingKeys[] = SHADOW_LIVING_KEYS;
+#define SHADOW_IN_USE_KEYS "mode, keep_ratio, threshold, compensate, min_k, sinks, latest, max_skipped_mass"
+#define SHADOW_CREATION_KEYS SHADOW_IN_USE_KEYS ", cache_type, max_length"
+constexpr char kInUseKeys[] = SHADOW_IN_USE_KEYS;
 constexpr char kCreationKeys[] = SHADOW_CREATION_KEYS;
 constexpr char kDelegateKeys[] =
     "num_threads, " SHADOW_CREATION_KEYS ", plan, signatures, isa, verbosity, benchmark_rows";
 
 // *known says whether the key is one of these.
-Status SetLiving(const std::string& key, const std::string& value, CacheSettings* s, bool* known) {
+Status SetInUse(const std::string& key, const std::string& value, CacheSettings* s, bool* known) {
   *known = true;
   if (key == "mode") return ParseMode(value, &s->mode);
   if (key == "keep_ratio") return ParseKeepRatio(value, &s->keep_ratio);
   if (key == "threshold") return ParseThreshold(value, &s->threshold);
-  if (key == "tail") return ParseTail(value, &s->tail);
+  if (key == "compensate") return ParseCompensate(value, &s->compensate);
   if (key == "min_k") return ParseInteger(key, value, 1, kLongestCache, &s->min_k);
   if (key == "sinks") return ParseInteger(key, value, 0, kLongestCache, &s->sinks);
-  if (key == "unscored") return ParseUnscored(value, &s->unscored);
+  if (key == "max_skipped_mass") return ParseMaxSkippedMass(value, &s->max_skipped_mass);
   if (key == "latest") return ParseInteger(key, value, 0, kLongestCache, &s->latest);
   *known = false;
   return Status::Ok();
@@ -120,7 +122,7 @@ Status SetCreation(const std::string& key, const std::string& value, CacheSettin
   *known = true;
   if (key == "cache_type") return ParseCacheType(value, &s->cache_type);
   if (key == "max_length") return ParseInteger(key, value, 1, kLongestCache, &s->max_length);
-  return SetLiving(key, value, s, known);
+  return SetInUse(key, value, s, known);
 }
 
 Status SetDelegate(const std::string& key, const std::string& value, DelegateOptions* o, bool* known) {
@@ -194,8 +196,8 @@ Status ParseCacheSettings(const char* text, CacheStage stage, CacheSettings* set
     const std::string value = item.substr(equals + 1);
     bool known = false;
     SHADOW_RETURN_IF_ERROR(stage == CacheStage::kCreation ? SetCreation(key, value, &s, &known)
-                                                          : SetLiving(key, value, &s, &known));
-    if (!known) return UnknownKey(key, stage == CacheStage::kCreation ? kCreationKeys : kLivingKeys);
+                                                          : SetInUse(key, value, &s, &known));
+    if (!known) return UnknownKey(key, stage == CacheStage::kCreation ? kCreationKeys : kInUseKeys);
   }
   *settings = s;
   return Status::Ok();

@@ -24,12 +24,13 @@ inline constexpr double kPaperKeepRatio = 0.2;
 struct CacheSettings {
   Mode mode = Mode::kShadow;
   double keep_ratio = kAutoKeepRatio;
-  double threshold = 0;  // mode shadow: above 0, goes before keep_ratio
-  bool tail = true;      // mode shadow
+  double threshold = 0;    // mode shadow: above 0, goes before keep_ratio
+  bool compensate = true;  // mode shadow
   int32_t min_k = 64;
   int32_t sinks = 1;
   int32_t latest = 1;
-  double unscored = 0.01;  // mode shadow: share of a row's mass that may lie on pages it does not score; 0: scores all
+  double max_skipped_mass =
+      0.01;  // mode shadow: share of a row's mass that may lie on pages it does not score; 0: scores all
   CacheType cache_type = CacheType::kFloat16;
   int64_t max_length = 32768;
 
@@ -54,8 +55,8 @@ struct DelegateOptions {
 // allowed.
 Status ParseDelegateOptions(const char* const* keys, const char* const* values, size_t count, DelegateOptions* options);
 
-// "key=value;key=value" or "". kLiving: only what may change once rows are stored.
-enum class CacheStage { kCreation, kLiving };
+// "key=value;key=value" or "". kInUse: only what may change once rows are stored.
+enum class CacheStage { kCreation, kInUse };
 Status ParseCacheSettings(const char* text, CacheStage stage, CacheSettings* settings);
 
 }  // namespace shadow

@@ -79,7 +79,7 @@ Status ReadStats(const KvCache& cache, ShadowStats* out) {
   out->seconds_estimate = s.seconds_estimate;
   out->seconds_select = s.seconds_select;
   out->seconds_attend = s.seconds_attend;
-  out->rows_without_tail = s.rows_without_tail;
+  out->rows_not_compensated = s.rows_not_compensated;
   out->pages = s.pages;
   out->pages_scored = s.pages_scored;
   return Status::Ok();
@@ -169,7 +169,7 @@ SHADOW_EXPORT int32_t shadow_cache_configure(void* delegate, int32_t cache, cons
     CacheLease lease;
     SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
     shadow::CacheSettings settings = lease->settings();
-    SHADOW_RETURN_IF_ERROR(shadow::ParseCacheSettings(options, shadow::CacheStage::kLiving, &settings));
+    SHADOW_RETURN_IF_ERROR(shadow::ParseCacheSettings(options, shadow::CacheStage::kInUse, &settings));
     lease->Configure(settings);
     return Status::Ok();
   });

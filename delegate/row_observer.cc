@@ -31,9 +31,9 @@ void ObserveRows(const float* values, int64_t count, int which, const AttentionJ
   job.observer->AddRange(job.chunk.layer, which, LargestMagnitude(values, count));
 }
 
-void RowObserver::Weighed(int64_t r, const Weights& w) {
+void RowObserver::Softmaxed(int64_t r, const Weights& w) {
   if (!(w.mass > 0)) return;
-  if (wants(kObserveHistogram)) observer()->AddHistogram(Place(r), Ascending(w), w.sinks, w.keep_from, w.mass);
+  if (wants(kObserveHistogram)) observer()->AddHistogram(Place(r), Ascending(w), w.sinks, w.always_from, w.mass);
   if (wants(kObserveErrors) && rows_.Causal(r) % kErrorEvery == 0) Errors(r, w);
 }
 
@@ -53,28 +53,30 @@ void RowObserver::Errors(int64_t r, const Weights& w) {
   const auto n = int(rows_.Causal(r));
   const int64_t stride = (n + kSlack + 15) / 16 * 16, pages = Pages(n);
   int32_t* positions = own_.selected.Reserve(kRows * stride);
-  float* kept = own_.weights.Reserve(kRows * stride);
-  float* shares = own_.shares.Reserve(stride);
-  float* rest = own_.rest.Reserve(pages * kRows);
+  float* selected_weights = own_.weights.Reserve(kRows * stride);
+  float* selected_residual = own_.selected_residual.Reserve(stride);
+  float* page_residual = own_.page_residual.Reserve(pages * kRows);
   float* factor = own_.factor.Reserve(kRows);
   int32_t* counts = own_.counts.Reserve(kRows);
   const float* weights = Ascending(w);
   const float mass = std::accumulate(weights, weights + w.sinks, w.mass);
   for (int i = 0; i < kRows; ++i) {
     const float threshold = i == kAll ? FLT_MIN : std::max(ObservedThreshold(i) * w.mass, FLT_MIN);
-    float* row_kept = kept + i * stride;
-    const RowTail tail{shares, rest + i, kRows};
+    float* row_selected = selected_weights + i * stride;
+    const RowResidual residual{selected_residual, page_residual + i, kRows};
     for (int64_t page = 0; page < pages; ++page) {
-      tail.rest[page * kRows] = w.sums[page * w.sum_stride] / float(std::min<int64_t>(kPageRows, n - page * kPageRows));
+      residual.page_residual[page * kRows] =
+          w.sums[page * w.sum_stride] / float(std::min<int64_t>(kPageRows, n - page * kPageRows));
     }
-    counts[i] = job().kernels.choose({w.blocks, w.pages, w.count, n, threshold, w.sinks, w.keep_from,
-                                      positions + i * stride, row_kept, tail.shares, tail.rest, tail.stride});
+    counts[i] = job().kernels.select_by_threshold({w.blocks, w.pages, w.count, n, threshold, w.sinks, w.always_from,
+                                                   positions + i * stride, row_selected, residual.selected_residual,
+                                                   residual.page_residual, residual.stride});
     factor[i] = 1.0f / mass;
-    if (job().settings.tail) {
-      TakeOver(tail, 1.0f, counts[i], pages, row_kept);
+    if (job().settings.compensate) {
+      Compensate(residual, 1.0f, counts[i], pages, row_selected);
     } else {
-      for (int64_t page = 0; page < pages; ++page) tail.rest[page * kRows] = 0;
-      factor[i] = 1.0f / std::accumulate(row_kept, row_kept + counts[i], 0.0f);
+      for (int64_t page = 0; page < pages; ++page) residual.page_residual[page * kRows] = 0;
+      factor[i] = 1.0f / std::accumulate(row_selected, row_selected + counts[i], 0.0f);
     }
   }
   const float* outputs = Attend(kRows, n, stride);
@@ -102,18 +104,18 @@ const float* RowObserver::Attend(int rows, int n, int64_t stride) {
   float* outputs = own_.q.Reserve(int64_t{rows} * d);
   float** out = own_.out.Reserve(rows);
   for (int i = 0; i < rows; ++i) {
-    const float share = full < pages ? own_.rest.data()[full * rows + i] : 0.0f;
+    const float share = full < pages ? own_.page_residual.data()[full * rows + i] : 0.0f;
     for (int64_t c = 0; c < padded; ++c) start[i * padded + c] = share * open[c];
     out[i] = outputs + int64_t{i} * d;
   }
   const Selection selected{own_.selected.data(), stride, own_.counts.data(), rows};
-  const ValueTile tile{selected, own_.weights.data(), stride, own_.rest.data(),   rows,
-                       sums,     int(full),           start,  own_.factor.data(), out};
+  const ValueTile tile{selected, own_.weights.data(), stride, own_.page_residual.data(), rows,
+                       sums,     int(full),           start,  own_.factor.data(),        out};
   kernels.add_values(tile, view);
   return outputs;
 }
 
-void RowObserver::Chosen(int64_t r, const int32_t* positions, int k) {
+void RowObserver::Selected(int64_t r, const int32_t* positions, int k) {
   if (!wants(kObserveHeads) || k < 1) return;
   const auto n = int(rows_.Causal(r));
   const float* scores = ExactScores(r);

@@ -15,7 +15,7 @@ class RowObserver {
  public:
   explicit RowObserver(const TileRows& rows) : rows_(rows) {}
 
-  // The weights of a row's positions, of which those below `sinks` and from `keep_from` on are kept in any case: all
+  // The weights of a row's positions, of which those below `sinks` and from `always_from` on are kept in any case: all
   // pages as blocks, the last one first; their sums by page and all in all, without the sinks (docs/op_spec.md,
   // choose).
   struct Weights {
@@ -25,14 +25,14 @@ class RowObserver {
     const float* sums;
     int64_t sum_stride;
     int sinks;
-    int keep_from;
+    int always_from;
     float mass;
   };
 
   // Row r of mode shadow whose scores are the logits.
-  void Weighed(int64_t r, const Weights& w);
+  void Softmaxed(int64_t r, const Weights& w);
   // Row r, and the k positions that it reads.
-  void Chosen(int64_t r, const int32_t* positions, int k);
+  void Selected(int64_t r, const int32_t* positions, int k);
   // All rows of the tile, once their outputs are written.
   void Finished();
 

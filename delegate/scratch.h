@@ -6,40 +6,40 @@
 
 #include "aligned_buffer.h"
 #include "graph_row.h"
-#include "kernels/weigh/weigh.h"
+#include "kernels/softmax/softmax.h"
 
 namespace shadow {
 
 struct Scratch {
-  AlignedBuffer<float> q;                        // padded query rows of a tile
-  AlignedBuffer<int8_t> q_i8;                    // the same rows, quantised
-  AlignedBuffer<int8_t> q_split;                 // the same rows: positive elements, then negative ones
-  AlignedBuffer<int32_t> at;                     // those of them that score a page
-  AlignedBuffer<int32_t> bounds;                 // [rows][pages]
-  AlignedBuffer<uint64_t> scored;                // [rows][words]: sets of pages
-  AlignedBuffer<uint64_t> scorers;               // [pages]: sets of rows
-  AlignedBuffer<int32_t> q_sum;                  // their sums
-  AlignedBuffer<float> step;                     // their scales: logit per unit of the score
-  AlignedBuffer<int32_t> scores;                 // [rows][stride]; in modes that weigh, blocks of weights
-  AlignedBuffer<int32_t> page_scores;            // [rows][64]
-  AlignedBuffer<GraphRow> graph_rows;            // [rows]
-  AlignedBuffer<WeighedRow<int32_t>> weighed;    // [rows]
-  AlignedBuffer<WeighedRow<int8_t>> weighed_i8;  // [rows]
-  AlignedBuffer<int8_t> page_scores_i8;          // [rows][64]
-  AlignedBuffer<int32_t> seen;                   // [rows]: positions of a page
-  AlignedBuffer<int64_t> lengths;                // [rows]
-  AlignedBuffer<int32_t> blocks;                 // [rows]: pages that are listed,
-  AlignedBuffer<int32_t> listed;                 // [rows][pages + 1]: which
-  AlignedBuffer<float> thresholds;               // [rows]
-  AlignedBuffer<float> sums;                     // [pages][rows]: weights of a page, added up
-  AlignedBuffer<float> mass;                     // [rows]
-  AlignedBuffer<int32_t> select;                 // of the select kernels
-  AlignedBuffer<int32_t> selected;               // [rows][stride]
-  AlignedBuffer<float> weights;                  // [rows][stride], of the selected
-  AlignedBuffer<float> shares;                   // [rows][stride]: what the selected take over of what is not
-  AlignedBuffer<float> rest;                     // [pages][rows]: what each position of a page takes over
-  AlignedBuffer<float> left;                     // [rows]: weight of what is not selected
-  AlignedBuffer<float> page_sums;                // [pages][PaddedFloats(d)]
+  AlignedBuffer<float> q;                             // padded query rows of a tile
+  AlignedBuffer<int8_t> q_i8;                         // the same rows, quantised
+  AlignedBuffer<int8_t> q_split;                      // the same rows: positive elements, then negative ones
+  AlignedBuffer<int32_t> at;                          // those of them that score a page
+  AlignedBuffer<int32_t> bounds;                      // [rows][pages]
+  AlignedBuffer<uint64_t> scored;                     // [rows][words]: sets of pages
+  AlignedBuffer<uint64_t> scorers;                    // [pages]: sets of rows
+  AlignedBuffer<int32_t> q_sum;                       // their sums
+  AlignedBuffer<float> step;                          // their scales: logit per unit of the score
+  AlignedBuffer<int32_t> scores;                      // [rows][stride]; in modes that weigh, blocks of weights
+  AlignedBuffer<int32_t> page_scores;                 // [rows][64]
+  AlignedBuffer<GraphRow> graph_rows;                 // [rows]
+  AlignedBuffer<SoftmaxRow<int32_t>> softmax_rows;    // [rows]
+  AlignedBuffer<SoftmaxRow<int8_t>> softmax_rows_i8;  // [rows]
+  AlignedBuffer<int8_t> page_scores_i8;               // [rows][64]
+  AlignedBuffer<int32_t> visible;                     // [rows]: positions of a page
+  AlignedBuffer<int64_t> lengths;                     // [rows]
+  AlignedBuffer<int32_t> blocks;                      // [rows]: pages that are listed,
+  AlignedBuffer<int32_t> listed;                      // [rows][pages + 1]: which
+  AlignedBuffer<float> thresholds;                    // [rows]
+  AlignedBuffer<float> sums;                          // [pages][rows]: weights of a page, added up
+  AlignedBuffer<float> mass;                          // [rows]
+  AlignedBuffer<int32_t> select;                      // of the select kernels
+  AlignedBuffer<int32_t> selected;                    // [rows][stride]
+  AlignedBuffer<float> weights;                       // [rows][stride], of the selected
+  AlignedBuffer<float> selected_residual;             // [rows][stride]: what the selected take over of what is not
+  AlignedBuffer<float> page_residual;                 // [pages][rows]: what each position of a page takes over
+  AlignedBuffer<float> residual_mass;                 // [rows]: weight of what is not selected
+  AlignedBuffer<float> page_sums;                     // [pages][PaddedFloats(d)]
   AlignedBuffer<float> prefix;         // [times][PaddedFloats(d)]: sums of a row's own page up to its position
   AlignedBuffer<float> start;          // [rows][PaddedFloats(d)]
   AlignedBuffer<float> factor;         // [rows]

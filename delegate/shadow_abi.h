@@ -25,9 +25,9 @@ typedef struct ShadowStats {
   double seconds_estimate;
   double seconds_select;
   double seconds_attend;
-  int64_t rows_without_tail;  // rows whose scores were too coarse or saturated for the tail
-  int64_t pages;              // pages that rows of mode shadow could see, summed, where the op estimates
-  int64_t pages_scored;       // those of them that were scored (option unscored)
+  int64_t rows_not_compensated;  // rows whose scores were too coarse or saturated for the tail
+  int64_t pages;                 // pages that rows of mode shadow could see, summed, where the op estimates
+  int64_t pages_scored;          // those of them that were scored (option max_skipped_mass)
 } ShadowStats;
 
 // The rows of one layer that shadow_append and shadow_attend work on.
@@ -81,7 +81,7 @@ const char* shadow_last_error(void);
 // options: "key=value;key=value" with the keys marked *cache* in docs/op_spec.md, or "". Returns a handle >= 1, or -1.
 int32_t shadow_cache_create(void* delegate, const char* options);
 int32_t shadow_cache_destroy(void* delegate, int32_t cache);
-// Changes mode, keep_ratio, threshold, tail, min_k, sinks, latest of a living cache.
+// Changes mode, keep_ratio, threshold, compensate, min_k, sinks, latest of a living cache.
 int32_t shadow_cache_configure(void* delegate, int32_t cache, const char* options);
 // Factors of the heads' thresholds [num_layers * num_heads] instead of the plan's, at least 0 (0: a head reads all;
 // above 1e30: it reads nothing); count 0: the plan's again.

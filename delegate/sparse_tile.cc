@@ -27,39 +27,40 @@ void OrderedIntegers(int32_t* floats, int64_t n) {
 
 }  // namespace
 
-void TakeOver(const RowTail& tail, float scale, int k, int64_t pages, float* weights) {
-  for (int i = 0; i < k; ++i) weights[i] += scale * tail.shares[i];
+void Compensate(const RowResidual& residual, float scale, int k, int64_t pages, float* weights) {
+  for (int i = 0; i < k; ++i) weights[i] += scale * residual.selected_residual[i];
   if (scale == 1.0f) return;
-  for (int64_t page = 0; page < pages; ++page) tail.rest[page * tail.stride] *= scale;
+  for (int64_t page = 0; page < pages; ++page) residual.page_residual[page * residual.stride] *= scale;
 }
 
 void SparseTile::Run(Statistics* statistics) {
   StageClock clock;
   Reserve();
   for (int64_t begin = first_; begin < rows_.count();) {
-    const int64_t end = std::min(rows_.count(), begin + (trusts_scores() ? RowsWeighed(rows_) : RowsScored(rows_)));
+    const int64_t end =
+        std::min(rows_.count(), begin + (scores_are_logits() ? RowsPerSoftmax(rows_) : RowsScored(rows_)));
     RowWeights w{};
-    if (trusts_scores()) {
-      w = WeighInt8(rows_, begin, end, Rule(begin, end), scratch_);
+    if (scores_are_logits()) {
+      w = SoftmaxInt8(rows_, begin, end, Rule(begin, end), scratch_);
       CountPages(begin, end, w.scored, statistics);
     } else if (!coarse()) {
       Score(begin, end);
     } else if (by_threshold()) {
-      w = WeighGraph(begin, end);
+      w = SoftmaxOfGraph(begin, end);
     }
     statistics->seconds_estimate += clock.Lap();
     if (by_threshold()) SpreadEvenly(begin, end, w);
     for (int64_t r = begin; r < end; ++r) {
-      if (trusts_scores()) {
-        ChooseByThreshold(r, w, r - begin, settings().tail);
+      if (scores_are_logits()) {
+        SelectByThreshold(r, w, r - begin, settings().compensate);
       } else if (by_threshold()) {
-        ChooseByGraph(r, w, r - begin, statistics);
+        SelectByGraphScores(r, w, r - begin, statistics);
       } else {
-        ChooseTopK(r, scratch_->scores.data() + (r - begin) * score_stride_);
+        SelectTopK(r, scratch_->scores.data() + (r - begin) * score_stride_);
       }
-      observer_.Chosen(r, scratch_->selected.data() + (r - first_) * stride_, scratch_->counts.data()[r - first_]);
+      observer_.Selected(r, scratch_->selected.data() + (r - first_) * stride_, scratch_->counts.data()[r - first_]);
     }
-    if (trusts_scores() && settings().tail) AddShares(begin, end);
+    if (scores_are_logits() && settings().compensate) CompensateSelected(begin, end);
     statistics->seconds_select += clock.Lap();
     begin = end;
   }
@@ -82,11 +83,11 @@ void SparseTile::Reserve() {
   pages_ = RoundUp(rows_.Longest(), kPageRows) / kPageRows;
   scratch_->selected.Reserve(count() * stride_);
   scratch_->weights.Reserve(count() * stride_);
-  scratch_->shares.Reserve(count() * stride_);
+  scratch_->selected_residual.Reserve(count() * stride_);
   scratch_->counts.Reserve(count());
   scratch_->factor.Reserve(count());
-  scratch_->rest.Reserve(pages_ * count());
-  scratch_->left.Reserve(count());
+  scratch_->page_residual.Reserve(pages_ * count());
+  scratch_->residual_mass.Reserve(count());
   scratch_->start.Reserve(count() * padded);
 }
 
@@ -96,7 +97,7 @@ int64_t SparseTile::SelectedBound() const {
   for (int64_t r = first_; r < rows_.count(); ++r) {
     const int64_t causal = rows_.Causal(r);
     if (!by_threshold()) {
-      bound = std::max(bound, KeptPositions(settings(), causal, Budget(r)));
+      bound = std::max(bound, SelectedCount(settings(), causal, Budget(r)));
       continue;
     }
     // Each of them has at least this share of the mass. The mass is a rounded sum, of a page's weights and then of the
@@ -149,14 +150,14 @@ const int8_t* SparseTile::CoarseScores(int64_t r) const {
 }
 
 // Observers are told of all weights, so that every page is listed then.
-WeighRule SparseTile::Rule(int64_t begin, int64_t end) {
+SoftmaxRule SparseTile::Rule(int64_t begin, int64_t end) {
   float* thresholds = scratch_->thresholds.Reserve(end - begin);
   for (int64_t r = begin; r < end; ++r) thresholds[r - begin] = Threshold(r);
-  const bool observed = job().observer != nullptr && trusts_scores() && job().observer->wants_weights();
+  const bool observed = job().observer != nullptr && scores_are_logits() && job().observer->wants_weights();
   return {settings().sinks, settings().latest, observed ? nullptr : thresholds};
 }
 
-RowWeights SparseTile::WeighGraph(int64_t begin, int64_t end) {
+RowWeights SparseTile::SoftmaxOfGraph(int64_t begin, int64_t end) {
   const int count = int(end - begin);
   GraphRow* rows = scratch_->graph_rows.Reserve(count);
   for (int i = 0; i < count; ++i) {
@@ -164,53 +165,63 @@ RowWeights SparseTile::WeighGraph(int64_t begin, int64_t end) {
     const auto n = int(rows_.Causal(begin + i));
     rows[i] = {scores, n, Largest(scores, n), CoarseScale(begin + i)};
   }
-  return WeighGraphScores(job().kernels, rows, count, Rule(begin, end), scratch_);
+  return SoftmaxOfGraphScores(job().kernels, rows, count, Rule(begin, end), scratch_);
 }
 
 // From the scores of an estimate graph, which are too coarse to be trusted with more than the choice, and with the tail
 // only where they are not clipped.
-void SparseTile::ChooseByGraph(int64_t r, const RowWeights& w, int64_t of_row, Statistics* statistics) {
+void SparseTile::SelectByGraphScores(int64_t r, const RowWeights& w, int64_t of_row, Statistics* statistics) {
   const GraphRow& row = scratch_->graph_rows.data()[of_row];
-  const bool tail = settings().tail && row.step <= kCoarsestStep && row.best < 127;
-  statistics->rows_without_tail += settings().tail && !tail;
-  ChooseByThreshold(r, w, of_row, tail);
+  const bool compensate = settings().compensate && row.step <= kCoarsestStep && row.best < 127;
+  statistics->rows_not_compensated += settings().compensate && !compensate;
+  SelectByThreshold(r, w, of_row, compensate);
 }
 
-void SparseTile::ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool tail) {
+void SparseTile::SelectByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool compensate) {
   const auto n = int(rows_.Causal(r));
   const int64_t i = r - first_;
   const int sinks = std::min(settings().sinks, n);
-  const int keep_from = n - std::min(std::max(settings().latest, 1), n);
+  const int always_from = n - std::min(std::max(settings().latest, 1), n);
   const float mass = w.mass[of_row];
   const float* weights = w.weights + of_row * w.stride;
   const int32_t* listed = w.listed + of_row * (w.pages + 1);
-  if (trusts_scores()) {
-    observer_.Weighed(r, {weights, listed, w.blocks[of_row], w.sums + of_row, w.rows, sinks, keep_from, mass});
+  if (scores_are_logits()) {
+    observer_.Softmaxed(r, {weights, listed, w.blocks[of_row], w.sums + of_row, w.rows, sinks, always_from, mass});
   }
-  float* kept = scratch_->weights.data() + i * stride_;
-  const RowTail left = Tail(i);
+  float* selected_weights = scratch_->weights.data() + i * stride_;
+  const RowResidual residual = Residual(i);
   // At least the smallest normal number, so that no more than SelectedBound() are kept.
   const float threshold = std::max(scratch_->thresholds.data()[of_row] * mass, FLT_MIN);
-  const ChooseRow row{weights,   listed,      w.blocks[of_row], n,
-                      threshold, sinks,       keep_from,        scratch_->selected.data() + i * stride_,
-                      kept,      left.shares, left.rest,        left.stride};
-  const int k = job().kernels.choose(row);
+  const ThresholdRow row{weights,
+                         listed,
+                         w.blocks[of_row],
+                         n,
+                         threshold,
+                         sinks,
+                         always_from,
+                         scratch_->selected.data() + i * stride_,
+                         selected_weights,
+                         residual.selected_residual,
+                         residual.page_residual,
+                         residual.stride};
+  const int k = job().kernels.select_by_threshold(row);
   scratch_->counts.data()[i] = k;
-  if (!tail) DropTail(left, k);
+  if (!compensate) DropResidual(residual, k);
   const float all = mass + w.SinkMass(of_row, sinks);
-  if (tail && trusts_scores()) {
+  if (compensate && scores_are_logits()) {
     scratch_->factor.data()[i] = 1.0f / all;
     return;
   }
-  const float selected = std::accumulate(kept, kept + k, 0.0f);
-  scratch_->left.data()[i] = tail ? std::max(all - selected, 0.0f) : 0.0f;
-  scratch_->factor.data()[i] = selected > 0 ? 1.0f / selected : 0.0f;  // zero: all that is kept has underflowed
+  const float selected_mass = std::accumulate(selected_weights, selected_weights + k, 0.0f);
+  scratch_->residual_mass.data()[i] = compensate ? std::max(all - selected_mass, 0.0f) : 0.0f;
+  scratch_->factor.data()[i] =
+      selected_mass > 0 ? 1.0f / selected_mass : 0.0f;  // zero: all that is kept has underflowed
 }
 
 // The scores' weights are final. Once all rows have chosen: what a row has just stored in pieces is slow to load whole.
-void SparseTile::AddShares(int64_t begin, int64_t end) {
+void SparseTile::CompensateSelected(int64_t begin, int64_t end) {
   for (int64_t i = begin - first_; i < end - first_; ++i) {
-    TakeOver(Tail(i), 1.0f, scratch_->counts.data()[i], pages_, scratch_->weights.data() + i * stride_);
+    Compensate(Residual(i), 1.0f, scratch_->counts.data()[i], pages_, scratch_->weights.data() + i * stride_);
   }
 }
 
@@ -218,28 +229,28 @@ void SparseTile::AddShares(int64_t begin, int64_t end) {
 void SparseTile::SpreadEvenly(int64_t begin, int64_t end, const RowWeights& w) {
   const int64_t rows = end - begin;
   for (int64_t page = 0; page < pages_; ++page) {
-    float* rest = scratch_->rest.data() + page * count() + begin - first_;
+    float* page_residual = scratch_->page_residual.data() + page * count() + begin - first_;
     if (page >= w.pages) {
-      std::fill_n(rest, rows, 0.0f);
+      std::fill_n(page_residual, rows, 0.0f);
       continue;
     }
     const float* sums = w.sums + page * w.rows;
-    for (int64_t i = 0; i < rows; ++i) rest[i] = sums[i] * (1.0f / kPageRows);
+    for (int64_t i = 0; i < rows; ++i) page_residual[i] = sums[i] * (1.0f / kPageRows);
   }
   for (int64_t r = begin; r < end; ++r) {
     const int64_t page = rows_.Causal(r) / kPageRows, own = rows_.Causal(r) % kPageRows;
     if (own == 0) continue;
-    scratch_->rest.data()[page * count() + r - first_] = w.sums[page * w.rows + r - begin] / float(own);
+    scratch_->page_residual.data()[page * count() + r - first_] = w.sums[page * w.rows + r - begin] / float(own);
   }
 }
 
-void SparseTile::DropTail(const RowTail& tail, int k) const {
-  std::fill(tail.shares, tail.shares + k, 0.0f);
-  for (int64_t page = 0; page < pages_; ++page) tail.rest[page * tail.stride] = 0;
+void SparseTile::DropResidual(const RowResidual& residual, int k) const {
+  std::fill(residual.selected_residual, residual.selected_residual + k, 0.0f);
+  for (int64_t page = 0; page < pages_; ++page) residual.page_residual[page * residual.stride] = 0;
 }
 
-RowTail SparseTile::Tail(int64_t i) const {
-  return {scratch_->shares.data() + i * stride_, scratch_->rest.data() + i, count()};
+RowResidual SparseTile::Residual(int64_t i) const {
+  return {scratch_->selected_residual.data() + i * stride_, scratch_->page_residual.data() + i, count()};
 }
 
 float SparseTile::CoarseScale(int64_t r) const {
@@ -256,43 +267,45 @@ float SparseTile::CoarseScale(int64_t r) const {
                (double(plan.estimate_multiplier()) * step));
 }
 
-void SparseTile::ChooseTopK(int64_t r, const int32_t* scores) {
+void SparseTile::SelectTopK(int64_t r, const int32_t* scores) {
   const int64_t causal = rows_.Causal(r), i = r - first_;
-  const int64_t k = KeptPositions(settings(), causal, Budget(r));
-  const KeptRanges kept = SplitKept(settings(), causal, k);
+  const int64_t k = SelectedCount(settings(), causal, Budget(r));
+  const ForcedRanges forced = SplitForced(settings(), causal, k);
   scratch_->counts.data()[i] = int32_t(k);
   int32_t* out = scratch_->selected.data() + i * stride_;
-  std::iota(out, out + kept.scored_begin, 0);
-  out += kept.scored_begin;
-  const int n = int(kept.scored_end - kept.scored_begin);
-  const auto offset = int32_t(kept.scored_begin);
+  std::iota(out, out + forced.scored_begin, 0);
+  out += forced.scored_begin;
+  const int n = int(forced.scored_end - forced.scored_begin);
+  const auto offset = int32_t(forced.scored_begin);
   if (coarse()) {
-    const int8_t* row = CoarseScores(r) + kept.scored_begin;
+    const int8_t* row = CoarseScores(r) + forced.scored_begin;
     scratch_->select.Reserve(causal + 64);
-    job().kernels.select_int8(row, n, int(kept.scored_k), offset, scratch_->select.data(), out);
+    job().kernels.select_int8(row, n, int(forced.scored_k), offset, scratch_->select.data(), out);
   } else {
-    job().kernels.select_int32(scores + kept.scored_begin, n, int(kept.scored_k), offset, scratch_->select.data(), out);
+    job().kernels.select_int32(scores + forced.scored_begin, n, int(forced.scored_k), offset, scratch_->select.data(),
+                               out);
   }
-  out += kept.scored_k;
-  std::iota(out, out + (causal - kept.scored_end), int32_t(kept.scored_end));
+  out += forced.scored_k;
+  std::iota(out, out + (causal - forced.scored_end), int32_t(forced.scored_end));
 }
 
 void SparseTile::Attend() {
-  const bool tail = by_threshold() && settings().tail;
+  const bool compensate = by_threshold() && settings().compensate;
   const KvView view = rows_.view();
   const int64_t padded = PaddedFloats(job().op.head_dim);
   float** out = scratch_->out.Reserve(count());
   for (int64_t i = 0; i < count(); ++i) out[i] = rows_.Out(first_ + i);
   const Selection selected{scratch_->selected.data(), stride_, scratch_->counts.data(), int(count())};
-  if (!trusts_scores()) WeighExactly(selected);
+  if (!scores_are_logits()) ExactSoftmax(selected);
   float* start = scratch_->start.data();
   std::fill(start, start + count() * padded, 0.0f);
-  ValueTile tile{selected, scratch_->weights.data(), stride_, nullptr,        count(), nullptr, 0,
-                 start,    scratch_->factor.data(),  out,     trusts_scores()};
-  if (tail) {
+  ValueTile tile{
+      selected, scratch_->weights.data(), stride_, nullptr, count(), nullptr, 0, start, scratch_->factor.data(),
+      out,      scores_are_logits()};
+  if (compensate) {
     SumOwnPages();
     tile.pages = int(rows_.Longest() / kPageRows);
-    tile.rest = scratch_->rest.data();
+    tile.page_residual = scratch_->page_residual.data();
     tile.page_sums = SumPages(tile.pages);
   }
   job().kernels.of(view.type).add_values(tile, view);
@@ -300,19 +313,19 @@ void SparseTile::Attend() {
 
 // Exact weights instead of those of the scores. The rest, which only scores know, is scaled as the selected are: by
 // sum of the exact weights / sum of the estimated ones.
-void SparseTile::WeighExactly(const Selection& selected) {
+void SparseTile::ExactSoftmax(const Selection& selected) {
   const KvView view = rows_.view();
   const float* q = LoadQueries(rows_, first_, scratch_);
   float* sums = scratch_->step.Reserve(rows_.count());
   scratch_->attend.Reserve(SparseScratchFloats(int(count()), job().op.head_dim));
-  job().kernels.of(view.type).weigh_selected(
+  job().kernels.of(view.type).softmax_selected(
       {q, selected, job().op.softmax_scale, scratch_->weights.data(), stride_, sums}, view, scratch_->attend.data());
   for (int64_t i = 0; i < count(); ++i) {
     float total = sums[i];
     if (by_threshold()) {
       const float scale = sums[i] * scratch_->factor.data()[i];
-      TakeOver(Tail(i), scale, selected.k[i], pages_, scratch_->weights.data() + i * stride_);
-      total += scratch_->left.data()[i] * scale;
+      Compensate(Residual(i), scale, selected.k[i], pages_, scratch_->weights.data() + i * stride_);
+      total += scratch_->residual_mass.data()[i] * scale;
     }
     scratch_->factor.data()[i] = 1.0f / total;
   }
@@ -335,10 +348,10 @@ void SparseTile::SumOwnPages() {
     }
     job().kernels.of(view.type).sum_values(view.pages[page].v, int(summed), int(own), d, sum);
     summed = own;
-    float* rest = scratch_->rest.data() + page * count() + i;
+    float* page_residual = scratch_->page_residual.data() + page * count() + i;
     float* start = scratch_->start.data() + i * padded;
-    for (int64_t c = 0; c < padded; ++c) start[c] = *rest * sum[c];
-    *rest = 0;
+    for (int64_t c = 0; c < padded; ++c) start[c] = *page_residual * sum[c];
+    *page_residual = 0;
   }
 }
 

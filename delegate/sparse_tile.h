@@ -4,21 +4,21 @@
 
 #include <cstdint>
 
-#include "int8_weights.h"
 #include "row_observer.h"
 #include "scratch.h"
+#include "softmax_weights.h"
 #include "tile_rows.h"
 
 namespace shadow {
 
 // What stands for a row's positions that are not kept: nothing where it has no tail.
-struct RowTail {
-  float* shares;  // [k], added to the weights of the kept
-  float* rest;    // [pages], each `stride` from the next: the weight of each position of a page
+struct RowResidual {
+  float* selected_residual;  // [k], added to the weights of the kept
+  float* page_residual;      // [pages], each `stride` from the next: the weight of each position of a page
   int64_t stride;
 };
 // Scales them by `scale` and adds the shares to weights [k].
-void TakeOver(const RowTail& tail, float scale, int k, int64_t pages, float* weights);
+void Compensate(const RowResidual& residual, float scale, int k, int64_t pages, float* weights);
 
 // Rows [first, rows.count()) of a tile, in modes shadow, shadow_paper and float_estimate.
 class SparseTile {
@@ -35,7 +35,7 @@ class SparseTile {
   bool by_threshold() const { return settings().mode == Mode::kShadow; }
   bool coarse() const { return job().scores.values != nullptr; }
   // The scores are the logits, so nothing is computed again.
-  bool trusts_scores() const { return by_threshold() && !coarse(); }
+  bool scores_are_logits() const { return by_threshold() && !coarse(); }
 
   void CountPages(int64_t begin, int64_t end, const ScoredPages& scored, Statistics* statistics) const;
   void Reserve();
@@ -44,19 +44,19 @@ class SparseTile {
   double Budget(int64_t r) const;
   void Score(int64_t begin, int64_t end);
   void ScoreFloats(int64_t begin, int64_t end);
-  void ChooseByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool tail);
-  WeighRule Rule(int64_t begin, int64_t end);
-  RowWeights WeighGraph(int64_t begin, int64_t end);
-  void ChooseByGraph(int64_t r, const RowWeights& w, int64_t of_row, Statistics* statistics);
-  void ChooseTopK(int64_t r, const int32_t* scores);
-  RowTail Tail(int64_t i) const;  // of row first_ + i
-  void AddShares(int64_t begin, int64_t end);
+  void SelectByThreshold(int64_t r, const RowWeights& w, int64_t of_row, bool compensate);
+  SoftmaxRule Rule(int64_t begin, int64_t end);
+  RowWeights SoftmaxOfGraph(int64_t begin, int64_t end);
+  void SelectByGraphScores(int64_t r, const RowWeights& w, int64_t of_row, Statistics* statistics);
+  void SelectTopK(int64_t r, const int32_t* scores);
+  RowResidual Residual(int64_t i) const;  // of row first_ + i
+  void CompensateSelected(int64_t begin, int64_t end);
   void SpreadEvenly(int64_t begin, int64_t end, const RowWeights& w);
-  void DropTail(const RowTail& tail, int k) const;
+  void DropResidual(const RowResidual& residual, int k) const;
   const int8_t* CoarseScores(int64_t r) const;
   float CoarseScale(int64_t r) const;
   void Attend();
-  void WeighExactly(const Selection& selected);
+  void ExactSoftmax(const Selection& selected);
   void SumOwnPages();
   const float* SumPages(int pages);
 

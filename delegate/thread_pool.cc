@@ -43,12 +43,12 @@ void ThreadPool::RunItems(Job* job) {
 
 void ThreadPool::Work() {
   Shared& shared = *shared_;
-  uint64_t seen = 0;
+  uint64_t visible = 0;
   std::unique_lock<std::mutex> lock(shared.mutex);
   while (true) {
-    shared.wake.wait(lock, [&] { return shared.stopping || (shared.job != nullptr && shared.generation != seen); });
+    shared.wake.wait(lock, [&] { return shared.stopping || (shared.job != nullptr && shared.generation != visible); });
     if (shared.stopping) return;
-    seen = shared.generation;
+    visible = shared.generation;
     Job* job = shared.job;
     ++shared.working;
     lock.unlock();

@@ -9,16 +9,16 @@
 namespace shadow {
 
 // k of a row that sees `causal` positions, of a head whose budget is `budget` times the mean.
-int64_t KeptPositions(const CacheSettings& settings, int64_t causal, double budget = 1.0);
+int64_t SelectedCount(const CacheSettings& settings, int64_t causal, double budget = 1.0);
 
 // The positions a row keeps whatever their score, as two ranges around the scored one: [0, scored_begin) and
 // [scored_end, causal). `scored_k` of the scored range are kept.
-struct KeptRanges {
+struct ForcedRanges {
   int64_t scored_begin;
   int64_t scored_end;
   int64_t scored_k;
 };
-KeptRanges SplitKept(const CacheSettings& settings, int64_t causal, int64_t k);
+ForcedRanges SplitForced(const CacheSettings& settings, int64_t causal, int64_t k);
 
 }  // namespace shadow
 

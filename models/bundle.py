@@ -24,44 +24,38 @@ MANIFEST = "manifest.json"
 MODEL = "model.tflite"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+_PLANS = (plan_file.NEXT_FILE_NAME, plan_file.FILE_NAME)
 
-ROLES = ("prefill", "decode", "score", "linear", "kv_append", "estimate", "attend")
-_SPLIT_ROLES = ROLES[3:]
 _SIGNATURES = {
     "prefill": re.compile(r"prefill_(?P<chunk>\d+)"),
     "decode": re.compile(r"decode"),
     "score": re.compile(r"score_(?P<chunk>\d+)"),
     "linear": re.compile(r"linear_(?P<layer>\d+)_(?P<chunk>\d+)"),
-    "kv_append": re.compile(r"kv_append_(?P<chunk>\d+)_(?P<seq_len>\d+)"),
-    "estimate": re.compile(r"estimate_(?P<chunk>\d+)_(?P<seq_len>\d+)"),
-    "attend": re.compile(r"attend_(?P<chunk>\d+)_(?P<seq_len>\d+)"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of a graph; scale is set for statically quantised tensors only."""
+    """One input or output of a graph."""
 
     dtype: str
     shape: tuple[int, ...]
-    scale: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """One signature of model.tflite. chunk: T (rows of `score`); seq_len: S; layer: i of linear_<i>."""
+    """One signature of model.tflite. chunk: T (rows of `score`); layer: i of linear_<i>."""
 
     signature: str
     role: str
     chunk: int
     inputs: Mapping[str, TensorInfo]
     outputs: Mapping[str, TensorInfo]
-    seq_len: int | None = None
     layer: int | None = None
 
     def __post_init__(self) -> None:
         fields = parse_signature(self.signature)
-        stated = {"role": self.role, "chunk": self.chunk, "seq_len": self.seq_len, "layer": self.layer}
+        stated = {"role": self.role, "chunk": self.chunk, "layer": self.layer}
         if fields != stated:
             raise ValueError(f"graph {self.signature!r}: its name says {fields}, its fields {stated}")
 
@@ -137,6 +131,11 @@ class Manifest:
                 return graph
         raise ValueError(f"bundle has no graph {signature!r}; it has {', '.join(g.signature for g in self.graphs)}")
 
+    @property
+    def plan_file(self) -> str:
+        """The name of the plan's file: plan.bin, or plan.next.bin where replacing it was cut short."""
+        return next(name for name in _PLANS if name in self.files)
+
     def estimate_keys(self) -> tuple[EstimateKey, ...]:
         """What is in estimates.zip."""
         return tuple(map(EstimateKey.parse, self.estimates))
@@ -156,7 +155,9 @@ class Manifest:
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
             raise ValueError(f"{where}: not the manifest of a bundle (wanted format {FORMAT!r})")
         if (version := raw.pop("version", None)) != VERSION:
-            raise ValueError(f"{where}: version {version!r} is not {VERSION}; update shadowattn or convert anew")
+            older = isinstance(version, int) and version < VERSION
+            advice = "convert the model again" if older else "update shadowattn"
+            raise ValueError(f"{where}: bundle version {version!r}, wanted {VERSION}; {advice}")
         try:
             manifest = strict_json.build(cls, raw, where, _CONTAINERS)
         except ValueError as error:
@@ -166,11 +167,11 @@ class Manifest:
 
 
 def parse_signature(signature: str) -> dict[str, Any]:
-    """Signature name -> role, chunk, seq_len, layer (None where the role has none). Raises ValueError if unknown."""
+    """Signature name -> role, chunk, layer (None where the role has none). Raises ValueError if unknown."""
     for role, pattern in _SIGNATURES.items():
         if match := pattern.fullmatch(signature):
             found = {key: int(value) for key, value in match.groupdict().items()}
-            return {"role": role, "chunk": 1, "seq_len": None, "layer": None} | found
+            return {"role": role, "chunk": 1, "layer": None} | found
     raise ValueError(f"signature {signature!r} follows no known pattern ({', '.join(_SIGNATURES)})")
 
 
@@ -239,8 +240,8 @@ def _check_sizes(manifest: Manifest) -> None:
         _need(sizes == tuple(sorted(set(sizes))) and sizes[0] >= 1, f"{label} must ascend from 1 or more, got {sizes}")
     longest = manifest.seq_lens[-1]
     _need(manifest.max_length <= longest, f"max_length {manifest.max_length} is above the last of seq_lens, {longest}")
-    for name in (MODEL, plan_file.FILE_NAME):
-        _need(name in manifest.files, f"files lacks {name}")
+    _need(MODEL in manifest.files, f"files lacks {MODEL}")
+    _need(any(name in manifest.files for name in _PLANS), f"files lacks {plan_file.FILE_NAME}")
     for name in manifest.files:
         _need(Path(name).name == name and name not in ("", ".", ".."), f"file name {name!r} leaves the bundle")
     adds_bos = manifest.tokenizer.chat_adds_bos
@@ -265,9 +266,8 @@ def _check_estimates(manifest: Manifest) -> None:
     has_file = estimate_graphs.FILE_NAME in manifest.files
     _need(has_file == bool(manifest.estimates), f"estimates and the file {estimate_graphs.FILE_NAME} go together")
     _need(len(set(manifest.estimates)) == len(manifest.estimates), "estimates names a graph twice")
-    chunks = {1, *manifest.prefill_chunks}
     for key in manifest.estimate_keys():
-        fits = key.chunk in chunks and key.seq_len in manifest.seq_lens
+        fits = key.chunk in manifest.prefill_chunks and key.seq_len in manifest.seq_lens
         _need(fits, f"estimate {key.name!r} is of a chunk or a bucket length that the bundle has not")
         key.shapes(manifest.model)
 
@@ -289,13 +289,12 @@ def _check_shape(model: ModelSpec, where: str, name: str, shape: tuple[int, ...]
 
 
 def _needed_graphs(manifest: Manifest) -> list[str]:
-    """Every signature that must be there: the fused graphs, score, and the whole split form if there is any of it."""
+    """Every signature that must be there: the fused graphs, score, and all linear graphs if there is any of them."""
     ladder = manifest.prefill_chunks
     wanted = ["decode", *(f"prefill_{chunk}" for chunk in ladder), f"score_{manifest.score_rows}"]
-    if any(graph.role in _SPLIT_ROLES for graph in manifest.graphs):
+    if any(graph.role == "linear" for graph in manifest.graphs):
         for chunk in sorted({1, *ladder}):
             wanted += [f"linear_{layer}_{chunk}" for layer in range(manifest.model.num_layers + 1)]
-            wanted += [f"{role}_{chunk}_{length}" for length in manifest.seq_lens for role in _SPLIT_ROLES[1:]]
     return wanted
 
 

@@ -56,13 +56,14 @@ def keys_of_bundle(
 ) -> tuple[EstimateKey, ...]:
     """The graphs of a bundle with prefill chunks `ladder`, ascending, and `buckets` in its grid (0: no grid).
 
-    The longest chunk has groups of 1 head and of 1, 2, 4, ... and all KV heads, for a scheduler to choose from; the
-    others, 1 of decoding among them, have 1 head, one KV head and all.
+    The longest chunk has groups of 1 head and of 1, 2, 4, ... and all KV heads, for a planner to choose from; the
+    others have 1 head, one KV head and all. A chunk of one row has none: its estimate is cheaper inside the op.
     """
     longest = ladder[-1]
     return tuple(
         EstimateKey(chunk, seq_len, heads, bucket)
-        for chunk in sorted({1, *ladder})
+        for chunk in ladder
+        if chunk > 1
         for seq_len in seq_lens
         for heads in _group_sizes(model, every=chunk == longest)
         for bucket in (RANK_INVARIANT, *range(1, 1 + buckets))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shadowattn.models.reference_grid import (
+from shadowattn.models.oracle.grid import (
     Projections,
     accumulate,
     bucket_multipliers,

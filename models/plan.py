@@ -19,6 +19,7 @@ from shadowattn.models.scale_grid import MOST_SCALES, ScaleGrid
 MAGIC = b"SHPL"
 VERSION = 3
 FILE_NAME = "plan.bin"
+NEXT_FILE_NAME = "plan.next.bin"  # while a plan is replaced
 STATIC_RANGES = ("q", "k", "v", "score", "out")
 _HEADER = struct.Struct("<4sIiiiiffIIII")
 _MOST_ENTRIES = 256

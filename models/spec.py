@@ -3,10 +3,9 @@
 import dataclasses
 import math
 
-from shadowattn.models.op_options import MAX_HEAD_DIM
-
-MAX_LAYERS = 1024  # as the delegate's, like MAX_HEADS
+MAX_LAYERS = 1024  # as the delegate's, like MAX_HEADS and MAX_HEAD_DIM
 MAX_HEADS = 1024
+MAX_HEAD_DIM = 512
 MAX_LENGTH = 1 << 24
 _MAX_SIZE = 2**31 - 1
 _ROPE_KINDS = ("default", "linear", "llama3")

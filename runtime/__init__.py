@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shadowattn.runtime.session import Session
+    from shadowattn.runtime.session.session import Session
 
 __all__ = ["Session"]
 
@@ -11,7 +11,7 @@ __all__ = ["Session"]
 def __getattr__(name: str) -> Any:
     """Loads LiteRT only when Session is asked for, so that `shadowattn --help` is quick."""
     if name == "Session":
-        from shadowattn.runtime.session import Session
+        from shadowattn.runtime.session.session import Session
 
         return Session
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ PARTS = ("models", "converter", "runtime")
 ALLOWED_PARTS = {"models": {"models"}, "converter": {"models", "converter"}, "runtime": {"models", "runtime"}}
 HEAVY = {"torch", "transformers", "litert_torch", "litert_converter", "gguf", "safetensors"}
 SINGLE_IMPORTER = {
-    "ai_edge_litert": {"runtime/litert.py"},
+    "ai_edge_litert": {"runtime/litert/interpreter.py"},
     "litert_torch": {"converter/toolchain.py"},
 }
 

@@ -37,5 +37,5 @@ def test_the_delegate_is_installed() -> None:
 
 
 def test_runtime_does_not_load_torch() -> None:
-    code = "import sys, shadowattn.runtime.session, shadowattn.runtime.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, shadowattn.runtime.session.session, shadowattn.runtime.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd="/", check=False).returncode == 0

@@ -18,8 +18,8 @@ namespace {
 
 struct Level {
   const char* name;
-  ArchFlags flags;      // this level and all below it
-  ArchFlags extra = 0;  // what comes with it where the machine has it
+  ArchFlags flags;         // this level and all below it
+  ArchFlags optional = 0;  // added where the machine has them
 };
 
 constexpr Level kLevels[] = {
@@ -34,9 +34,9 @@ constexpr Level kLevels[] = {
 };
 
 #if defined(__x86_64__)
-constexpr uint64_t kYmmState = 0x6;       // XMM and upper halves of YMM
-constexpr uint64_t kZmmState = 0xe6;      // and mask registers, ZMM 0-15, ZMM 16-31
-constexpr uint64_t kTileState = 0x60000;  // their configuration, their data
+constexpr uint64_t kYmmState = 0x6;       // XMM, upper 128 bits of YMM
+constexpr uint64_t kZmmState = 0xe6;      // kYmmState, mask registers, upper 256 bits of ZMM 0-15, ZMM 16-31
+constexpr uint64_t kTileState = 0x60000;  // tile configuration, tile data
 constexpr uint32_t kFp16 = 1u << 23, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;  // leaf 7, EDX; not in old headers
 
 struct Cpuid {
@@ -44,7 +44,7 @@ struct Cpuid {
   Cpuid(uint32_t leaf, uint32_t subleaf) { __get_cpuid_count(leaf, subleaf, &eax, &ebx, &ecx, &edx); }
 };
 
-// Which register files the operating system saves on a context switch. Inline assembly, because the intrinsic needs
+// The register files that the operating system saves on a context switch. Inline assembly, because the intrinsic needs
 // -mxsave.
 uint64_t SavedState() {
   uint32_t low, high;
@@ -54,7 +54,7 @@ uint64_t SavedState() {
 
 bool HasAll(uint32_t word, uint32_t bits) { return (word & bits) == bits; }
 
-// Tiles are 8 KB, which Linux saves only for processes that asked. It may refuse, as may a sandbox around us.
+// Tile data are 8 KB, which Linux saves only for processes that ask for it. Linux or a sandbox may refuse.
 bool MayUseTiles() {
 #if defined(SHADOW_HAS_AMX) && defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
@@ -129,7 +129,7 @@ bool ArchFromName(const char* name, ArchFlags* flags, const char** message) {
       *message = Explain("is more than this machine has", name);
       return false;
     }
-    *flags = level.flags | (level.extra & machine);
+    *flags = level.flags | (level.optional & machine);
     return true;
   }
   *message = Explain("is unknown", name);

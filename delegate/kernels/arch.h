@@ -1,4 +1,4 @@
-// Which instruction sets the machine has, detected once, and the ISA levels that tests can force.
+// Instruction sets of this machine, detected once, and the ISA levels that the option `isa` can force.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ARCH_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ARCH_H_
 
@@ -17,14 +17,16 @@ inline constexpr ArchFlags kArchAvx512Amx = 1u << 5;    // AMX-TILE, AMX-INT8 on
 inline constexpr ArchFlags kArchAvx512Vbmi2 = 1u << 6;  // VBMI2 on top of kArchAvx512
 inline constexpr ArchFlags kArchAvx512Fp16 = 1u << 7;   // FP16 on top of kArchAvx512
 inline constexpr ArchFlags kArchNeonI8mm = 1u << 8;     // I8MM on top of kArchNeonDot
-inline constexpr ArchFlags kArchNeonFp16 = 1u << 9;     // arithmetic on halves, on top of kArchNeon
+inline constexpr ArchFlags kArchNeonFp16 = 1u << 9;     // FP16 arithmetic on top of kArchNeon
 
-// What this machine can run (CPUID and what the operating system saves). The first call asks Linux for AMX's registers
-// where there are any: granted to the whole process, or AMX is not there.
+// Instruction sets that this machine can run, from CPUID and from the register state that the operating system saves.
+// Where the CPU has AMX, the first call asks Linux to allow the tile registers for the whole process; without the
+// permission the result has no AMX.
 ArchFlags DetectArch();
-// "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm" -> flags of that level
-// and all below it; from avx512vnni on with VBMI2 and FP16, from neondot on with FP16 where the machine has them.
-// False: unknown name, or more than DetectArch() offers; *message then says which, and what there is.
+// Flags of the level called `name` and of all levels below it: "auto" (the best), "scalar", "avx2", "avx512",
+// "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm". Levels from avx512vnni on bring VBMI2 and FP16, levels from
+// neondot on FP16, where the machine has them. Returns false for an unknown name or a level that DetectArch() lacks;
+// *message then says which, and what the machine offers.
 bool ArchFromName(const char* name, ArchFlags* flags, const char** message);
 // Name of the highest level in flags.
 const char* ArchName(ArchFlags flags);

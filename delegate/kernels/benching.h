@@ -1,4 +1,4 @@
-// Timing for the kernel benches.
+// Timing for the kernel benchmarks.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_BENCHING_H_
 #define SHADOWATTN_DELEGATE_KERNELS_BENCHING_H_
 
@@ -6,7 +6,7 @@
 
 namespace shadow::testing {
 
-// Nanoseconds of one call: the fastest of many short batches, so that other programs disturb little; 0.1 s in all.
+// Nanoseconds of one call: the fastest of many short batches, 0.1 s in all, so that other programs disturb little.
 template <class Function>
 double Nanoseconds(Function f) {
   using Clock = std::chrono::steady_clock;

@@ -13,10 +13,10 @@ inline constexpr size_t kAlignment = 64;
 
 enum class CacheType : uint8_t { kFloat32, kFloat16 };
 
-// Static, as ISA files include this: each keeps its own copy (see check_isa_symbols.cmake).
+// Static, because ISA files include this header and each needs its own copy (see check_isa_symbols.cmake).
 //
-// Floats of a row of k, v, a padded query or an output tile; what lies beyond head_dim is zero, so kernels need no
-// tails.
+// Floats of a row of k, v, a padded query or an output tile; elements beyond head_dim are zero, so that kernels need no
+// remainder loops.
 static constexpr int PaddedFloats(int head_dim) { return (head_dim + 15) / 16 * 16; }
 // Bytes of an INT8 row: the dot-product instructions take 4 at a time.
 static constexpr int PaddedBytes(int head_dim) { return (head_dim + 3) / 4 * 4; }
@@ -24,10 +24,10 @@ static constexpr size_t ElementBytes(CacheType t) { return t == CacheType::kFloa
 
 // 64 positions of one KV head. All are 64-byte aligned; rows not yet written hold zeros (k_u8: 128).
 struct KvPage {
-  void* k;        // [64][PaddedFloats(d)] float32 or IEEE binary16
+  void* k;        // [64][PaddedFloats(d)] float32 or FP16 (IEEE binary16)
   void* v;        // likewise
   uint8_t* k_u8;  // [PaddedBytes(d) / 4][64][4]: INT8 key + 128, four channels of one position together
-  float* v_sum;   // [PaddedFloats(d)]: sum of the values, once all 64 are there
+  float* v_sum;   // [PaddedFloats(d)]: sum of the 64 values, for residual compensation; written when the page is full
 };
 
 // A growing list of pages, read-only for kernels. Position p is row p % 64 of pages[p / 64].
@@ -35,7 +35,7 @@ struct KvView {
   const KvPage* pages;
   int head_dim;
   CacheType type;
-  const uint8_t* const* bounds = nullptr;  // INT8 bounds of the full pages (page_bounds.h), 64 pages a block
+  const uint8_t* const* bounds = nullptr;  // min/max key bounds of the full pages in INT8, blocks of 64 pages
 };
 
 }  // namespace shadow

@@ -1,4 +1,4 @@
-// A family's table of kernels, one row for each ISA level, best first: `needed` says what a row can run on.
+// Dispatch: a family's table has one row of kernels for each ISA level, best first; `needed` is what the row requires.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_LEVEL_H_
 #define SHADOWATTN_DELEGATE_KERNELS_LEVEL_H_
 

@@ -1,4 +1,4 @@
-// What the tests and benches of the kernels share: a check macro, a seeded generator, aligned buffers.
+// For the tests and benchmarks of the kernels: a check macro, a seeded generator, aligned buffers.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_TESTING_H_
 #define SHADOWATTN_DELEGATE_KERNELS_TESTING_H_
 
@@ -19,7 +19,7 @@ inline int failures = 0;
 inline uint32_t seed = 0;
 inline std::mt19937 generator;
 
-// SHADOW_SEED repeats a run.
+// Seeds the generator: from SHADOW_SEED, which repeats a run, or at random.
 inline void Start(const char* name) {
   const char* wanted = std::getenv("SHADOW_SEED");
   seed = wanted != nullptr ? static_cast<uint32_t>(std::strtoul(wanted, nullptr, 10)) : std::random_device{}();
@@ -32,7 +32,7 @@ inline int Finish() {
   return failures == 0 ? 0 : 1;
 }
 
-// Says aloud what runs and what is skipped.
+// Whether this machine can run the kernel. Prints the answer, so that nothing is skipped without a message.
 inline bool HasArch(const char* kernel, ArchFlags needed) {
   const bool has = (DetectArch() & needed) == needed;
   std::printf("  %-20s %s\n", kernel, has ? "runs" : "SKIPPED: not on this machine");
@@ -60,7 +60,7 @@ using AlignedVector = std::vector<T, AlignedAllocator<T>>;
 
 }  // namespace shadow::testing
 
-// Prints the first failures, counts all.
+// Prints the first 20 failures, counts all.
 #define SHADOW_CHECK(condition, ...)                                    \
   do {                                                                  \
     if (!(condition) && ++::shadow::testing::failures <= 20) {          \

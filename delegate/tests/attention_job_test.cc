@@ -131,7 +131,7 @@ void TestCase(const Case& c, std::mt19937* generator) {
 }
 
 void TestAgainstOracle(std::mt19937* generator) {
-  for (const char* settings : {"", "min_k=1", "min_k=8;sinks=0;latest=0", "keep_ratio=0.05;min_k=1;tail=off",
+  for (const char* settings : {"", "min_k=1", "min_k=8;sinks=0;latest=0", "keep_ratio=0.05;min_k=1;compensate=off",
                                "keep_ratio=0.9;min_k=1", "threshold=0.3;min_k=3;sinks=9;latest=9", "threshold=1e-30",
                                "keep_ratio=1", "mode=dense", "min_k=1;sinks=500;latest=500", "mode=shadow_paper",
                                "mode=shadow_paper;keep_ratio=0.7;min_k=40;sinks=3;latest=1",
@@ -154,22 +154,22 @@ void TestStatistics(std::mt19937* generator) {
     const Text text = RandomText(c.op, c.length, generator);
     Statistics s;
     Run(c, text, {DetectArch(), 2}, &s);
-    int64_t kept = 0, unsure = 0;
+    int64_t selected = 0, unsure = 0;
     for (int64_t t = 0; t < 100; ++t) {
       for (int head = 0; head < 4; ++head) {
         const OracleResult row = OracleRow(text, {c.op, c.settings, kCentre, kScale}, t, head);
-        kept += int64_t(row.kept.size());
+        selected += int64_t(row.selected.size());
         unsure += row.close_call;
       }
     }
-    CHECK(s.rows == 400 && s.causal_rows == 4 * 5050 && std::abs(s.value_rows_read - kept) <= unsure);
-    CHECK(s.seconds_estimate > 0 && s.seconds_select > 0 && s.seconds_attend > 0 && s.rows_without_tail == 0);
+    CHECK(s.rows == 400 && s.causal_rows == 4 * 5050 && std::abs(s.value_rows_read - selected) <= unsure);
+    CHECK(s.seconds_estimate > 0 && s.seconds_select > 0 && s.seconds_attend > 0 && s.rows_not_compensated == 0);
   }
 }
 
 // All rows are in the cache before the first attends, so a row could read its future: then the change would show.
 void TestFutureIsNotRead(std::mt19937* generator) {
-  for (const char* settings : {"min_k=1", "threshold=0.2;min_k=1;tail=off", "mode=shadow_paper;min_k=1",
+  for (const char* settings : {"min_k=1", "threshold=0.2;min_k=1;compensate=off", "mode=shadow_paper;min_k=1",
                                "mode=float_estimate;min_k=1", "mode=dense"}) {
     const Case c{MakeOp(4, 2, 8), MakeSettings(settings), 130, 130};
     const Text text = RandomText(c.op, c.length, generator);
@@ -209,8 +209,8 @@ void TestFactors(std::mt19937* generator) {
 }
 
 // Three heavy positions stay below the threshold, and the weight of the row's own underflows: zero, not NaN.
-void TestNothingButZeroWeighs(std::mt19937* generator) {
-  const Case c{MakeOp(2, 1, 8), MakeSettings("threshold=0.9;min_k=16;sinks=0;latest=1;tail=off"), 90, 90};
+void TestOnlyZeroHasWeight(std::mt19937* generator) {
+  const Case c{MakeOp(2, 1, 8), MakeSettings("threshold=0.9;min_k=16;sinks=0;latest=1;compensate=off"), 90, 90};
   Text text = RandomText(c.op, c.length, generator);
   std::fill(text.q.begin(), text.q.end(), 40.0f);
   std::fill(text.k.begin(), text.k.end(), -100.0f);
@@ -229,7 +229,7 @@ int main() {
   TestStatistics(&generator);
   TestFutureIsNotRead(&generator);
   TestFactors(&generator);
-  TestNothingButZeroWeighs(&generator);
+  TestOnlyZeroHasWeight(&generator);
   std::printf("%d rows compared, %d left out as close calls\n", rows_compared, close_calls);
   return Finish();
 }

@@ -148,7 +148,7 @@ void TestRefusedChunks() {
 
 void TestGrowthFollowsRows() {
   CacheSettings settings = Settings(CacheType::kFloat16, 1 << 24);
-  settings.unscored = 0;
+  settings.max_skipped_mass = 0;
   KvCache cache(7, settings);
   CHECK_OK(cache.Bind(kOp, true));
   CHECK(cache.bytes() == 0);

@@ -174,10 +174,10 @@ void TestBlockSparseCounts(std::mt19937* generator) {
   Statistics s;
   RunAll(c, RandomText(c, generator), DetectArch(), 1, &s);
   int64_t read = 0;
-  for (int64_t t = 0; t < 500; ++t) read += (KeptPages(settings, t / 64 + 1) - 1) * 64 + t % 64 + 1;
+  for (int64_t t = 0; t < 500; ++t) read += (SelectedPages(settings, t / 64 + 1) - 1) * 64 + t % 64 + 1;
   CHECK(s.value_rows_read == 2 * read && s.rows == 2 * 500);
-  CHECK(KeptPages(settings, 1) == 1 && KeptPages(settings, 2) == 2 && KeptPages(settings, 5) == 2);
-  CHECK(KeptPages(settings, 6) == 3 && KeptPages(MakeSettings(Mode::kBlockSparse, kAutoKeepRatio), 20) == 4);
+  CHECK(SelectedPages(settings, 1) == 1 && SelectedPages(settings, 2) == 2 && SelectedPages(settings, 5) == 2);
+  CHECK(SelectedPages(settings, 6) == 3 && SelectedPages(MakeSettings(Mode::kBlockSparse, kAutoKeepRatio), 20) == 4);
 }
 
 void TestMemory(std::mt19937* generator) {

@@ -125,17 +125,17 @@ void TestHistogram(const Text& text) {
   const Outcome some = Run(text, MakeSettings(AtThreshold(double(ObservedThreshold(kAt)))), &observer, 2);
   const std::vector<double> bins = Read(observer, "histogram", op.num_heads * kObservedOctaves * kObservedBins);
   const std::vector<double> rows = Read(observer, "rows", op.num_heads * kObservedOctaves);
-  double kept = 0, pairs = 0, sparse_rows = 0;
+  double selected = 0, pairs = 0, sparse_rows = 0;
   for (size_t i = 0; i < bins.size(); ++i) {
     pairs += bins[i];
-    if (int(i % kObservedBins) < 4 + kAt) kept += bins[i];  // bin b begins at 2^(-(b + 1) / 2)
+    if (int(i % kObservedBins) < 4 + kAt) selected += bins[i];  // bin b begins at 2^(-(b + 1) / 2)
   }
   for (double count : rows) sparse_rows += count;
   CHECK(sparse_rows == double((kLength - 64) * op.num_heads));
   const double forced = 5 * sparse_rows;
   CHECK(pairs + forced == double(some.statistics.causal_rows - op.num_heads * 64 * 65 / 2));
   const double read = double(some.statistics.value_rows_read - op.num_heads * 64 * 65 / 2);
-  CHECK(std::fabs(kept + forced - read) <= 2);  // a weight just at the threshold may round to the other side
+  CHECK(std::fabs(selected + forced - read) <= 2);  // a weight just at the threshold may round to the other side
 }
 
 void TestHeads(const Text& text) {
@@ -146,16 +146,16 @@ void TestHeads(const Text& text) {
     observer.Start(kObserveHeads);
     const Outcome outcome = Run(text, MakeSettings(std::string("min_k=1;") + mode), &observer);
     const std::vector<double> heads = Read(observer, "heads", op.num_heads * 4);
-    double kept = 0;
+    double selected = 0;
     for (int head = 0; head < op.num_heads; ++head) {
       const double rows = heads[head * 4];
       CHECK(rows == double(kLength - 1));
       for (int i = 1; i < 4; ++i) CHECK(heads[head * 4 + i] > 0 && heads[head * 4 + i] <= rows * (1 + 1e-6));
       if (mode[0] == 'm') CHECK(heads[head * 4 + 3] > 0.95 * rows);  // only the row's own position is forced
       if (mode == std::string("threshold=1e-30")) CHECK(std::fabs(heads[head * 4 + 2] - rows) < 1e-6 * rows);
-      kept += heads[head * 4 + 1];
+      selected += heads[head * 4 + 1];
     }
-    CHECK(kept > 0 && outcome.statistics.value_rows_read > 0);
+    CHECK(selected > 0 && outcome.statistics.value_rows_read > 0);
   }
 }
 
@@ -201,7 +201,7 @@ void TestNothingChanges(const Text& text) {
   for (size_t i = 0; i < one.size(); ++i) CHECK(std::fabs(one[i] - other[i]) <= 1e-9 * one[i] + 1e-15);
 }
 
-void TestSilence(const Text& text) {
+void TestAblatedHeads(const Text& text) {
   const OpOptions op = MakeOp();
   const float factors[] = {1, INFINITY, 0, 1};
   const std::vector<float> out = Run(text, MakeSettings("threshold=0.01"), nullptr, 1, factors).out;
@@ -236,12 +236,12 @@ int main() {
   const Text text{RandomFloats(kLength * op.num_heads * op.head_dim, &generator), RandomFloats(kv, &generator),
                   RandomFloats(kv, &generator)};
   TestErrors(text, "");
-  TestErrors(text, ";tail=off");
+  TestErrors(text, ";compensate=off");
   TestHistogram(text);
   TestHeads(text);
   TestRanges(text);
   TestNothingChanges(text);
-  TestSilence(text);
+  TestAblatedHeads(text);
   TestRead();
   return Finish();
 }

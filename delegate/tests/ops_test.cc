@@ -185,7 +185,7 @@ void TestSplit() {
   TestDelegate fused(kShape, "mode=dense");
   auto expected = Outputs(length);
   RunRows(&fused, 35, texts, 0, length, &expected);
-  for (const char* settings : {"mode=dense", "keep_ratio=1", "threshold=0.99;min_k=2;sinks=0;latest=1;tail=off",
+  for (const char* settings : {"mode=dense", "keep_ratio=1", "threshold=0.99;min_k=2;sinks=0;latest=1;compensate=off",
                                "mode=shadow_paper;keep_ratio=0.000001;min_k=1"}) {
     TestDelegate delegate(kShape, settings);
     AppendGraph append(kShape, 35, 128);
@@ -356,7 +356,7 @@ void TestBenchmarkRows() {
 
 int main() {
   for (const char* settings : {"", "min_k=4;keep_ratio=0.05;cache_type=f32", "min_k=1;threshold=0.2",
-                               "min_k=1;tail=off", "keep_ratio=0.2;sinks=0", "mode=shadow_paper;min_k=4",
+                               "min_k=1;compensate=off", "keep_ratio=0.2;sinks=0", "mode=shadow_paper;min_k=4",
                                "mode=float_estimate;min_k=4", "mode=dense", "keep_ratio=1.0"}) {
     TestAnyChunkingAndRewinds(settings);
     TestSplitAnyChunkingAndRewinds(settings);

@@ -29,7 +29,7 @@ void TestDefaults() {
   CHECK(o.num_threads == 1 && o.verbosity == 0 && o.benchmark_rows == 0 && o.plan.empty());
   CHECK(o.arch == DetectArch());
   CHECK(o.cache.mode == Mode::kShadow && o.cache.keep_ratio == kAutoKeepRatio && o.cache.threshold == 0);
-  CHECK(o.cache.tail && o.cache.min_k == 64 && o.cache.sinks == 1);
+  CHECK(o.cache.compensate && o.cache.min_k == 64 && o.cache.sinks == 1);
   CHECK(o.cache.latest == 1 && o.cache.cache_type == CacheType::kFloat16 && o.cache.max_length == 32768);
   CHECK(!o.cache.dense());
 }
@@ -40,7 +40,7 @@ void TestValues() {
                   {"mode", "dense"},
                   {"keep_ratio", "1e-3"},
                   {"threshold", "0.125"},
-                  {"tail", "off"},
+                  {"compensate", "off"},
                   {"min_k", "1"},
                   {"sinks", "0"},
                   {"latest", "3"},
@@ -52,7 +52,7 @@ void TestValues() {
                   {"benchmark_rows", "99"}},
                  &o));
   CHECK(o.num_threads == 8 && o.cache.mode == Mode::kDense && o.cache.keep_ratio == 1e-3 && o.cache.min_k == 1);
-  CHECK(o.cache.threshold == 0.125 && !o.cache.tail);
+  CHECK(o.cache.threshold == 0.125 && !o.cache.compensate);
   CHECK(o.cache.sinks == 0 && o.cache.latest == 3 && o.cache.cache_type == CacheType::kFloat32);
   CHECK(o.cache.max_length == 100 && o.plan == "a=b;c" && o.arch == kArchScalar && o.verbosity == 2);
   CHECK(o.benchmark_rows == 99 && o.cache.dense());
@@ -60,8 +60,8 @@ void TestValues() {
   CHECK(o.cache.dense());
   CHECK_OK(Parse({{"keep_ratio", "1.0"}, {"threshold", "0.01"}}, &o));
   CHECK(!o.cache.dense());  // the threshold goes before the keep ratio
-  CHECK_OK(Parse({{"keep_ratio", "auto"}, {"tail", "on"}}, &o));
-  CHECK(o.cache.keep_ratio == kAutoKeepRatio && o.cache.tail && !o.cache.dense());
+  CHECK_OK(Parse({{"keep_ratio", "auto"}, {"compensate", "on"}}, &o));
+  CHECK(o.cache.keep_ratio == kAutoKeepRatio && o.cache.compensate && !o.cache.dense());
 }
 
 void TestModes() {
@@ -88,9 +88,10 @@ void TestRefusals() {
                 "one of shadow, dense, int8, shadow_paper, float_estimate, block_sparse, npu_full, got 'fast'");
   for (const char* bad : {"1", "-0.1", "2", "nan", "auto", "", "0,1"}) {
     CHECK_REFUSED(Parse("threshold", bad), "threshold must be a probability in [0, 1)");
-    CHECK_REFUSED(Parse("unscored", bad), "unscored must be a share of the mass in [0, 1)");
+    CHECK_REFUSED(Parse("max_skipped_mass", bad), "max_skipped_mass must be a share of the mass in [0, 1)");
   }
-  for (const char* bad : {"", "1", "true", "On"}) CHECK_REFUSED(Parse("tail", bad), "tail must be on or off");
+  for (const char* bad : {"", "1", "true", "On"})
+    CHECK_REFUSED(Parse("compensate", bad), "compensate must be on or off");
   for (const char* bad : {"0", "-0.1", "1.01", "nan", "Auto", "auto ", "NaN", "inf", "0,2", "", "1e999"}) {
     CHECK_REFUSED(Parse("keep_ratio", bad), "keep_ratio");
   }
@@ -116,12 +117,12 @@ void TestCacheSettings() {
   CHECK(s.mode == Mode::kDense && s.max_length == 7 && s.keep_ratio == kAutoKeepRatio);
   CHECK_REFUSED(ParseCacheSettings("mode", CacheStage::kCreation, &s), "expected key=value");
   CHECK_REFUSED(ParseCacheSettings("keep_ratio=0.5;plan=x", CacheStage::kCreation, &s), "allowed are mode");
-  CHECK_REFUSED(ParseCacheSettings("max_length=9", CacheStage::kLiving, &s), "unknown option 'max_length'");
+  CHECK_REFUSED(ParseCacheSettings("max_length=9", CacheStage::kInUse, &s), "unknown option 'max_length'");
   CHECK(s.keep_ratio == kAutoKeepRatio);  // a refused text changes nothing
-  CHECK_OK(ParseCacheSettings("keep_ratio=0.5;mode=shadow", CacheStage::kLiving, &s));
+  CHECK_OK(ParseCacheSettings("keep_ratio=0.5;mode=shadow", CacheStage::kInUse, &s));
   CHECK(s.keep_ratio == 0.5 && !s.dense());
-  CHECK_OK(ParseCacheSettings("threshold=0.01;tail=off;keep_ratio=auto", CacheStage::kLiving, &s));
-  CHECK(s.keep_ratio == kAutoKeepRatio && s.threshold == 0.01 && !s.tail);
+  CHECK_OK(ParseCacheSettings("threshold=0.01;compensate=off;keep_ratio=auto", CacheStage::kInUse, &s));
+  CHECK(s.keep_ratio == kAutoKeepRatio && s.threshold == 0.01 && !s.compensate);
 }
 
 }  // namespace

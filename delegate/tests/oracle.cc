@@ -39,20 +39,20 @@ void AddValue(const RowOf& row, int64_t position, double weight, std::vector<dou
 }
 
 // Exact attention over `kept`.
-std::vector<double> Attend(const RowOf& row, const std::vector<int64_t>& kept) {
+std::vector<double> Attend(const RowOf& row, const std::vector<int64_t>& selected) {
   const int d = row.options.op.head_dim;
   std::vector<double> logits;
-  for (int64_t position : kept) {
+  for (int64_t position : selected) {
     const float* k = row.of(row.text.k, position);
     logits.push_back(double(row.options.op.softmax_scale) * std::inner_product(row.q(), row.q() + d, k, 0.0));
   }
   const double largest = *std::max_element(logits.begin(), logits.end());
   std::vector<double> out(d, 0.0);
   double total = 0;
-  for (size_t i = 0; i < kept.size(); ++i) {
+  for (size_t i = 0; i < selected.size(); ++i) {
     const double weight = std::exp(logits[i] - largest);
     total += weight;
-    AddValue(row, kept[i], weight, &out);
+    AddValue(row, selected[i], weight, &out);
   }
   for (double& value : out) value /= total;
   return out;
@@ -89,14 +89,15 @@ std::vector<double> Weights(const std::vector<int64_t>& scores, double step) {
 
 // What a page's positions hold that were not kept: three quarters spread evenly over those the row sees, a quarter over
 // those of `kept` from position `sinks` on, if there are any.
-void AddTail(const RowOf& row, const std::vector<double>& rest, const std::vector<int64_t>& kept,
-             std::vector<double>* out) {
-  const auto n = int64_t(rest.size());
+void AddResidual(const RowOf& row, const std::vector<double>& page_residual, const std::vector<int64_t>& selected,
+                 std::vector<double>* out) {
+  const auto n = int64_t(page_residual.size());
   for (int64_t begin = 0; begin < n; begin += 64) {
     const int64_t end = std::min(begin + 64, n);
-    const double mass = std::accumulate(rest.begin() + begin, rest.begin() + end, 0.0);
-    const auto first = std::lower_bound(kept.begin(), kept.end(), std::max<int64_t>(begin, row.options.settings.sinks));
-    const auto last = std::max(first, std::lower_bound(kept.begin(), kept.end(), end));
+    const double mass = std::accumulate(page_residual.begin() + begin, page_residual.begin() + end, 0.0);
+    const auto first =
+        std::lower_bound(selected.begin(), selected.end(), std::max<int64_t>(begin, row.options.settings.sinks));
+    const auto last = std::max(first, std::lower_bound(selected.begin(), selected.end(), end));
     const double shared = first == last ? 0.0 : 0.25;
     for (int64_t j = begin; j < end; ++j) AddValue(row, j, mass * (1 - shared) / double(end - begin), out);
     for (auto j = first; j != last; ++j) AddValue(row, *j, mass * shared / double(last - first), out);
@@ -115,13 +116,13 @@ OracleResult ShadowRow(const RowOf& row) {
     const bool forced = j < settings.sinks || j >= n - std::max(settings.latest, 1);
     if (!forced && std::fabs(weights[j] / least - 1) < 3e-5) result.close_call = true;
     if (!forced && weights[j] < least) continue;
-    result.kept.push_back(j);
+    result.selected.push_back(j);
     AddValue(row, j, weights[j], &result.out);
     total += weights[j];
     weights[j] = 0;
   }
-  if (settings.tail) {
-    AddTail(row, weights, result.kept, &result.out);
+  if (settings.compensate) {
+    AddResidual(row, weights, result.selected, &result.out);
     total += std::accumulate(weights.begin(), weights.end(), 0.0);
   }
   for (double& value : result.out) value = total > 0 ? value / total : 0.0;
@@ -156,9 +157,9 @@ std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const Cach
   const double keep_ratio = settings.keep_ratio == kAutoKeepRatio ? 0.2 : settings.keep_ratio;
   const auto share = int64_t(std::floor(std::min(keep_ratio * budget, 1.0) * double(n) + 0.5));
   const int64_t k = std::min(std::max<int64_t>(share, settings.min_k), n);
-  std::set<int64_t> kept;
+  std::set<int64_t> selected;
   const auto keep = [&](int64_t position) {
-    if (int64_t(kept.size()) < k && position >= 0 && position < n) kept.insert(position);
+    if (int64_t(selected.size()) < k && position >= 0 && position < n) selected.insert(position);
   };
   keep(n - 1);
   for (int64_t position = 0; position < std::min<int64_t>(settings.sinks, n); ++position) keep(position);
@@ -167,7 +168,7 @@ std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const Cach
   std::sort(best.begin(), best.end(),
             [&](int64_t a, int64_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a > b; });
   for (int64_t position : best) keep(position);
-  return std::vector<int64_t>(kept.begin(), kept.end());
+  return std::vector<int64_t>(selected.begin(), selected.end());
 }
 
 double OracleThreshold(const CacheSettings& settings, int64_t n) {
@@ -182,9 +183,9 @@ double OracleThreshold(const CacheSettings& settings, int64_t n) {
 OracleResult OracleRow(const Text& text, const OracleOptions& o, int64_t t, int head) {
   const bool dense = o.settings.dense() || t + 1 <= o.settings.min_k;
   if (!dense && o.settings.mode == Mode::kShadow) return ShadowRow({text, o, t, head});
-  std::vector<int64_t> kept = AllPositions(t + 1);
-  if (!dense) kept = OracleSelect(OracleScores(text, o, t, head), o.settings, head % 2 == 0 ? 0.75 : 1.25);
-  return {Attend({text, o, t, head}, kept), kept};
+  std::vector<int64_t> selected = AllPositions(t + 1);
+  if (!dense) selected = OracleSelect(OracleScores(text, o, t, head), o.settings, head % 2 == 0 ? 0.75 : 1.25);
+  return {Attend({text, o, t, head}, selected), selected};
 }
 
 }  // namespace shadow::testing

@@ -27,8 +27,8 @@ struct OracleOptions {
 };
 
 struct OracleResult {
-  std::vector<double> out;    // [d]
-  std::vector<int64_t> kept;  // ascending
+  std::vector<double> out;        // [d]
+  std::vector<int64_t> selected;  // ascending
   // A weight lies so near the threshold that float32 may put it on the other side: nothing to compare with.
   bool close_call = false;
 };

@@ -98,7 +98,7 @@ void TestStatistics() {
 }
 
 // A step of the coarse scores is worth too many logits for the tail; kShape's plan gives 1000 as variance of the keys.
-void TestRowsWithoutTail() {
+void TestRowsNotCompensated() {
   tflite::Delegate* delegate = CreateWithPlan(kShape, "threshold", "0.1");
   AppendGraph append(kShape, 4, 16);
   AttendGraph attend(kShape, 4, 16);
@@ -111,10 +111,10 @@ void TestRowsWithoutTail() {
     CHECK(append.Run(0, 4, 0, 0) && attend.Run(0, 4, 0, 0, 4));
     ShadowStats stats{};
     stats.struct_size = sizeof(stats);
-    CHECK(shadow_stats(delegate, 0, &stats) == 0 && stats.rows_without_tail == (i == 0 ? 0 : 12));  // all but row 0
-    std::fill_n(attend.runtime.data<int8_t>(attend.scores), 2 * 8 * 16, int8_t{127});               // clipped
+    CHECK(shadow_stats(delegate, 0, &stats) == 0 && stats.rows_not_compensated == (i == 0 ? 0 : 12));  // all but row 0
+    std::fill_n(attend.runtime.data<int8_t>(attend.scores), 2 * 8 * 16, int8_t{127});                  // clipped
     CHECK(append.Run(0, 4, 0, 0) && attend.Run(0, 4, 0, 0, 4));
-    CHECK(shadow_stats(delegate, 0, &stats) == 0 && stats.rows_without_tail == (i == 0 ? 12 : 24));
+    CHECK(shadow_stats(delegate, 0, &stats) == 0 && stats.rows_not_compensated == (i == 0 ? 12 : 24));
     std::fill_n(attend.runtime.data<int8_t>(attend.scores), 2 * 8 * 16, int8_t{0});
   }
   tflite_plugin_destroy_delegate(delegate);
@@ -122,7 +122,7 @@ void TestRowsWithoutTail() {
 
 void TestFactors() {
   const Shape shape{2, 4, 2, 8};
-  tflite::Delegate* delegate = CreateWithPlan(shape, "tail", "off");
+  tflite::Delegate* delegate = CreateWithPlan(shape, "compensate", "off");
   float factors[] = {1, 0, 2, 0.5f, 1, 1, INFINITY, 1};
   CHECK(shadow_cache_set_factors(delegate, 0, factors, 8) == 0);
   for (int64_t count : {-1, 1, 4, 7, 9, 1 << 30}) {
@@ -195,7 +195,7 @@ int main() {
   TestRefusedCreation();
   TestCaches();
   TestStatistics();
-  TestRowsWithoutTail();
+  TestRowsNotCompensated();
   TestFactors();
   TestPointersKeptTooLong();
   TestSignatures();

@@ -219,7 +219,7 @@ void TestRefusals() {
 int main() {
   TestGroupsAgree("mode=shadow;keep_ratio=0.3;min_k=20", 0);
   TestGroupsAgree("mode=shadow;keep_ratio=0.3;min_k=20", 4);
-  TestGroupsAgree("mode=shadow_paper;keep_ratio=0.3;min_k=20;tail=off", 0);
+  TestGroupsAgree("mode=shadow_paper;keep_ratio=0.3;min_k=20;compensate=off", 0);
   TestBucketMatters();
   for (Scales scales : {Scales::kNearest, Scales::kNearestLog, Scales::kMiddle}) TestGrid(scales);
   TestOutsideIsCounted();

@@ -4,8 +4,8 @@ import collections
 from collections.abc import Iterable, Sequence
 
 from shadowattn.runtime.benchmark_model.log import Log
-from shadowattn.runtime.litert import op_name
-from shadowattn.runtime.nodes import Node
+from shadowattn.runtime.litert.interpreter import op_name
+from shadowattn.runtime.litert.nodes import Node
 
 _EXTERNAL = "shadow"  # NodeProbe's name for the delegate whose pointer it was given
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shadowattn.runtime import litert
 from shadowattn.runtime.benchmark_model.arguments import InputLayer
 from shadowattn.runtime.benchmark_model.target import Target, pick_signature
-from shadowattn.runtime.delegate import ShadowDelegate
-from shadowattn.runtime.nodes import Node, NodeProbe
+from shadowattn.runtime.litert import interpreter as litert
+from shadowattn.runtime.litert.delegate import ShadowDelegate
+from shadowattn.runtime.litert.nodes import Node, NodeProbe
 
 _KINDS = "fciub"  # of NumPy: float, complex, signed, unsigned, bool
 _LARGEST_INPUT = 2**31

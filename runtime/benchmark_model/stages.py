@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from shadowattn.runtime.delegate import CacheStats
-from shadowattn.runtime.table import format_table
+from shadowattn.runtime.litert.delegate import CacheStats
+from shadowattn.runtime.measure.table import format_table
 
 CSV_HEADER = "stage,total_us,us_per_run,percent_of_inference"
 REST = "everything else (XNNPACK, LiteRT's kernels, the calls)"

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shadowattn.models.bundle import MANIFEST, MODEL, Manifest, read_manifest
-from shadowattn.models.plan import FILE_NAME as PLAN
-from shadowattn.runtime.delegate import ShadowLibrary, library_path
-from shadowattn.runtime.modes import AUTO
+from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
+from shadowattn.runtime.session.modes import AUTO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +64,7 @@ def _bundle_target(bundle: Path, signature: str, library: str, options: dict[str
 def _bundle_options(bundle: Path, manifest: Manifest, signature: str, num_threads: int) -> dict[str, str]:
     """What a session of the bundle would pass; weights are packed for the one signature alone."""
     return {
-        "plan": str(bundle / PLAN),
+        "plan": str(bundle / manifest.plan_file),
         "signatures": signature,
         "num_threads": str(max(num_threads, 1)),
         "max_length": str(manifest.max_length),

@@ -1,4 +1,4 @@
-"""A new plan for a finished bundle: plan.bin and the manifest that states its hash, replaced together."""
+"""A new plan for a finished bundle, and the manifest that states its hash."""
 
 import dataclasses
 import json
@@ -8,55 +8,44 @@ from pathlib import Path
 from typing import Any
 
 from shadowattn.models.bundle import MANIFEST, file_info, read_manifest
-from shadowattn.models.plan import FILE_NAME, Plan
+from shadowattn.models.plan import FILE_NAME, NEXT_FILE_NAME, Plan
 
 NOTE = "budgets"  # of the manifest's `calibration`
 
 
 def read_plan(bundle: Path) -> Plan:
     """Raises ValueError."""
-    return Plan.from_bytes((bundle / FILE_NAME).read_bytes(), str(bundle / FILE_NAME))
+    path = bundle / read_manifest(bundle).plan_file
+    return Plan.from_bytes(path.read_bytes(), str(path))
 
 
 def write_plan(plan: Plan, path: Path) -> None:
     """A plan file by itself. Raises OSError."""
-    _write_aside(path, plan.to_bytes())
-    os.replace(_aside(path), path)
+    _write(path, plan.to_bytes())
 
 
 def replace_plan(bundle: Path, plan: Plan, note: Mapping[str, Any]) -> None:
-    """Both files are written and flushed before the first is renamed; what fails in between takes the old ones back.
-    Raises OSError."""
-    plan_path, manifest_path = bundle / FILE_NAME, bundle / MANIFEST
-    before = plan_path.read_bytes()
-    try:
-        _write_aside(plan_path, plan.to_bytes())
-        _write_aside(manifest_path, _manifest_with(bundle, _aside(plan_path), note).encode())
-        try:
-            os.replace(_aside(plan_path), plan_path)
-            os.replace(_aside(manifest_path), manifest_path)
-        except BaseException:
-            if _aside(manifest_path).exists():
-                plan_path.write_bytes(before)
-            raise
-    finally:
-        for path in (plan_path, manifest_path):
-            _aside(path).unlink(missing_ok=True)
-
-
-def _manifest_with(bundle: Path, plan_file: Path, note: Mapping[str, Any]) -> str:
+    """The manifest names the old plan or the new one whatever happens in between, for only a file that it does not name
+    is written: first plan.next.bin, which the manifest then names, and so plan.bin after it. Raises OSError."""
     manifest = read_manifest(bundle)
-    files = {**manifest.files, FILE_NAME: file_info(plan_file)}
     calibration = {**manifest.calibration, NOTE: json.loads(json.dumps(note))}
-    return dataclasses.replace(manifest, files=files, calibration=calibration).to_json()
+    for name in (NEXT_FILE_NAME, FILE_NAME) if manifest.plan_file == FILE_NAME else (FILE_NAME,):
+        _write(bundle / name, plan.to_bytes())
+        files = {file: info for file, info in manifest.files.items() if file != manifest.plan_file}
+        files[name] = file_info(bundle / name)
+        manifest = dataclasses.replace(manifest, files=files, calibration=calibration)
+        _write(bundle / MANIFEST, manifest.to_json().encode())
+    (bundle / NEXT_FILE_NAME).unlink(missing_ok=True)
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def _write_aside(path: Path, data: bytes) -> None:
-    with _aside(path).open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _write(path: Path, data: bytes) -> None:
+    """Whole, or not at all."""
+    aside = path.with_name(f".{path.name}.new")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from shadowattn.models import auto_threshold
 from shadowattn.models.allocation import fit_factors
 from shadowattn.models.bundle import Manifest, file_info, read_manifest
 from shadowattn.models.observations import Observations
-from shadowattn.models.plan import FILE_NAME, Plan
+from shadowattn.models.plan import Plan
+from shadowattn.models.progress import Progress
 from shadowattn.models.threshold_table import Forced, fit_table, keep_of_text
 from shadowattn.runtime.calibrate.ablation import paper_budgets
 from shadowattn.runtime.calibrate.bundle_plan import read_plan
@@ -20,7 +21,6 @@ from shadowattn.runtime.calibrate.measure import Meter, from_arrays, to_arrays
 from shadowattn.runtime.calibrate.options import CalibrateOptions
 from shadowattn.runtime.calibrate.steps import Arrays, Steps
 from shadowattn.runtime.calibrate.windows import CalibrationWindows, load_windows
-from shadowattn.runtime.progress import Progress
 
 _FORMAT = 1  # of the steps' results
 
@@ -64,8 +64,8 @@ class _Calibration:
         self._forced = Forced(settings.min_k, settings.sinks, settings.latest)
         key = {
             "format": _FORMAT,
-            "files": {name: info.sha256 for name, info in manifest.files.items() if name != FILE_NAME},
-            "plan": file_info(bundle / FILE_NAME).sha256,
+            "files": {name: info.sha256 for name, info in manifest.files.items() if name != manifest.plan_file},
+            "plan": file_info(bundle / manifest.plan_file).sha256,
             "text": windows.sha256,
             "sizes": [len(windows.fit), len(windows.held_out), len(windows.longest), len(windows.fit[0])],
             "ablation": options.amount.ablation_tokens,

@@ -9,8 +9,8 @@ import numpy as np
 from shadowattn.models.observations import Observations
 from shadowattn.runtime.calibrate.options import CalibrateOptions
 from shadowattn.runtime.calibrate.steps import Arrays
-from shadowattn.runtime.observing import ERRORS, HISTOGRAM, RANGES
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.observing import ERRORS, HISTOGRAM, RANGES
+from shadowattn.runtime.session.session import Session
 
 Tokens = Sequence[int]
 _ANY_THRESHOLD = 2.0**-8

@@ -8,8 +8,8 @@ import numpy as np
 
 from shadowattn.models.bundle import Manifest
 from shadowattn.runtime.calibrate.options import WINDOW, CalibrateOptions
-from shadowattn.runtime.tokenizer import BundleTokenizer
-from shadowattn.runtime.workload import read_text
+from shadowattn.runtime.measure.workload import read_text
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 _FEWEST = 128  # tokens of a window: rows of less than 64 read everything
 Tokens = tuple[int, ...]

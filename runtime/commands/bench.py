@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.commands.ablation import run_ablation
-from shadowattn.runtime.commands.pipeline_flags import (
-    check_trace,
-    define_pipeline_flags,
-    define_trace_flag,
-    given_pipeline_flags,
-)
+from shadowattn.models.progress import Progress, waiting
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, session_options
-from shadowattn.runtime.progress import Progress, waiting
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Manifest
-    from shadowattn.runtime.comparison import Run, SessionProcess
-    from shadowattn.runtime.workload import Item, Workload
+    from shadowattn.runtime.measure.comparison import Run, SessionProcess
+    from shadowattn.runtime.measure.workload import Item, Workload
 
 _SETTINGS = ("dense", "sparse")
 _TIME_HEADER = (
@@ -49,8 +42,7 @@ class Bench:
         "shadowattn bench smollm2.bundle --prompt_lengths=1024,4096 --runs=9 --keep_ratio=0.1\n"
         "shadowattn bench smollm2.bundle --chat --prompt_file=question.txt\n"
         "shadowattn bench smollm2.bundle --text=report.txt --json > bench.json\n"
-        "shadowattn bench smollm2.bundle --executor=pipelined --prompt_lengths=2048 --trace=run.json\n"
-        "shadowattn bench smollm2.bundle --ablation --launch_ms=1"
+        "shadowattn bench smollm2.bundle --executor=pipelined --prompt_lengths=2048"
     )
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
@@ -62,27 +54,13 @@ class Bench:
         flags.DEFINE_integer("runs", 5, "runs per length and setting", lower_bound=1, flag_values=flag_values)
         flags.DEFINE_integer("decode_tokens", 32, "decode steps per run", lower_bound=1, flag_values=flag_values)
         flags.DEFINE_bool("json", False, "print one JSON object", flag_values=flag_values)
-        launch = "EMULATED: with --ablation also launches that sleep so many milliseconds"
-        flags.DEFINE_float("launch_ms", 0.0, launch, lower_bound=0.0, flag_values=flag_values)
-        ablation = "what each part of the NPU-CPU pipeline is worth, instead"
-        flags.DEFINE_bool("ablation", False, ablation, flag_values=flag_values)
-        define_trace_flag(flag_values)
         define_session_flags(flag_values)
-        define_pipeline_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.models.bundle import read_manifest
 
         bundle = bundle_argument(positional, f"shadowattn bench {self.usage}")
         lengths = _check_usage(flag_values)
-        check_trace(flag_values.trace)
-        if flag_values.trace and not flag_values.ablation and flag_values.executor != "pipelined":
-            raise flags.Error("--trace records the pipelined executor; add --executor=pipelined, or --ablation")
-        given = given_pipeline_flags(flag_values) + (["--launch_ms"] if flag_values.launch_ms else [])
-        if given and not flag_values.ablation:
-            raise flags.Error(f"{given[0]} is of --ablation here; without it bench compares dense with sparse")
-        if flag_values.ablation:
-            return run_ablation(bundle, flag_values, lengths)
         manifest = read_manifest(bundle)
         workload = _workload(bundle, manifest, flag_values, lengths)
         with contextlib.ExitStack() as stack:
@@ -90,8 +68,6 @@ class Bench:
             report = _report(bundle, manifest, flag_values, processes["sparse"].facts) | {"text": workload.source}
             measurement = _Measurement(processes, flag_values.decode_tokens, manifest.prefill_chunks[-1])
             report["rows"] = measurement.rows(workload, flag_values.runs)
-            if flag_values.trace:
-                _record(Path(flag_values.trace), processes["sparse"], workload.items[-1], flag_values)
             report["custom_ops"] = {name: _custom_ops(process) for name, process in processes.items()}
         print(json.dumps(report, indent=1) if flag_values.json else _text(report))
         return 0
@@ -116,7 +92,7 @@ def _check_usage(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
 def _workload(
     bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, asked: tuple[int, ...] | None
 ) -> "Workload":
-    from shadowattn.runtime import workload
+    from shadowattn.runtime.measure import workload
 
     most = flag_values.max_length or manifest.max_length
     steps = flag_values.decode_tokens
@@ -127,7 +103,7 @@ def _workload(
 
 
 def _start(bundle: Path, flag_values: flags.FlagValues, stack: contextlib.ExitStack) -> "dict[str, SessionProcess]":
-    from shadowattn.runtime.comparison import SessionProcess
+    from shadowattn.runtime.measure.comparison import SessionProcess
 
     options = session_options(flag_values)
     changes: dict[str, dict[str, Any]] = {"dense": {"mode": "dense", "keep_ratio": None}, "sparse": {}}
@@ -136,17 +112,6 @@ def _start(bundle: Path, flag_values: flags.FlagValues, stack: contextlib.ExitSt
         with waiting(f"opening {bundle} ({name})"):
             processes[name] = stack.enter_context(SessionProcess(name, bundle, options | changes[name]))
     return processes
-
-
-def _record(path: Path, process: "SessionProcess", item: "Item", flag_values: flags.FlagValues) -> None:
-    """Writes the trace of one more run of this prompt, which no figure counts."""
-    from shadowattn.runtime.tracing.perfetto import write_perfetto
-
-    continuation = flag_values.decode_tokens if item.continuation is None else item.continuation
-    with waiting(f"recording {len(item.prompt):,} tokens"):
-        spans = process.traced_run(item.prompt, continuation)
-    about = {"prompt_tokens": len(item.prompt), "mode": flag_values.mode or "shadow"}
-    write_perfetto(path, spans, simulated=False, metadata=about)
 
 
 class _Measurement:
@@ -206,7 +171,7 @@ def _turns(runs: int) -> Iterator[tuple[int, str]]:
 
 
 def _row(length: int, taken: "dict[str, list[Run]]") -> dict[str, Any]:
-    from shadowattn.runtime.comparison import difference, medians
+    from shadowattn.runtime.measure.comparison import difference, medians
 
     row: dict[str, Any] = {"prompt_tokens": length}
     for name, runs in taken.items():
@@ -248,7 +213,7 @@ def _report(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues, f
 
 
 def _text(report: dict[str, Any]) -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     head = (
         f"{report['model']} ({report['weights']}), {report['executor']} executor, ISA {report['isa']}, "

@@ -87,7 +87,7 @@ def _check_output(output: str | None) -> None:
 
 
 def _text(plan: "Plan", note: dict[str, Any]) -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     window, factors = note["window"], plan.threshold_factors
     changes = ", ".join(f"{change:+.2f} % at {t}" for t, change in note["change_percent_at_threshold"].items())

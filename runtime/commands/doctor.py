@@ -1,4 +1,4 @@
-"""`shadowattn doctor`: what this installation has, what is missing, and the command that mends it."""
+"""`shadowattn doctor`: what this installation has, what is missing, and the command that fixes it."""
 
 import dataclasses
 import importlib
@@ -26,19 +26,19 @@ _BUILD = "cmake -S delegate -B build/delegate && cmake --build build/delegate"
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing looked at. found: what is there, or what is wrong; mend: the command that helps, if it is not ok."""
+    """One thing looked at. found: what is there, or what is wrong; fix: the command that helps, if it is not ok."""
 
     what: str
     ok: bool
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 class Doctor:
     """The subcommand; the contract is in shadowattn.runtime.cli."""
 
     name = "doctor"
-    summary = "check this installation: packages, instruction set, delegate; say what is missing and how to mend it"
+    summary = "check this installation: packages, instruction set, delegate; say what is missing and how to fix it"
     usage = "[flags]"
     example = "shadowattn doctor\nshadowattn doctor --json"
 
@@ -75,7 +75,7 @@ def _python() -> Check:
 
 def _package(name: str, module: str) -> Check:
     """Installed, and importable: a wheel for another platform installs and then does not load."""
-    mend = f"pip install --upgrade {name}"
+    fix = f"pip install --upgrade {name}"
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -83,7 +83,7 @@ def _package(name: str, module: str) -> Check:
     try:
         importlib.import_module(module)
     except Exception as error:  # a broken binary package raises anything
-        return Check(name, False, f"{version}, does not load: {_line(error)}", mend)
+        return Check(name, False, f"{version}, does not load: {_line(error)}", fix)
     return Check(name, True, version)
 
 
@@ -106,27 +106,27 @@ def _guarded(what: str, look: Callable[[], str]) -> Check:
 
 
 def _find_library() -> str:
-    from shadowattn.runtime.delegate import library_path
+    from shadowattn.runtime.litert.delegate import library_path
 
     return str(library_path())
 
 
 def _describe_library() -> str:
-    from shadowattn.runtime.delegate import ABI_VERSION, ShadowLibrary, library_path
+    from shadowattn.runtime.litert.delegate import ABI_VERSION, ShadowLibrary, library_path
 
     return f"version {ABI_VERSION}, {ShadowLibrary(library_path()).build_info}"
 
 
 def _describe_isa() -> str:
-    from shadowattn.runtime.delegate import ShadowLibrary, library_path
+    from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
 
     isa = ShadowLibrary(library_path()).best_isa
     return isa + (" (no vector unit that the kernels know: slow)" if isa == "scalar" else "")
 
 
 def _run_in_interpreter() -> str:
-    from shadowattn.runtime.delegate import library_path
-    from shadowattn.runtime.probe import run_probe
+    from shadowattn.runtime.litert.delegate import library_path
+    from shadowattn.runtime.litert.probe import run_probe
 
     return run_probe(library_path())
 
@@ -140,14 +140,14 @@ _DELEGATE_CHECKS = {
 
 
 def _report(checks: list[Check]) -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     rows = [["ok" if check.ok else "FAULT", check.what, check.found] for check in checks]
     lines = [format_table(["", "what", "found"], rows)]
     faults = [check for check in checks if not check.ok]
     if faults:
-        lines += ["", "To mend it:"]
-        for command in dict.fromkeys(check.mend for check in faults):
+        lines += ["", "To fix it:"]
+        for command in dict.fromkeys(check.fix for check in faults):
             lines.append(f"  {command}")
     else:
         lines += ["", "Everything is there."]

@@ -24,7 +24,7 @@ class Eval:
     usage = "BUNDLE [flags]"
     example = (
         "shadowattn eval smollm2.bundle\n"
-        "shadowattn eval smollm2.bundle --modes=shadow,shadow:no_tail --keep_ratios=0.1,0.05 --text=a.txt,b.txt\n"
+        "shadowattn eval smollm2.bundle --modes=shadow,shadow:uncompensated --keep_ratios=0.1,0.05 --text=a.txt,b.txt\n"
         "shadowattn eval smollm2.bundle --tasks=needle,greedy --text=book.txt --json=eval.json\n"
         "shadowattn eval smollm2.bundle --window=8192 --max_tokens=16384 --plots=pictures"
     )
@@ -61,7 +61,8 @@ class Eval:
 
 def _define_choices(flag_values: flags.FlagValues) -> None:
     modes = (
-        "modes, each with all keep_ratios, or with its own as in shadow_paper@0.2; MODE:no_tail turns the tail off; "
+        "modes, each with all keep_ratios, or with its own as in shadow_paper@0.2; MODE:uncompensated has no residual "
+        "compensation; "
         "default: dense,int8,shadow"
     )
     flags.DEFINE_list("modes", None, modes, flag_values=flag_values)
@@ -96,7 +97,7 @@ def _define_tasks(flag_values: flags.FlagValues) -> None:
 def _options(flag_values: flags.FlagValues) -> "EvalOptions":
     """Raises flags.Error."""
     from shadowattn.runtime.evaluate.options import EvalOptions
-    from shadowattn.runtime.modes import AUTO
+    from shadowattn.runtime.session.modes import AUTO
 
     optional: dict[str, Any] = {}
     if flag_values.modes is not None:

@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.commands.pipeline_flags import (
-    check_trace,
-    define_pipeline_flags,
-    define_trace_flag,
-    pipeline_overrides,
-)
+from shadowattn.models.progress import Progress, waiting
+from shadowattn.runtime.commands.pipeline_flags import define_pipeline_flags, output_file, pipeline_overrides
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session, require_share
-from shadowattn.runtime.progress import Progress, waiting
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
-    from shadowattn.runtime.answer import Answer, Sampling
-    from shadowattn.runtime.chat import Conversation
-    from shadowattn.runtime.session import Session
-    from shadowattn.runtime.tokenizer import BundleTokenizer
+    from shadowattn.runtime.session.session import Session
+    from shadowattn.runtime.text.answer import Answer, Sampling
+    from shadowattn.runtime.text.chat import Conversation
+    from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 _STDIN = "-"
 
@@ -53,7 +48,6 @@ class Generate:
         flags.DEFINE_integer("max_new_tokens", 256, "most tokens of an answer", lower_bound=1, flag_values=flag_values)
         _define_sampling_flags(flag_values)
         flags.DEFINE_bool("json", False, "one JSON object at the end instead of text", flag_values=flag_values)
-        define_trace_flag(flag_values)
         define_session_flags(flag_values)
         define_pipeline_flags(flag_values)
 
@@ -64,7 +58,7 @@ class Generate:
             raise flags.Error("--json needs a prompt, it has no meaning in an interactive chat")
         if flag_values.system and prompt is not None and not flag_values.chat:
             raise flags.Error("--system needs --chat")
-        check_trace(flag_values.trace)
+        output_file("trace", flag_values.trace)
         with _open(bundle, flag_values, chat=flag_values.chat or prompt is None) as speaker:
             if prompt is None:
                 return speaker.converse()
@@ -154,7 +148,7 @@ class _Speaker:
         _note_if_full(answer, self.session)
 
     def _run(self, token_ids: list[int], on_interrupt: str) -> "tuple[Answer, dict[str, Any]]":
-        from shadowattn.runtime.answer import AnswerStream
+        from shadowattn.runtime.text.answer import AnswerStream
 
         self.session.reset_stats()
         prefilled = len(token_ids)
@@ -188,9 +182,10 @@ class _Speaker:
 def _open(bundle: Path, flag_values: flags.FlagValues, chat: bool) -> Iterator[_Speaker]:
     """The small files first, so that a bundle without tokenizer or template fails before the model is loaded."""
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.answer import Sampling
-    from shadowattn.runtime.chat import ChatTemplate, Conversation
-    from shadowattn.runtime.tokenizer import BundleTokenizer
+    from shadowattn.runtime.pipeline.trace import traced
+    from shadowattn.runtime.text.answer import Sampling
+    from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+    from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
     manifest = read_manifest(bundle)
     tokenizer = BundleTokenizer.open(bundle, manifest)
@@ -203,23 +198,10 @@ def _open(bundle: Path, flag_values: flags.FlagValues, chat: bool) -> Iterator[_
     sampling = Sampling(**chosen, seed=flag_values.seed)
     with waiting(f"opening {bundle}"):
         session = open_session(bundle, flag_values, **pipeline_overrides(bundle, flag_values))
-    with session, _traced(session, flag_values.trace):
+    with session, contextlib.ExitStack() as stack:
+        if flag_values.trace:
+            stack.enter_context(traced(session.pipelined.clock, Path(flag_values.trace), model=manifest.name))
         yield _Speaker(session, tokenizer, conversation, sampling, flag_values.max_new_tokens, flag_values.json)
-
-
-@contextlib.contextmanager
-def _traced(session: "Session", file: str | None) -> Iterator[None]:
-    """Writes what the session did within to a trace file; None: none."""
-    if file is None:
-        yield
-        return
-    from shadowattn.runtime.tracing.perfetto import write_perfetto
-    from shadowattn.runtime.tracing.trace import Trace
-
-    clock = session.pipelined.clock
-    clock.trace = Trace()
-    yield
-    write_perfetto(Path(file), clock.trace.spans(), simulated=False, metadata={"model": session.manifest.name})
 
 
 def _read_prompt(extra: list[str], flag_values: flags.FlagValues) -> str | None:
@@ -334,7 +316,7 @@ def _pipeline(facts: dict[str, Any]) -> str:
 
 
 def _note_if_full(answer: "Answer", session: "Session") -> None:
-    from shadowattn.runtime.answer import CONTEXT_FULL
+    from shadowattn.runtime.session.session import CONTEXT_FULL
 
     if answer.stopped_by == CONTEXT_FULL:
         total = answer.prompt_tokens + len(answer.token_ids)

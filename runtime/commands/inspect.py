@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shadowattn.models.progress import waiting
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
-from shadowattn.runtime.progress import waiting
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Graph, Manifest
@@ -74,10 +74,11 @@ class Inspect:
 
 def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
     """Everything that the files say, without loading the model."""
-    from shadowattn.models.plan import FILE_NAME, Plan
-    from shadowattn.runtime import estimate_cost
+    from shadowattn.models.plan import Plan
+    from shadowattn.runtime.measure import estimate_cost
 
-    plan = Plan.from_bytes((bundle / FILE_NAME).read_bytes(), str(bundle / FILE_NAME))
+    path = bundle / manifest.plan_file
+    plan = Plan.from_bytes(path.read_bytes(), str(path))
     facts = dataclasses.asdict(manifest)
     return {
         "bundle": str(bundle),
@@ -97,8 +98,8 @@ def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
 
 
 def _prepare(bundle: Path, manifest: "Manifest", num_threads: int | None) -> list[dict[str, Any]]:
-    from shadowattn.runtime.estimate_cost import prepare
-    from shadowattn.runtime.threads import default_num_threads
+    from shadowattn.runtime.measure.estimate_cost import prepare
+    from shadowattn.runtime.session.threads import default_num_threads
 
     if not manifest.estimates:
         return []
@@ -129,7 +130,7 @@ def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any
 
 
 def _text(report: dict[str, Any], manifest: "Manifest", every_node: bool) -> str:
-    from shadowattn.runtime import estimate_cost
+    from shadowattn.runtime.measure import estimate_cost
 
     parts = [_facts(report, manifest), _files(manifest), _graphs(manifest), _plan(report["plan"])]
     parts.append(estimate_cost.text(report["estimates"]))
@@ -141,7 +142,7 @@ def _text(report: dict[str, Any], manifest: "Manifest", every_node: bool) -> str
 
 
 def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
-    from shadowattn.runtime.table import format_bytes
+    from shadowattn.runtime.measure.table import format_bytes
 
     model, tokenizer = manifest.model, manifest.tokenizer
     facts = {
@@ -168,7 +169,7 @@ def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
 
 
 def _files(manifest: "Manifest") -> str:
-    from shadowattn.runtime.table import format_bytes, format_table
+    from shadowattn.runtime.measure.table import format_bytes, format_table
 
     rows = [[name, format_bytes(info.bytes), info.sha256[:16]] for name, info in manifest.files.items()]
     return format_table(["file", "size", "sha256 (start)"], rows)
@@ -176,16 +177,15 @@ def _files(manifest: "Manifest") -> str:
 
 def _graphs(manifest: "Manifest") -> str:
     """One row per role and chunk: a model of 30 layers has hundreds of signatures."""
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     groups: dict[tuple[str, int], list[Graph]] = collections.defaultdict(list)
     for graph in manifest.graphs:
         groups[graph.role, graph.chunk].append(graph)
     rows = []
     for (role, chunk), graphs in groups.items():
-        buckets = sorted({graph.seq_len for graph in graphs if graph.seq_len is not None})
-        rows.append([role, chunk, len(graphs), ", ".join(f"{s:,}" for s in buckets) or "-", graphs[0].signature])
-    return format_table(["role", "rows", "graphs", "buckets (positions)", "first signature"], rows)
+        rows.append([role, chunk, len(graphs), graphs[0].signature])
+    return format_table(["role", "rows", "graphs", "first signature"], rows)
 
 
 def _plan(plan: dict[str, Any]) -> str:
@@ -198,7 +198,7 @@ def _plan(plan: dict[str, Any]) -> str:
 
 def _op_counts(nodes: list[dict[str, Any]]) -> str:
     """A row per signature and runner. The linear graphs of the layers share theirs."""
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     counts: dict[tuple[str, str], collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for node in nodes:
@@ -212,7 +212,7 @@ def _op_counts(nodes: list[dict[str, Any]]) -> str:
 
 
 def _every_node(nodes: list[dict[str, Any]]) -> str:
-    from shadowattn.runtime.table import format_table
+    from shadowattn.runtime.measure.table import format_table
 
     rows = [[node["signature"], node["node"], node["op"], node["runner"]] for node in nodes]
     return format_table(["signature", "node", "op", "run by"], rows)

@@ -1,19 +1,24 @@
-"""`shadowattn profile`: measures what each stage of the pipeline costs here, for plans and for people."""
+"""`shadowattn profile`: measures what each stage of the pipeline costs here, for schedules and for people."""
 
 import itertools
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from shadowattn.runtime.commands.pipeline_flags import define_npu_flags, npu_options, pipeline_options, pipelined_only
+from shadowattn.models.progress import Progress
+from shadowattn.runtime.commands.pipeline_flags import (
+    define_npu_flags,
+    output_file,
+    pipeline_options,
+    pipelined,
+    pipelined_only,
+)
 from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
-from shadowattn.runtime.progress import Progress
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
-    from shadowattn.runtime.scheduling.profile import CpuTime, LatencyProfile
+    from shadowattn.runtime.pipeline.profile import LatencyProfile
 
 _USUAL_LENGTHS = (1024, 2048, 4096)
 
@@ -22,7 +27,7 @@ class Profile:
     """The subcommand; the contract is in shadowattn.runtime.cli."""
 
     name = "profile"
-    summary = "measure the latency of every stage of the pipelined executor, for plans"
+    summary = "measure the latency of every stage of the pipelined executor, for its schedules"
     usage = "BUNDLE [flags]"
     example = (
         "shadowattn profile smollm2.bundle\n"
@@ -34,29 +39,26 @@ class Profile:
         lengths = "cache lengths to measure at; default: those of 1024,2048,4096 that fit"
         flags.DEFINE_list("kv_lens", None, lengths, flag_values=flag_values)
         flags.DEFINE_string("text", None, "a file to cut the prompt from", flag_values=flag_values)
-        flags.DEFINE_integer("runs", 3, "runs of each launch size, in turn", lower_bound=1, flag_values=flag_values)
+        flags.DEFINE_integer("runs", 3, "runs of each launch size, interleaved", lower_bound=1, flag_values=flag_values)
         output = "where to write it; default: BUNDLE.profile.json, where a session looks for it"
         flags.DEFINE_string("output", None, output, flag_values=flag_values)
         define_session_flags(flag_values)
         define_npu_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
-        from shadowattn.runtime.pipeline.profiles import default_path
-        from shadowattn.runtime.scheduling.profile import write_profile
+        from shadowattn.runtime.pipeline.profile import default_path
 
         bundle = bundle_argument(positional, f"shadowattn profile {self.usage}")
         pipelined_only(flag_values, "profile")
-        path = Path(flag_values.output) if flag_values.output else default_path(bundle)
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            raise flags.Error(f"--output: wanted a file in a folder that exists, got {str(path)!r}")
-        profile = measure(bundle, flag_values, kv_lens(flag_values.kv_lens))
-        print(text(profile))
-        write_profile(profile, path)
+        path = output_file("output", flag_values.output) or default_path(bundle)
+        profile = measure(bundle, flag_values, _kv_lens(flag_values.kv_lens))
+        print(_text(profile))
+        path.write_text(profile.to_json(), "utf-8")
         print(f"shadowattn: wrote {path}", file=sys.stderr)
         return 0
 
 
-def kv_lens(words: list[str] | None) -> tuple[int, ...] | None:
+def _kv_lens(words: list[str] | None) -> tuple[int, ...] | None:
     """Ascending. Raises flags.Error."""
     if words is None:
         return None
@@ -68,8 +70,8 @@ def kv_lens(words: list[str] | None) -> tuple[int, ...] | None:
 def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...] | None) -> "LatencyProfile":
     """flag_values: with `text` and `runs`. lengths None: the usual ones that fit. Raises ValueError."""
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.pipeline.profiling import measure_profile
-    from shadowattn.runtime.workload import from_text
+    from shadowattn.runtime.measure.workload import from_text
+    from shadowattn.runtime.pipeline.measure import measure_profile
 
     manifest = read_manifest(bundle)
     chunk, most = manifest.prefill_chunks[-1], flag_values.max_length or manifest.max_length
@@ -78,53 +80,38 @@ def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...
         if not chunk <= length <= most:
             raise ValueError(f"cache lengths must be from {chunk:,} (a chunk) to {most:,} (a session), got {length:,}")
     tokens = from_text(bundle, manifest, flag_values.text, chosen[-1:], 0).items[0].prompt
-    options = pipeline_options(**npu_options(flag_values))
+    options = pipeline_options(flag_values, None)
     # How many launch sizes there are at a length is known when its graphs are; of the bundle's, this is all of them.
     sizes = len({key.heads for key in manifest.estimate_keys() if key.chunk == chunk})
-    total = len(chosen) * sizes * (flag_values.runs + 1)
-    done = itertools.count(1)
-    with (
-        open_session(bundle, flag_values, executor="pipelined", pipeline=options) as session,
-        Progress("profile", "runs") as progress,
-    ):
+    total, done = len(chosen) * sizes * (flag_values.runs + 1), itertools.count(1)
+    with open_session(bundle, flag_values, **pipelined(options)) as session, Progress("profile", "runs") as progress:
 
-        def advance(name: str) -> None:
-            progress.update(next(done), total, f"launches of {name}")
+        def advance(heads: str) -> None:
+            progress.update(next(done), total, f"launches of {heads} heads")
 
         return measure_profile(session, tokens, chosen, options, flag_values.runs, advance)
 
 
-def text(profile: "LatencyProfile") -> str:
-    """Tables for people, in milliseconds."""
-    from shadowattn.runtime.table import format_table
+def _text(profile: "LatencyProfile") -> str:
+    """For people, in milliseconds."""
+    from shadowattn.runtime.measure.table import format_table
 
-    head = f"{profile.machine}, estimates: {profile.npu}; {profile.source}"
-    if profile.simulated:
-        head = f"SIMULATED: {head}"
-    launches: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
-    for launch in profile.launch:
-        launches[launch.chunk, launch.seq_len][launch.heads] = 1e3 * launch.seconds
-    sizes = sorted({launch.heads for launch in profile.launch})
-    rows = [[chunk, length, *(of.get(size) for size in sizes)] for (chunk, length), of in sorted(launches.items())]
-    parts = [head, "", format_table(["chunk", "bucket", *(f"launch of {size}, ms" for size in sizes)], rows)]
-    appends = {(time.chunk, time.kv_len): 1e3 * time.seconds for time in profile.append}
-    cpu = [
-        (
-            *(time.chunk, time.kv_len, 1e3 * time.select_seconds, 1e3 * time.attend_seconds),
-            *(1e3 * time.group_seconds, 1e3 * time.handover_seconds, appends.get(_place(time))),
-        )
-        for time in profile.cpu
+    names = ("estimate", "select", "attend", "overhead", "append")
+    rows = [
+        [time.kv_len, time.seq_len, time.heads, *(1e3 * getattr(time, f"{name}_seconds") for name in names)]
+        for time in profile.launch
     ]
-    header = [
-        *("chunk", "kv_len", "select a head, ms", "attend a head, ms", "a group besides, ms"),
-        *("hand over, a layer, ms", "append a layer, ms"),
-    ]
-    linear = ", ".join(f"{1e3 * time.seconds:.3g} ms for {time.chunk} rows" for time in profile.linear)
-    return "\n".join([*parts, "", format_table(header, cpu), "", f"linear graphs, a layer: {linear or 'not known'}"])
-
-
-def _place(time: "CpuTime") -> tuple[int, int]:
-    return time.chunk, time.kv_len
+    return "\n".join(
+        [
+            f"{profile.machine}, estimates: {profile.npu}; {profile.source}; chunks of {profile.chunk} rows",
+            "",
+            format_table(
+                ["kv_len", "bucket", "heads", *(f"{name} ms" for name in names[:-1]), "append a layer ms"], rows
+            ),
+            "",
+            f"linear graphs, a layer: {1e3 * profile.linear_seconds:.3g} ms",
+        ]
+    )
 
 
 COMMAND = Profile()

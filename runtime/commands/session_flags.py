@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.modes import AUTO, MODES
+from shadowattn.runtime.session.modes import AUTO, MODES
 
 if TYPE_CHECKING:  # at run time only where a session is really opened: --help and doctor need none
-    from shadowattn.runtime.session import Session
+    from shadowattn.runtime.session.session import Session
 
 _RUN_NAMES = ("num_threads", "executor", "cache_type", "isa", "max_length")
-_NAMES = (*_RUN_NAMES, "mode", "keep_ratio", "unscored")
+_NAMES = (*_RUN_NAMES, "mode", "keep_ratio", "max_skipped_mass")
 
 
 def define_session_flags(flag_values: flags.FlagValues) -> None:
-    """num_threads, mode, keep_ratio, unscored, executor, cache_type, isa, max_length."""
+    """num_threads, mode, keep_ratio, max_skipped_mass, executor, cache_type, isa, max_length."""
     flags.DEFINE_enum(
         "mode", None, list(MODES), "shadow (sparse, the default), dense, or a system to compare with: docs/op_spec.md",
         flag_values=flag_values,
@@ -25,7 +25,8 @@ def define_session_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )  # fmt: skip
     flags.DEFINE_float(
-        "unscored", None, "mode shadow: share of a row's mass that may lie on pages it does not score; 0: scores all",
+        "max_skipped_mass", None,
+        "mode shadow: largest share of a query's softmax mass, on average, on pages that it skips; 0: it skips none",
         lower_bound=0.0, flag_values=flag_values,
     )  # fmt: skip
     flags.register_validator("keep_ratio", _is_keep_ratio, "wanted auto or a number in (0, 1]", flag_values)
@@ -79,7 +80,7 @@ def run_options(flag_values: flags.FlagValues) -> dict[str, Any]:
 
 def open_session(bundle: Path, flag_values: flags.FlagValues, **overrides: Any) -> "Session":
     """Opens the bundle as the flags say; `overrides` go before them."""
-    from shadowattn.runtime.session import Session
+    from shadowattn.runtime.session.session import Session
 
     return Session.open(bundle, **(session_options(flag_values) | overrides), verbosity=flag_values.verbosity)
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from shadowattn.models.grid_fit import fit_grid
+from shadowattn.models.oracle.grid import Projections
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference_grid import Projections
 from shadowattn.runtime.evaluate import schemes
 from shadowattn.runtime.evaluate.sessions import Advance
 from shadowattn.runtime.evaluate.texts import EvalText
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 
 KEEP_RATIOS = (0.2, 0.05)
 ROWS = 32  # of the last chunk, spread evenly

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 
 from shadowattn.models.bundle import Manifest, read_manifest
-from shadowattn.models.plan import FILE_NAME as PLAN_FILE
 from shadowattn.models.plan import Plan
+from shadowattn.models.progress import Progress, waiting
 from shadowattn.runtime.evaluate import estimates, greedy, heads, perplexity, retrieval
 from shadowattn.runtime.evaluate.needle import Case
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener
 from shadowattn.runtime.evaluate.texts import EvalText, Window, check_length, load_texts, plan_windows, window_length
-from shadowattn.runtime.progress import Progress, waiting
-from shadowattn.runtime.session import Session
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.session.session import Session
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 
 def evaluate(bundle: Path, options: EvalOptions, verbosity: int = 0) -> dict[str, Any]:
@@ -123,7 +122,7 @@ class _Evaluation:
         ]
 
     def _plan(self) -> Plan:
-        return Plan.from_bytes((self._bundle / PLAN_FILE).read_bytes())
+        return Plan.from_bytes((self._bundle / self._manifest.plan_file).read_bytes())
 
     def _perplexity(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         total = sum(w.end - w.start for _, windows in self._work.windows for w in windows) * len(self._variants)

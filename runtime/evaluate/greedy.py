@@ -13,7 +13,7 @@ import numpy as np
 from shadowattn.runtime.evaluate.options import DENSE, Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener, variant_columns
 from shadowattn.runtime.evaluate.texts import EvalText
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 
 
 @dataclasses.dataclass(frozen=True)

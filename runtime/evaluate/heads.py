@@ -9,7 +9,7 @@ import numpy as np
 from shadowattn.runtime.evaluate.options import Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener, variant_columns
 from shadowattn.runtime.evaluate.texts import EvalText, Window
-from shadowattn.runtime.observing import HeadStats
+from shadowattn.runtime.session.observing import HeadStats
 
 MEASURES = ("kept", "mass", "recall")
 

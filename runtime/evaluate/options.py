@@ -5,10 +5,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shadowattn.runtime.modes import AUTO, MODES
+from shadowattn.runtime.session.modes import AUTO, MODES
 
 TASKS = ("perplexity", "needle", "greedy", "heads", "estimate")
-NO_TAIL = "no_tail"
+UNCOMPENSATED = "uncompensated"
 _WITHOUT_KEEP_RATIO = ("dense", "int8", "npu_full")
 _USUAL_MODES = ("dense", "int8", "shadow")
 
@@ -19,12 +19,12 @@ class Variant:
 
     mode: str
     keep_ratio: float | str | None
-    tail: bool | None = None
+    compensate: bool | None = None
 
     @property
     def label(self) -> str:
         """The mode as it was asked for."""
-        return f"{self.mode}:{NO_TAIL}" if self.tail is False else self.mode
+        return f"{self.mode}:{UNCOMPENSATED}" if self.compensate is False else self.mode
 
     @property
     def name(self) -> str:
@@ -33,8 +33,8 @@ class Variant:
 
     def session_options(self) -> dict[str, Any]:
         """What Session.open() is told."""
-        tail = {} if self.tail is None else {"tail": self.tail}
-        return {"mode": self.mode, "keep_ratio": self.keep_ratio} | tail
+        compensate = {} if self.compensate is None else {"compensate": self.compensate}
+        return {"mode": self.mode, "keep_ratio": self.keep_ratio} | compensate
 
 
 DENSE = Variant("dense", None)  # what every other one is compared with
@@ -114,9 +114,9 @@ class EvalOptions:
 
     def _asked(self) -> Iterator[Variant]:
         for text in self.modes:
-            mode, tail, own_ratio = _parse_mode(text)
+            mode, compensate, own_ratio = _parse_mode(text)
             for ratio in self._ratios(mode, own_ratio):
-                yield Variant(mode, ratio, tail)
+                yield Variant(mode, ratio, compensate)
 
     def _ratios(self, mode: str, own: float | str | None) -> tuple[float | str | None, ...]:
         if mode in _WITHOUT_KEEP_RATIO:
@@ -129,12 +129,12 @@ class EvalOptions:
 
 
 def _parse_mode(text: str) -> tuple[str, bool | None, float | str | None]:
-    """(mode, tail, keep_ratio) of "shadow", "shadow:no_tail", "shadow@0.1" or "shadow:no_tail@0.1"."""
+    """(mode, compensate, keep_ratio) of "shadow" or "shadow:uncompensated", each also with "@0.1"."""
     label, at, ratio = text.partition("@")
     mode, colon, suffix = label.partition(":")
     _one_of("modes", mode, MODES)
-    if colon and suffix != NO_TAIL:
-        raise ValueError(f"--modes: wanted {mode} or {mode}:{NO_TAIL}, got {text!r}")
+    if colon and suffix != UNCOMPENSATED:
+        raise ValueError(f"--modes: wanted {mode} or {mode}:{UNCOMPENSATED}, got {text!r}")
     return mode, False if colon else None, _parse_ratio("modes", ratio) if at else None
 
 

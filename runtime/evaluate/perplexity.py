@@ -17,8 +17,8 @@ from shadowattn.runtime.evaluate.distributions import Reference
 from shadowattn.runtime.evaluate.options import DENSE, Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener, variant_columns
 from shadowattn.runtime.evaluate.texts import EvalText, Window
-from shadowattn.runtime.scoring import ScoreSlice
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.scoring import ScoreSlice
+from shadowattn.runtime.session.session import Session
 
 
 @dataclasses.dataclass

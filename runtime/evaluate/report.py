@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shadowattn.runtime.evaluate.heads import MEASURES
-from shadowattn.runtime.table import format_table, significant
+from shadowattn.runtime.measure.table import format_table, significant
 
 Row = Mapping[str, Any]
 _VARIANT = ("mode", "keep_ratio", "achieved")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.runtime.chat import ChatTemplate, Conversation
 from shadowattn.runtime.evaluate.needle import Case, CaseBuilder, Encode, Filler
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener, variant_columns
 from shadowattn.runtime.evaluate.texts import EvalText
-from shadowattn.runtime.session import Session
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.session.session import Session
+from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 ANSWER_TOKENS = 24
 USUAL_LENGTHS = (1000, 2000, 4000, 8000)

@@ -6,21 +6,21 @@ positions of a row, so its scores have no unit.
 
 import numpy as np
 
-from shadowattn.models.plan import Plan
-from shadowattn.models.reference import (
-    estimate,
-    estimate_coarse,
-    quantize_keys,
-    quantize_queries,
-    quantize_queries_coarse,
-)
-from shadowattn.models.reference_grid import (
+from shadowattn.models.oracle.grid import (
     Projections,
     bucket_multipliers,
     grid_scores,
     quantize_heads,
     quantize_static,
 )
+from shadowattn.models.oracle.steps import (
+    estimate,
+    estimate_coarse,
+    quantize_keys,
+    quantize_queries,
+    quantize_queries_coarse,
+)
+from shadowattn.models.plan import Plan
 from shadowattn.models.scale_grid import ScaleGrid
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
-from shadowattn.runtime.session import Session
-from shadowattn.runtime.stats import SessionStats
+from shadowattn.runtime.session.session import Session
+from shadowattn.runtime.session.stats import SessionStats
 
 Advance = Callable[[int, str], None]  # so many units more are done; what is being done
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from shadowattn.models.bundle import Manifest
 from shadowattn.runtime.evaluate.options import EvalOptions
-from shadowattn.runtime.tokenizer import BundleTokenizer
-from shadowattn.runtime.workload import read_text
+from shadowattn.runtime.measure.workload import read_text
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 USUAL_WINDOW = 2048
 _CHARACTERS_PER_TOKEN = 8  # more than any prose has; what lies beyond need not be tokenised

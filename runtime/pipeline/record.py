@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime.stages import EstimateInputs
+from shadowattn.runtime.pipeline.stages import EstimateInputs
 
-_MOST_CHUNKS = 4096
+_LATEST = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class ChunkRecord:
     """One chunk's attention, all layers together, in seconds.
 
-    predicted: by the plan (None: planned without a profile); measured: from a layer's first launch to its last attended
-    group; estimate, attend: the two workers' sums, which overlap. launches: how many.
+    predicted: by the schedules (None: planned without a profile); measured: from a layer's first launch to its last
+    attended group; estimate, attend: the two workers' sums, which overlap. launches: how many.
     """
 
     chunk: int
@@ -45,38 +45,37 @@ class PipelineRecord:
     of q and k; outside: query and KV heads whose scales lay outside the grid."""
 
     def __init__(self, model: ModelSpec, num_buckets: int) -> None:
-        self.chunks: collections.deque[ChunkRecord] = collections.deque(maxlen=_MOST_CHUNKS)
+        self.chunks: collections.deque[ChunkRecord] = collections.deque(maxlen=_LATEST)
         self.buckets = np.zeros((model.num_layers, model.num_heads, num_buckets), np.int64)
-        self.clamped = 0
-        self.outside = 0
-        self._taken: list[tuple[int, np.ndarray, int, int]] = []  # of the chunk under way
+        self._found: list[tuple[int, np.ndarray, int, int]] = []  # of the chunk under way
+        self.clear()
 
     def begin(self) -> None:
         """A chunk begins; what is known of one that failed is forgotten."""
-        self._taken.clear()
+        self._found.clear()
 
-    def took(self, layer: int, inputs: EstimateInputs) -> None:
+    def found(self, layer: int, inputs: EstimateInputs) -> None:
         """What append found of a layer's chunk."""
-        self._taken.append((layer, inputs.buckets.copy(), inputs.clamped, inputs.outside))
+        self._found.append((layer, inputs.buckets.copy(), inputs.clamped, inputs.outside))
 
     def finish(self, chunk: ChunkRecord) -> None:
         """The chunk is done."""
         self.chunks.append(chunk)
-        for layer, buckets, clamped, outside in self._taken:
+        self._launches += chunk.launches
+        self._seconds += (chunk.estimate + chunk.attend, chunk.measured, max(chunk.estimate, chunk.attend))
+        for layer, buckets, clamped, outside in self._found:
             self.buckets[layer, np.arange(len(buckets)), buckets] += 1
             self.clamped += clamped
             self.outside += outside
-        self._taken.clear()
+        self._found.clear()
 
     def totals(self) -> dict[str, Any]:
         """Of all chunks so far: launches; gain of overlap and its bound, None without a launch; clamped; outside."""
-        alone = sum(chunk.estimate + chunk.attend for chunk in self.chunks)
-        took = sum(chunk.measured for chunk in self.chunks)
-        busiest = sum(max(chunk.estimate, chunk.attend) for chunk in self.chunks)
+        sequential, measured, busier = self._seconds.tolist()
         return {
-            "launches": sum(chunk.launches for chunk in self.chunks),
-            "gain": alone / took if took else None,
-            "bound": alone / busiest if busiest else None,
+            "launches": self._launches,
+            "gain": sequential / measured if measured else None,
+            "bound": sequential / busier if busier else None,
             "clamped": self.clamped,
             "outside": self.outside,
         }
@@ -84,4 +83,5 @@ class PipelineRecord:
     def clear(self) -> None:
         self.chunks.clear()
         self.buckets[:] = 0
-        self.clamped = self.outside = 0
+        self.clamped = self.outside = self._launches = 0
+        self._seconds = np.zeros(3)  # of all stages, as they ran, of the busier worker

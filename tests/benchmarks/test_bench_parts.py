@@ -189,7 +189,7 @@ def test_amx_is_refused_to_a_process_and_its_children() -> None:
         pytest.skip(f"AMX can be refused on Linux on x86-64 only, this is {sys.platform} {platform.machine()}")
     ask = """
 import isa_limit
-from shadowattn.runtime.delegate import ShadowLibrary, library_path
+from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
 print(isa_limit.may_use_amx(), ShadowLibrary(library_path()).best_isa)
 """
     code = f"""

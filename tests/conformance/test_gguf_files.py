@@ -3,6 +3,7 @@
 Reference: the transformers model that the file was written from, as llama.cpp's converter would write it.
 """
 
+import io
 import shutil
 import struct
 import subprocess
@@ -21,7 +22,6 @@ from tiny_models import TinyModel, make_model
 from shadowattn.converter.checkpoint import Checkpoint, check_weights
 from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
 from shadowattn.models.families import read_config
 from shadowattn.models.spec import ModelSpec
 from shadowattn.runtime import Session
@@ -144,7 +144,7 @@ def test_biases_are_used(biased: TinyModel, tmp_path: Path) -> None:
         weights="float32",
         prefill_chunks=(5,),
         allow_missing_tokenizer=True,
-        progress=Silent(),
+        progress=io.StringIO(),
     )
     print("seed", SEED)
     tokens = np.random.default_rng(SEED).integers(0, 288, 17)
@@ -251,7 +251,7 @@ def test_files_refused_in_one_sentence(damage: Damage, message: str, llama: Tiny
     path = write_gguf(tmp_path / "model.gguf", llama.model)
     damage(path)
     with pytest.raises(ValueError, match=message) as caught:
-        convert(path, tmp_path / "bundle", allow_missing_tokenizer=True, progress=Silent())
+        convert(path, tmp_path / "bundle", allow_missing_tokenizer=True, progress=io.StringIO())
     assert "\n" not in str(caught.value)
 
 

@@ -4,6 +4,7 @@ Reference: the logits of the model that transformers loads from the same folder.
 """
 
 import functools
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -22,7 +23,6 @@ from tiny_models import make_model
 from shadowattn.converter.checkpoint import Checkpoint, check_weights
 from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
 from shadowattn.models.families import read_config
 from shadowattn.models.spec import ModelSpec
 from shadowattn.runtime import Session
@@ -169,7 +169,7 @@ def test_a_head_of_another_shape_is_refused(model):
 def test_logits_of_an_untied_model_whose_flag_says_tied(model, tmp_path):
     """End to end: before, they were off by about four standard deviations."""
     folder = model(other_head, True)
-    path = convert(folder, tmp_path / "bundle", weights="float32", prefill_chunks=(5,), progress=Silent())
+    path = convert(folder, tmp_path / "bundle", weights="float32", prefill_chunks=(5,), progress=io.StringIO())
     loaded = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     print("seed", SEED)
     tokens = np.random.default_rng(SEED).integers(3, 288, 17)

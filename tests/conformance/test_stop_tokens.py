@@ -152,7 +152,7 @@ SAMPLING: dict[str, tuple[dict[str, Any], Sampling, list[str]]] = {
         Sampling(1.0, 50),
         ["min_p = 0.05", "no_repeat_ngram_size = 3", r"suppress_tokens = \[1\]"],
     ),
-    "values that are none": (
+    "values out of range": (
         {"do_sample": True, "temperature": "hot", "top_p": 0, "top_k": 2.5, "repetition_penalty": -1},
         Sampling(),
         ["temperature = 'hot'", "top_k = 2.5", "top_p = 0", "repetition_penalty = -1"],

@@ -8,16 +8,15 @@ from tokenizer_folders import CHAT, CHATML, CONFIG, MESSAGES, THREE, byte_level,
 from tokenizer_ggufs import ADD_BOS, BYTE_LEVEL, EOS, PRE, TEXTS, Row, golden, layer_weights, write_gguf
 
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Progress
 from shadowattn.models.bundle import Manifest, Sampling, read_manifest
-from shadowattn.runtime.chat import ChatTemplate, Conversation
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 
 def converted(model: Path, output: Path) -> tuple[Manifest, list[str]]:
     """The bundle's manifest, and the warnings on the progress stream."""
     shown = io.StringIO()
-    convert(model, output, weights="float32", prefill_chunks=(2,), progress=Progress(shown))
+    convert(model, output, weights="float32", prefill_chunks=(2,), progress=shown)
     said = [line.removeprefix("warning: ") for line in shown.getvalue().splitlines() if line.startswith("warning: ")]
     return read_manifest(output), said
 

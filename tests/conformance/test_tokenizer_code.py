@@ -1,6 +1,7 @@
 """A2: no code of a model is run or offered to be run, and nothing is asked of the network."""
 
 import builtins
+import io
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 from tokenizer_folders import CHATML, Bundled, byte_level, write_folder
 
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
 
 CODE = """import pathlib
 pathlib.Path({marker!r}).write_text("ran")
@@ -81,5 +81,5 @@ def test_a_conversion_refuses_before_it_begins(tmp_path: Path) -> None:
     files = {"tokenizer.json": byte_level(), "tokenizer_config.json": {"tokenizer_class": "Own", "auto_map": OWN}}
     folder = write_folder(tmp_path / "model", files)
     with pytest.raises(ValueError, match=NEEDS_CODE):
-        convert(folder, tmp_path / "out.bundle", progress=Silent())
+        convert(folder, tmp_path / "out.bundle", progress=io.StringIO())
     assert not (tmp_path / "out.bundle").exists()

@@ -1,4 +1,4 @@
-"""A1, A4, A5 of GGUF files: only the file counts, damage is refused, doubts are said, conversations begin with BOS."""
+"""A1, A4, A5 of GGUF files: only the file counts, damage is refused, the rest is said, conversations have one BOS."""
 
 import dataclasses
 import re
@@ -204,7 +204,7 @@ DAMAGED: dict[str, tuple[Row, dict[str, Any], str]] = {
     "too few types": (Row(BYTE_LEVEL), {"token_type": [1] * 3}, r"token_type has 3 numbers for 906 tokens"),
     "a token twice": (Row(BYTE_LEVEL), {"tokens": ["a", "b", "a"], "token_type": None}, r"holds 'a' twice"),
     "no token": (Row(BYTE_LEVEL), {"tokens": 5, "token_type": None}, r"tokens must be"),
-    "a flag that is none": (Row(BYTE_LEVEL), {"add_bos_token": 7}, r"add_bos_token must be true or false, got 7"),
+    "a flag that is a number": (Row(BYTE_LEVEL), {"add_bos_token": 7}, r"add_bos_token must be true or false, got 7"),
     "a flag that is text": (Row(SENTENCEPIECE), {"add_space_prefix": "no"}, r"must be true or false, got 'no'"),
     "another kind": (Row(BYTE_LEVEL), {"model": "t5"}, r"model is 't5', and only gpt2 and llama can be converted"),
     "no kind": (Row(BYTE_LEVEL), {"model": None}, r"model is None, and only gpt2 and llama can be converted"),

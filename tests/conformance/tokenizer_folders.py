@@ -25,8 +25,8 @@ from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles
 from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.text_grid import TEXTS
 from shadowattn.converter.tokens import KnownTokens, known_tokens, readable_tokenizer
-from shadowattn.runtime.chat import ChatTemplate, Conversation
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 HIDDEN = 8
 VOCAB = 420

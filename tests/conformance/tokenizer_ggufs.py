@@ -23,6 +23,15 @@ BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 HIDDEN = 8
 CONTROLS = ("<|begin|>", "<|im_start|>", "<|im_end|>", "<|turn_end|>")
+SHOWN = ("<think>", "</think>")
+_SIZES: dict[str, Any] = {
+    "llama.block_count": 1,
+    "llama.context_length": 64,
+    "llama.embedding_length": HIDDEN,
+    "llama.feed_forward_length": HIDDEN,
+    "llama.attention.head_count": 1,
+    "llama.attention.layer_norm_rms_epsilon": 1e-5,
+}
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 TEXTS = (
@@ -160,22 +169,11 @@ def write_gguf(
 ) -> Path:
     """A file that llama.cpp and the converter read; without the weights of its layer unless they are given."""
     vocabulary = (vocabularies or golden()["vocabularies"])[row.kind]
-    control = {text: CONTROL for text in CONTROLS if text not in row.without} | {
-        "<think>": USER_DEFINED,
-        "</think>": USER_DEFINED,
-    }
+    control = {text: CONTROL for text in CONTROLS if text not in row.without} | dict.fromkeys(SHOWN, USER_DEFINED)
     tokens = [*vocabulary["tokens"], *control, *(text for text, _ in row.extra)]
     types = [*vocabulary["types"], *control.values(), *(kind for _, kind in row.extra)]
     writer = gguf.GGUFWriter(path, "llama")
-    metadata: dict[str, Any] = {
-        "llama.block_count": 1,
-        "llama.context_length": 64,
-        "llama.embedding_length": HIDDEN,
-        "llama.feed_forward_length": HIDDEN,
-        "llama.attention.head_count": 1,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "tokenizer.ggml.model": row.kind,
-    }
+    metadata = _SIZES | {"tokenizer.ggml.model": row.kind}
     if row.kind == BYTE_LEVEL:
         metadata |= {PRE: "qwen2", BOS: tokens.index("<|begin|>"), EOS: tokens.index("<|turn_end|>")}
     else:
@@ -219,8 +217,8 @@ def llama_cpp_answers(path: Path) -> dict[str, Any]:
     """Tokens of every text, and the tokens that end an answer, by llama.cpp itself."""
     import llama_cpp
 
-    silence = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(silence, ctypes.c_void_p(0))
+    no_log = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(no_log, ctypes.c_void_p(0))
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)

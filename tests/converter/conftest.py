@@ -1,5 +1,6 @@
 """Fixtures of the converter's tests: tiny models and the bundles made of them, once per test run."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ import pytest
 from tiny_models import CHUNK, TinyModel, make_model
 
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def tiny_bundle(
         key = (family, weights)
         if key not in made:
             output = tmp_path_factory.mktemp("bundles") / f"{family}.bundle"
-            made[key] = convert(model.path, output, weights=weights, prefill_chunks=(CHUNK,), progress=Silent())
+            made[key] = convert(model.path, output, weights=weights, prefill_chunks=(CHUNK,), progress=io.StringIO())
         return model, made[key]
 
     return get

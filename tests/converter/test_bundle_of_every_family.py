@@ -13,9 +13,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tiny_models import CHUNK, FAMILIES
 
-from shadowattn.models import bundle, reference
-from shadowattn.models.op_options import KV_APPEND, SPARSE_ATTENTION, Form, OpOptions
-from shadowattn.models.plan import Plan
+from shadowattn.models import bundle
+from shadowattn.models.op_options import SPARSE_ATTENTION, OpOptions
+from shadowattn.models.oracle import steps
 
 TOLERANCE = 1e-4  # of the logits' magnitude
 
@@ -47,12 +47,12 @@ class SplitRunner:
     def _attend(self, layer: int, state: dict[str, np.ndarray]) -> np.ndarray:
         self._keys[layer] = np.concatenate([self._keys[layer], state["k"][0]])
         self._values[layer] = np.concatenate([self._values[layer], state["v"][0]])
-        o = reference.sparse_attention(
+        o = steps.sparse_attention(
             state["q"][0],
             self._keys[layer],
             self._values[layer],
             None,
-            reference.SelectRule(),
+            steps.SelectRule(),
             self.manifest.model.softmax_scale,
         )
         return o[None].astype(np.float32)
@@ -118,27 +118,7 @@ def test_fused_graphs_hold_one_op_per_layer_in_order(family, tiny_bundle):
             if name == SPARSE_ATTENTION
         ]
         assert [option.layer for option in options] == list(range(manifest.model.num_layers))
-        assert all(option.form == Form.FUSED for option in options)
         assert {option.num_kv_heads for option in options} == {manifest.model.num_kv_heads}
-
-
-def test_split_ops_take_inputs_in_the_order_of_op_spec(tiny_bundle):
-    _, path = tiny_bundle("llama")
-    manifest, model = bundle.read_manifest(path), read_schema(path)
-    for info in manifest.graphs:
-        if info.role not in ("kv_append", "attend"):
-            continue
-        graph = subgraph(model, info.signature)
-        ((name, operator),) = operators(model, graph)
-        assert name == (KV_APPEND if info.role == "kv_append" else SPARSE_ATTENTION)
-        assert list(operator.inputs) == list(graph.inputs) == list(range(len(info.inputs)))
-        assert [graph.tensors[i].name.decode() for i in operator.inputs] == [
-            f"{info.signature}:{name}" for name in info.inputs
-        ]
-        assert list(operator.outputs) == list(graph.outputs)
-        options = OpOptions.unpack(bytes(operator.customOptions))
-        assert options.seq_len == (info.seq_len if info.role == "kv_append" else 0)
-        assert options.layer == -1
 
 
 def test_every_graph_of_the_manifest_is_in_the_file_with_its_shapes(tiny_bundle):
@@ -215,25 +195,6 @@ def test_score_gives_the_targets_log_probabilities(tiny_bundle):
     logprobs -= np.log(np.exp(logprobs).sum(-1, keepdims=True))
     assert np.abs(found["logits"][0] - logits).max() < 1e-4 * np.abs(logits).max()
     assert np.abs(found["logprobs"][0] - logprobs[np.arange(rows), targets[0]]).max() < 1e-3
-
-
-def test_estimate_graph_computes_the_oracle(tiny_bundle):
-    _, path = tiny_bundle("qwen2")
-    manifest = bundle.read_manifest(path)
-    plan = Plan.from_bytes((path / "plan.bin").read_bytes())
-    info = next(g for g in manifest.graphs if g.role == "estimate" and g.chunk == CHUNK)
-    rng = np.random.default_rng(4)
-    q, k = (rng.integers(-127, 128, info.inputs[name].shape).astype(np.int8) for name in ("q_i8", "k_i8"))
-    interpreter = Interpreter(
-        model_path=str(path / bundle.MODEL),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    found = interpreter.get_signature_runner(info.signature)(q_i8=q, k_i8=k)["scores_i8"]
-    wanted = reference.estimate_coarse(q, k, plan.estimate_multiplier)
-    # LiteRT's builtin kernel rounds ties its own way: at most one step off, and rarely (XNNPACK is exact).
-    difference = np.abs(found.astype(int) - wanted)
-    assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
 
 
 def test_manifest_tells_where_the_model_comes_from(tiny_bundle):

@@ -1,6 +1,5 @@
 """`shadowattn convert`: flags, usage errors, what goes to stdout and what to stderr."""
 
-import io
 import json
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import pytest
 from absl import flags
 
 from shadowattn.converter.cli import COMMAND
-from shadowattn.converter.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -76,24 +74,3 @@ def test_flags_can_be_defined_without_torch():
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("convert MODEL -o BUNDLE [flags] shadowattn convert")
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_on_a_terminal_rewrites_its_line():
-    stream = _Terminal()
-    with Progress(stream).step("working") as count:
-        count(1, 2)
-    assert stream.getvalue().startswith("\r\x1b[Kworking ...")
-    assert stream.getvalue().count("\n") == 1
-
-
-def test_progress_elsewhere_is_plain_lines():
-    stream = io.StringIO()
-    with Progress(stream).step("working") as count:
-        count(1, 2)
-    assert stream.getvalue().splitlines()[0] == "working ..."
-    assert "\r" not in stream.getvalue()

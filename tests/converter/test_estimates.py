@@ -1,6 +1,7 @@
 """estimates.zip: what is in it, that its graphs compute the oracle's scores, and the bucket grid calibration fits."""
 
 import dataclasses
+import io
 import zipfile
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from shadowattn.converter.calibration_text import CalibrationText, calibration_t
 from shadowattn.converter.estimate import write_estimates
 from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
-from shadowattn.models import bundle, reference_grid
+from shadowattn.models import bundle
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey, keys_of_bundle
 from shadowattn.models.families import read_config
 from shadowattn.models.grid_fit import PAPER_MULTIPLIERS
+from shadowattn.models.oracle import grid as grid_oracle
 from shadowattn.models.plan import Plan
 
 
@@ -40,6 +41,7 @@ def test_every_graph_of_the_manifest_and_no_other(tiny_bundle):
             assert list(interpreter.get_signature_list()) == [key.name]
             tensors = {tensor["name"]: tensor for tensor in interpreter.get_tensor_details()}
             scales = (1, 1, np.float32(1 / plan.estimate_multiplier))
+            assert float(np.float32(1) / scales[2]) == plan.estimate_multiplier
             if key.bucket:
                 i, j = plan.grid.pair(key.bucket)
                 scales = (plan.grid.q_scales[i], plan.grid.k_scales[j], plan.grid.score_scales[i, j])
@@ -63,9 +65,9 @@ def test_a_graph_computes_the_oracles_scores(tiny_bundle, heads, bucket):
     q_i8, k_i8 = (rng.integers(-127, 128, shape).astype(np.int8) for shape in key.shapes(spec)[:2])
     found = interpreter.get_signature_runner(key.name)(q_i8=q_i8, k_i8=k_i8)["scores_i8"]
     multiplier = plan.grid.multiplier(bucket) if bucket else plan.estimate_multiplier
-    wanted = reference_grid.grid_scores(q_i8, k_i8, multiplier)
+    wanted = grid_oracle.grid_scores(q_i8, k_i8, multiplier)
     # XNNPACK multiplies and divides the scales in float32: one step off where a score is a rounding away from a tie.
-    exact = reference_grid.accumulate(q_i8, k_i8).astype(np.float64) * multiplier
+    exact = grid_oracle.accumulate(q_i8, k_i8).astype(np.float64) * multiplier
     near_a_tie = np.abs(exact - np.floor(exact) - 0.5) <= np.abs(exact) * 2.0**-21
     assert (np.abs(found.astype(int) - wanted) <= near_a_tie).all()
     assert len(np.unique(found)) > 100
@@ -112,7 +114,7 @@ def test_the_grid_changes_nothing_else_in_the_plan(tiny):
 
 
 def test_a_bundle_without_a_grid_has_rank_invariant_graphs(tiny, tmp_path):
-    path = convert(tiny("llama").path, tmp_path / "b", prefill_chunks=(3,), grid_multipliers=(), progress=Silent())
+    path = convert(tiny("llama").path, tmp_path / "b", prefill_chunks=(3,), grid_multipliers=(), progress=io.StringIO())
     manifest = bundle.read_manifest(path)
     assert {key.bucket for key in manifest.estimate_keys()} == {0}
     assert read_plan(path).grid is None

@@ -13,7 +13,6 @@ from tokenizers import pre_tokenizers as pre
 from shadowattn.converter.checkpoint import TokenizerFiles
 from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Progress
 
 TEXT = "Call 555-1234 at 3.14,  x2 = 1999; it's  THEIRS\n\n  10\t20 \u0661\u0662 na\u00efve"
 BYTES = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
@@ -141,7 +140,7 @@ def random_weights() -> dict[str, np.ndarray]:
 def test_a_conversion_warns_on_its_progress_stream(tmp_path):
     path = write_gguf(tmp_path / "model.gguf", {"tokenizer.ggml.pre": "unheard-of"}, random_weights())
     shown = io.StringIO()
-    convert(path, tmp_path / "out.bundle", weights="float32", prefill_chunks=(2,), progress=Progress(shown))
+    convert(path, tmp_path / "out.bundle", weights="float32", prefill_chunks=(2,), progress=shown)
     (warning,) = [line for line in shown.getvalue().splitlines() if line.startswith("warning: ")]
     assert "tokenizer.ggml.pre is 'unheard-of'" in warning
 

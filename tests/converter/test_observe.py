@@ -6,8 +6,8 @@ import torch
 
 from shadowattn.converter.observe import join_layers, observe_layer
 from shadowattn.models.observations import BINS, LADDER
-from shadowattn.models.reference import SelectRule
-from shadowattn.models.reference_shadow import tail_of
+from shadowattn.models.oracle.shadow import residual_of
+from shadowattn.models.oracle.steps import SelectRule
 
 SEED = 5
 SCALE = 0.3
@@ -21,8 +21,8 @@ def qkv(length: int) -> list[torch.Tensor]:
 
 def attend(weights: np.ndarray, kept: np.ndarray, v: np.ndarray) -> np.ndarray:
     """docs/op_spec.md, steps 4 and 5, for the n positions of a row."""
-    tail, mass = tail_of(np.where(kept, 0, weights), kept & (np.arange(len(kept)) >= RULE.sinks), v)
-    return (weights[kept] @ v[kept] + tail) / (weights[kept].sum() + mass)
+    residual, mass = residual_of(np.where(kept, 0, weights), kept & (np.arange(len(kept)) >= RULE.sinks), v)
+    return (weights[kept] @ v[kept] + residual) / (weights[kept].sum() + mass)
 
 
 def test_observations_are_those_of_loops() -> None:

@@ -1,5 +1,6 @@
 """What cannot be converted ends in one sentence that says what was wanted, what came and where, and leaves nothing."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from shadowattn.converter import resources
 from shadowattn.converter.calibration_text import calibration_text
 from shadowattn.converter.flatbuffer import ModelFile
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
 from shadowattn.converter.recipes import RECIPES
 from shadowattn.converter.split import plan_graphs
 from shadowattn.models.spec import ModelSpec, RopeSpec
@@ -34,7 +34,7 @@ def refuse(model: Path, tmp_path: Path, message: str, **choices: Any) -> None:
     output = tmp_path / "out.bundle"
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(ValueError, match=message) as caught:
-        convert(model, output, progress=Silent(), **choices)
+        convert(model, output, progress=io.StringIO(), **choices)
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
@@ -216,7 +216,7 @@ def test_models_above_two_gigabytes_are_refused_by_size_alone(tmp_path):
         (three_billion, "int8", "2.99 GiB as int8.*choose a smaller model"),
         (one_billion, "float32", "4.60 GiB as float32.*use --weights=int8"),
     ):
-        graphs = plan_graphs(spec, (32, 256), (1024, 2048), 1.0)
+        graphs = plan_graphs(spec, (32, 256))
         size = resources.model_file_bytes(spec, RECIPES[weights], graphs) / 2**30
         with pytest.raises(ValueError, match="above the 2 GiB that one LiteRT file can hold"):
             resources.check_resources(spec, RECIPES[weights], graphs, tmp_path)
@@ -247,7 +247,7 @@ def test_a_calibration_text_that_says_nothing(tiny, tmp_path, content, message):
     if content is not None:
         own.write_bytes(content)
     with pytest.raises(ValueError, match=f"own.txt.*{message}"):
-        convert(tiny("llama").path, tmp_path / "b", calibration_text=own, progress=Silent())
+        convert(tiny("llama").path, tmp_path / "b", calibration_text=own, progress=io.StringIO())
     assert not (tmp_path / "b").exists()
 
 
@@ -259,7 +259,7 @@ def test_a_calibration_text_needs_a_tokenizer(tmp_path):
 def test_impossible_grids_are_refused_before_work_begins(tiny, tmp_path):
     for multipliers in ((1.0, 0.5), (0.0,), (float("nan"),)):
         with pytest.raises(ValueError, match="grid multipliers must be 1 to 16 ascending"):
-            convert(tiny("llama").path, tmp_path / "b", grid_multipliers=multipliers, progress=Silent())
+            convert(tiny("llama").path, tmp_path / "b", grid_multipliers=multipliers, progress=io.StringIO())
 
 
 def test_calibration_needs_no_english_tokens(tiny):

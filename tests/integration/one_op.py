@@ -8,13 +8,13 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 from flat_graph import FlatModel
 
-from shadowattn.models import reference
-from shadowattn.models.op_options import SPARSE_ATTENTION, Form, OpOptions
+from shadowattn.models.op_options import SPARSE_ATTENTION, OpOptions
+from shadowattn.models.oracle import steps
+from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.models.oracle.steps import SelectRule
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import SelectRule
-from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
-from shadowattn.runtime.delegate import CacheStats, ShadowDelegate, ShadowLibrary, library_path
-from shadowattn.runtime.litert import delegate_pointer
+from shadowattn.runtime.litert.delegate import CacheStats, ShadowDelegate, ShadowLibrary, library_path
+from shadowattn.runtime.litert.interpreter import delegate_pointer
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # of a text: q [n,H,d], k and v [n,N_kv,d]
 
@@ -34,8 +34,8 @@ class Sizes:
 
 
 def one_op_model(sizes: Sizes, options: bytes | None = None) -> bytes:
-    """A .tflite file with one signature `prefill_<T>` that holds the fused op alone."""
-    op = OpOptions(Form.FUSED, 0, 1, sizes.num_heads, sizes.num_kv_heads, sizes.head_dim, sizes.softmax_scale)
+    """A .tflite file with one signature `prefill_<T>` that holds the op alone."""
+    op = OpOptions(0, 1, sizes.num_heads, sizes.num_kv_heads, sizes.head_dim, sizes.softmax_scale)
     model = FlatModel()
     graph = model.graph(f"prefill_{sizes.time}")
     kv = (1, sizes.time, sizes.num_kv_heads, sizes.head_dim)
@@ -55,7 +55,7 @@ def plan_for(keys: np.ndarray, num_heads: int) -> Plan:
     centre = finite.mean(axis=0).astype(np.float32)
     spread = np.maximum(np.abs(finite - centre).max(axis=(0, 2)), 1e-6)
     scale = (0.9 * spread / 127).astype(np.float32)
-    quantised, _ = reference.quantize_keys(finite, centre, scale)
+    quantised, _ = steps.quantize_keys(finite, centre, scale)
     variance = quantised.astype(np.float32).var(axis=0)
     plan = Plan.uniform(num_heads, centre[None], scale[None], variance[None], 1 / 256)
     factors = np.float32(2.0) ** (np.arange(num_heads) % 3 - 1)
@@ -97,8 +97,8 @@ def rule_options(rule: SelectRule | ShadowRule) -> dict[str, object]:
     keep_ratio = "auto" if rule.keep_ratio is None else rule.keep_ratio
     return (
         options
-        | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "unscored": rule.unscored}
-        | {"tail": "on" if rule.tail else "off"}
+        | {"keep_ratio": keep_ratio, "threshold": rule.threshold, "max_skipped_mass": rule.max_skipped_mass}
+        | {"compensate": "on" if rule.compensate else "off"}
     )
 
 
@@ -146,10 +146,10 @@ def oracle(rows: Rows, plan: Plan, rule: SelectRule | ShadowRule, scale: float, 
         return shadow_attention(Chunk(q[-last:], k, v, plan, scale), rule).out
     scores = None
     if isinstance(rule, SelectRule) and rule.keep_ratio < 1.0:
-        k_i8, _ = reference.quantize_keys(k, plan.centre[0], plan.scale[0])
-        scores = reference.estimate(reference.quantize_queries(q[-last:]), k_i8)
+        k_i8, _ = steps.quantize_keys(k, plan.centre[0], plan.scale[0])
+        scores = steps.estimate(steps.quantize_queries(q[-last:]), k_i8)
     return (
-        reference.sparse_attention(q[-last:], k, v, scores, SelectRule(), scale)
+        steps.sparse_attention(q[-last:], k, v, scores, SelectRule(), scale)
         if scores is None
-        else (reference.sparse_attention(q[-last:], k, v, scores, rule, scale, plan.paper_budgets[0]))
+        else (steps.sparse_attention(q[-last:], k, v, scores, rule, scale, plan.paper_budgets[0]))
     )

@@ -8,7 +8,7 @@ import numpy as np
 from one_op import OneOp, Sizes
 from resident_growth import cycle_arguments, growth, leaking
 
-from shadowattn.runtime.delegate import library_path
+from shadowattn.runtime.litert.delegate import library_path
 
 
 def whole_cycle() -> None:

@@ -1,6 +1,7 @@
 """The code in docs/interpreter.md, run as it stands in ai-edge-litert, and in environments of other interpreters."""
 
 import functools
+import io
 import re
 import subprocess
 import sys
@@ -14,10 +15,9 @@ from tiny_bundle import write_tiny_bundle
 from tiny_models import CHUNK, make_model
 
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
 from shadowattn.models.bundle import MODEL
 from shadowattn.runtime import Session
-from shadowattn.runtime.delegate import library_path
+from shadowattn.runtime.litert.delegate import library_path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TENSORFLOW = ("tensorflow-cpu==2.21.0",)
@@ -39,7 +39,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     @functools.cache
     def make(weights: str) -> Path:
         path = tmp_path_factory.mktemp(weights) / "smollm2.bundle"
-        return convert(model, path, weights=weights, prefill_chunks=(CHUNK,), progress=Silent())
+        return convert(model, path, weights=weights, prefill_chunks=(CHUNK,), progress=io.StringIO())
 
     return make
 

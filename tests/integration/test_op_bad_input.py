@@ -7,11 +7,11 @@ import pytest
 from one_op import OneOp, Sizes, one_op_model, plan_for
 from test_op_oracle import SEED, random_text
 
-from shadowattn.models.op_options import Form, OpOptions
+from shadowattn.models.op_options import OpOptions
 from shadowattn.models.plan import Plan
 
 SIZES = Sizes(8)
-GOOD = OpOptions(Form.FUSED, 0, 1, SIZES.num_heads, SIZES.num_kv_heads, SIZES.head_dim, SIZES.softmax_scale).pack()
+GOOD = OpOptions(0, 1, SIZES.num_heads, SIZES.num_kv_heads, SIZES.head_dim, SIZES.softmax_scale).pack()
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_values_that_are_not_finite(name: str, value: float, plan_file: Path) ->
         (GOOD[:4] + b"\x07\x00" + GOOD[6:], "version 7"),
         (b"XXXX" + GOOD[4:], "SHDW"),
         (GOOD[:20] + b"\x01" + GOOD[21:], "CRC|checksum"),
-        (OpOptions(Form.FUSED, 0, 1, 8, 2, 16, 0.25).pack(), "q"),
-        (OpOptions(Form.FUSED, 0, 1, 4, 2, 24, 0.25).pack(), "q"),
+        (OpOptions(0, 1, 8, 2, 16, 0.25).pack(), "q"),
+        (OpOptions(0, 1, 4, 2, 24, 0.25).pack(), "q"),
     ],
     ids=["truncated", "empty", "future version", "magic", "checksum", "other heads", "other head_dim"],
 )

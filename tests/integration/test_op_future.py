@@ -9,14 +9,14 @@ import pytest
 from one_op import Rows, Sizes, feed, open_op, plan_for
 from test_op_oracle import random_text
 
-from shadowattn.models import reference_shadow
-from shadowattn.models.reference import PAGE
-from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.models.oracle import shadow
+from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.models.oracle.steps import PAGE
 
 LENGTH = 150
 SIZES = Sizes(LENGTH)  # the whole text in one chunk: all rows are in the cache before the first one attends
 MODES = ["shadow", "shadow_paper", "float_estimate", "dense"]
-right_tail = reference_shadow.tail_of  # before a test replaces it
+right_residual = shadow.residual_of  # before a test replaces it
 
 
 def another_future(text: Rows, row: int) -> Rows:
@@ -67,7 +67,7 @@ def _leaking_row(chunk: Chunk, rule: ShadowRule, t: int, monkeypatch: pytest.Mon
     def whole_page(rest: np.ndarray, takes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
         future = np.zeros(end - len(rest), bool)
         seen = chunk.values[:end, chunk.kv_head(next(heads))]
-        return right_tail(np.concatenate([rest, future]), np.concatenate([takes, future]), seen)
+        return right_residual(np.concatenate([rest, future]), np.concatenate([takes, future]), seen)
 
-    monkeypatch.setattr(reference_shadow, "tail_of", whole_page)
+    monkeypatch.setattr(shadow, "residual_of", whole_page)
     return shadow_attention(row, rule).out[0]

@@ -8,9 +8,9 @@ import pytest
 from one_op import OneOp, Rows, Sizes, feed, open_op, plan_for
 from test_op_oracle import LEVELS, SEED, random_text
 
-from shadowattn.models import reference_modes
+from shadowattn.models.oracle import modes as oracle_modes
+from shadowattn.models.oracle.steps import SelectRule
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import SelectRule
 
 MODES = ["int8", "block_sparse", "npu_full"]
 # Around a page of 64 positions; GQA groups of 1, 3 and 5; head dims around a block of 64 channels; texts within a page.
@@ -48,11 +48,11 @@ def expected(mode: str, text: Rows, sizes: Sizes, rows: slice, rule: SelectRule 
     q, k, v = text
     plan, part = plan_with_ranges(text, sizes), (q[rows], k[: rows.stop], v[: rows.stop])
     if mode == "int8":
-        return reference_modes.int8_attention(*part, plan, sizes.softmax_scale)
+        return oracle_modes.int8_attention(*part, plan, sizes.softmax_scale)
     if mode == "npu_full":
-        return reference_modes.npu_full_attention(*part, plan, sizes.softmax_scale)
+        return oracle_modes.npu_full_attention(*part, plan, sizes.softmax_scale)
     settings = SelectRule(0.3, 8) if rule is None else rule
-    return reference_modes.block_sparse_attention(*part, sizes.softmax_scale, settings.keep_ratio, settings.min_k)
+    return oracle_modes.block_sparse_attention(*part, sizes.softmax_scale, settings.keep_ratio, settings.min_k)
 
 
 def check(mode: str, out: np.ndarray, wanted: np.ndarray, values: np.ndarray, step: float) -> None:
@@ -152,7 +152,7 @@ def test_of_equal_blocks_the_newer_is_kept(tmp_path: Path) -> None:
     out = run("block_sparse", (q, k, v), sizes, tmp_path, rule)
     wanted = expected("block_sparse", (q, k, v), sizes, slice(0, 400), rule)
     check("block_sparse", out, wanted, v, 0)
-    assert reference_modes.kept_pages(0.4, 7) == 3
+    assert oracle_modes.selected_pages(0.4, 7) == 3
     np.testing.assert_allclose(out[-1, :16], v[[*range(64), *range(320, 400)], 0].mean(axis=0), atol=1e-5)
 
 

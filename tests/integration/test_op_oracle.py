@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from one_op import Rows, Sizes, feed, open_op, oracle, plan_for
 
-from shadowattn.models import reference
-from shadowattn.models.reference import SelectRule
-from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.models.oracle import steps
+from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.models.oracle.steps import SelectRule
 
 SEED = 20261121
 LEVELS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512amx"]
-RULES = [ShadowRule(min_k=8), ShadowRule(min_k=8, tail=False), SelectRule(0.2, 8, 4, 16)]
-RULE_NAMES = ["shadow", "no tail", "shadow_paper"]
+RULES = [ShadowRule(min_k=8), ShadowRule(min_k=8, compensate=False), SelectRule(0.2, 8, 4, 16)]
+RULE_NAMES = ["shadow", "no compensate", "shadow_paper"]
 
 
 def random_text(n: int, sizes: Sizes, seed: int = SEED) -> Rows:
@@ -83,10 +83,10 @@ def test_from_one_token_to_all(
 
 
 @pytest.mark.parametrize("threshold", [1e-9, 1e-4, 0.01, 0.3, 0.99])
-@pytest.mark.parametrize("tail", [True, False])
-def test_a_threshold_goes_before_the_keep_ratio(threshold: float, tail: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compensate", [True, False])
+def test_a_threshold_goes_before_the_keep_ratio(threshold: float, compensate: bool, tmp_path: Path) -> None:
     sizes = Sizes(32)
-    rule = ShadowRule(keep_ratio=0.3, min_k=1, threshold=threshold, tail=tail)
+    rule = ShadowRule(keep_ratio=0.3, min_k=1, threshold=threshold, compensate=compensate)
     check(random_text(400, sizes), sizes, rule, tmp_path)
 
 
@@ -99,9 +99,9 @@ def test_exactly_the_same_positions_are_kept(isa: str, keep_ratio: float | None,
     plan = plan_for(k, sizes.num_heads)
     op = open_op(sizes, plan, rule, tmp_path, isa=isa)
     feed(op, q, k, v)
-    kept = shadow_attention(Chunk(q, k, v, plan, sizes.softmax_scale), rule).kept
+    kept = shadow_attention(Chunk(q, k, v, plan, sizes.softmax_scale), rule).selected
     stats = op.stats()
-    assert (stats.value_rows_read, stats.rows_without_tail) == (kept.sum(), 0)
+    assert (stats.value_rows_read, stats.rows_not_compensated) == (kept.sum(), 0)
     assert kept.sum() < stats.causal_rows / 2 or keep_ratio == 0.7
 
 
@@ -158,10 +158,10 @@ def with_sink(n: int, sizes: Sizes, share: float) -> Rows:
 @pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize("share", [1.0, 30.0])
 @pytest.mark.parametrize("sinks", [0, 1])
-@pytest.mark.parametrize("tail", [True, False])
-def test_everything_on_the_sink(isa: str, share: float, sinks: int, tail: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compensate", [True, False])
+def test_everything_on_the_sink(isa: str, share: float, sinks: int, compensate: bool, tmp_path: Path) -> None:
     """At share 30 the weights of all others underflow to zero."""
-    sizes, rule = Sizes(16), ShadowRule(min_k=1, sinks=sinks, tail=tail)
+    sizes, rule = Sizes(16), ShadowRule(min_k=1, sinks=sinks, compensate=compensate)
     text = with_sink(300, sizes, share)
     out = check(text, sizes, rule, tmp_path, isa=isa)
     if share == 30.0:
@@ -171,9 +171,9 @@ def test_everything_on_the_sink(isa: str, share: float, sinks: int, tail: bool, 
 
 @pytest.mark.parametrize("isa", LEVELS)
 def test_a_row_that_keeps_nothing_of_weight(isa: str, tmp_path: Path) -> None:
-    """Equal heavy positions stay below the threshold, and the weight of the row's own underflows: without the tail
-    there is nothing to average, and the output is zero, not NaN."""
-    sizes, rule = Sizes(16), ShadowRule(threshold=0.9, min_k=16, sinks=0, latest=1, tail=False)
+    """Equal heavy positions stay below the threshold, and the weight of the row's own underflows: without
+    compensation there is nothing to average, and the output is zero, not NaN."""
+    sizes, rule = Sizes(16), ShadowRule(threshold=0.9, min_k=16, sinks=0, latest=1, compensate=False)
     q, k, v = random_text(100, sizes)
     q[...] = 1
     k[...] = -100
@@ -194,9 +194,9 @@ def test_factor_zero_reads_all_and_infinity_puts_out_nothing(tmp_path: Path) -> 
     chunk = Chunk(q, k, v, plan, sizes.softmax_scale, factors=factors)
     wanted = shadow_attention(chunk, rule)
     np.testing.assert_allclose(out.reshape(200, -1), wanted.out, rtol=0, atol=3e-5)
-    assert op.stats().value_rows_read == wanted.kept.sum()
+    assert op.stats().value_rows_read == wanted.selected.sum()
     assert not out[:, [1, 3]].any()
-    assert (wanted.kept[:, 0] == np.arange(1, 201)).all()
+    assert (wanted.selected[:, 0] == np.arange(1, 201)).all()
     op.caches.set_factors(0, None)
     own = shadow_attention(Chunk(q, k, v, plan, sizes.softmax_scale), rule)
     np.testing.assert_allclose(feed(op, q, k, v), own.out, rtol=0, atol=3e-5)
@@ -218,9 +218,7 @@ def test_float_estimate(tmp_path: Path) -> None:
     q, k, v = random_text(400, sizes)
     op = open_op(sizes, plan_for(k, 4), rule, tmp_path, mode="float_estimate")
     out = feed(op, q, k, v)
-    wanted = reference.sparse_attention(
-        q, k, v, reference.score_exactly(q, k, sizes.softmax_scale), rule, sizes.softmax_scale
-    )
+    wanted = steps.sparse_attention(q, k, v, steps.score_exactly(q, k, sizes.softmax_scale), rule, sizes.softmax_scale)
     error = np.abs(out - wanted).reshape(400, 4, -1).max(axis=-1)
     assert (error < 3e-5).mean() > 0.995
     assert error.max() < 0.1

@@ -8,8 +8,8 @@ from smollm2 import held_out_text, load_demo
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.runtime import Session
-from shadowattn.runtime.chat import ChatTemplate, Conversation
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ from smollm2 import held_out_text
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.runtime import Session
-from shadowattn.runtime.comparison import difference
+from shadowattn.runtime.measure.comparison import difference
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 pytestmark = pytest.mark.slow
 MOST_KL = 0.05  # nats, mean over the ends of chunks

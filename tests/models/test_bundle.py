@@ -13,13 +13,9 @@ from shadowattn.models.spec import ModelSpec, RopeSpec
 SPEC = ModelSpec("llama", 10, 8, 8, 2, 4, 2, 8, 1e-5, RopeSpec(1e4), 100, True)
 
 
-def split_graphs(chunk: int) -> list[Graph]:
-    """The split form for one chunk length."""
-    rows = TensorInfo("int8", (2, 2 * chunk, 8), 0.5)
+def linear_graphs(chunk: int) -> list[Graph]:
     q = {"q": TensorInfo("float32", (1, chunk, 4, 8))}
-    linear = [Graph(f"linear_{layer}_{chunk}", "linear", chunk, {}, q, layer=layer) for layer in range(3)]
-    roles = ("kv_append", "estimate", "attend")
-    return linear + [Graph(f"{role}_{chunk}_128", role, chunk, {"q_i8": rows}, {}, seq_len=128) for role in roles]
+    return [Graph(f"linear_{layer}_{chunk}", "linear", chunk, {}, q, layer=layer) for layer in range(3)]
 
 
 def write_bundle(folder: Path) -> Manifest:
@@ -32,7 +28,7 @@ def write_bundle(folder: Path) -> Manifest:
         Graph("decode", "decode", 1, tensors, {"logits": TensorInfo("float32", (1, 10))}),
         Graph("prefill_16", "prefill", 16, tensors, {}),
         Graph("score_64", "score", 64, tensors, {}),
-        *(graph for chunk in (1, 16) for graph in split_graphs(chunk)),
+        *(graph for chunk in (1, 16) for graph in linear_graphs(chunk)),
     )
     manifest = Manifest(
         created_by="test",
@@ -47,7 +43,7 @@ def write_bundle(folder: Path) -> Manifest:
         score_rows=64,
         seq_lens=(128,),
         graphs=graphs,
-        estimates=("estimate_16_128_1_0", "estimate_1_128_4_9"),
+        estimates=("estimate_16_128_1_0", "estimate_16_128_4_9"),
         tokenizer=Tokenizer(None, None, None, (1,), {}),
         calibration={"tokens": 3},
         files={name: bundle.file_info(folder / name) for name in files},
@@ -59,8 +55,7 @@ def write_bundle(folder: Path) -> Manifest:
 def test_round_trip(tmp_path: Path) -> None:
     manifest = write_bundle(tmp_path)
     assert bundle.read_manifest(tmp_path) == manifest
-    assert manifest.estimate_keys() == (EstimateKey(16, 128, 1, 0), EstimateKey(1, 128, 4, 9))
-    assert manifest.graph("estimate_16_128").inputs["q_i8"].scale == 0.5
+    assert manifest.estimate_keys() == (EstimateKey(16, 128, 1, 0), EstimateKey(16, 128, 4, 9))
     with pytest.raises(ValueError, match="no graph 'prefill_17'"):
         manifest.graph("prefill_17")
 
@@ -69,7 +64,9 @@ def test_round_trip(tmp_path: Path) -> None:
     ("path", "value", "message"),
     [
         (["format"], "x", "not the manifest of a bundle"),
-        (["version"], 1, "version 1 is not 3; update shadowattn or convert anew"),
+        (["version"], 2, r"manifest\.json: bundle version 2, wanted 3; convert the model again$"),
+        (["version"], 4, "bundle version 4, wanted 3; update shadowattn$"),
+        (["version"], "3", "bundle version '3', wanted 3; update shadowattn$"),
         (["weights"], "int3", "weights must be int8 or float32"),
         (["weights"], None, "weights: expected str, got None"),
         (["keep_ratio"], 0, r"keep_ratio must be null \(auto\) or in \(0, 1\], got 0"),
@@ -87,7 +84,6 @@ def test_round_trip(tmp_path: Path) -> None:
         (["seq_lens"], [], "seq_lens is empty"),
         (["seq_lens"], [128, 64], "seq_lens must ascend"),
         (["seq_lens"], [0, 128], "seq_lens must ascend from 1"),
-        (["seq_lens"], [64, 128], "graph 'kv_append_1_64' is missing"),
         (["score_rows"], 0, "score_rows must be positive"),
         (["score_rows"], 63, "graph 'score_63' is missing"),
         (["model", "num_layers"], 1, "graph 'linear_2_1' is of a layer"),
@@ -107,11 +103,11 @@ def test_round_trip(tmp_path: Path) -> None:
         (["files", "plan.bin", "bytes"], 4, "expected 4 bytes, got 5"),
         (["files", "../x"], {"bytes": 1, "sha256": ""}, "leaves the bundle"),
         (["estimates"], [], "estimates and the file estimates.zip go together"),
-        (["estimates"], ["estimate_1_128_4_0"] * 2, "names a graph twice"),
-        (["estimates"], ["estimate_1_128_4"], "wanted estimate_<T>"),
-        (["estimates"], ["estimate_2_128_4_0"], "'estimate_2_128_4_0' is of a chunk or a bucket length"),
-        (["estimates"], ["estimate_1_64_4_0"], "'estimate_1_64_4_0' is of a chunk or a bucket length"),
-        (["estimates"], ["estimate_1_128_3_0"], "3 heads are neither"),
+        (["estimates"], ["estimate_16_128_4_0"] * 2, "names a graph twice"),
+        (["estimates"], ["estimate_16_128_4"], "wanted estimate_<T>"),
+        (["estimates"], ["estimate_1_128_4_0"], "'estimate_1_128_4_0' is of a chunk or a bucket length"),
+        (["estimates"], ["estimate_16_64_4_0"], "'estimate_16_64_4_0' is of a chunk or a bucket length"),
+        (["estimates"], ["estimate_16_128_3_0"], "3 heads are neither"),
         (["estimates"], [1], "expected str, got 1"),
         (["files", "more.bin"], {"bytes": 1, "sha256": ""}, "more.bin is missing"),
     ],
@@ -155,8 +151,18 @@ def test_hashes_find_what_sizes_do_not(tmp_path: Path) -> None:
 
 
 def test_signature_grammar() -> None:
-    assert bundle.parse_signature("attend_8_1024") == {"role": "attend", "chunk": 8, "seq_len": 1024, "layer": None}
-    for wrong in ("prefill", "prefill_", "prefill_1x", "decode_1", "linear_3", ""):
+    assert bundle.parse_signature("linear_3_8") == {"role": "linear", "chunk": 8, "layer": 3}
+    for wrong in (
+        "kv_append_8_1024",
+        "estimate_8_1024",
+        "attend_8_1024",
+        "prefill",
+        "prefill_",
+        "prefill_1x",
+        "decode_1",
+        "linear_3",
+        "",
+    ):
         with pytest.raises(ValueError, match="no known pattern"):
             bundle.parse_signature(wrong)
 

@@ -12,7 +12,7 @@ from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import CHATML, bundle_tokenizer, byte_level_tokenizer
 
 from shadowattn.runtime import cli
-from shadowattn.runtime.delegate import ShadowLibrary, library_path
+from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
 
 
 @dataclasses.dataclass(frozen=True)

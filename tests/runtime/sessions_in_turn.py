@@ -7,7 +7,7 @@ from pathlib import Path
 from resident_growth import cycle_arguments, growth, leaking
 
 from shadowattn.runtime import Session
-from shadowattn.runtime.engine import num_engines
+from shadowattn.runtime.executor.engine import num_engines
 
 
 def main() -> None:

@@ -7,17 +7,19 @@ import pytest
 from tiny_tokenizer import SPECIAL, bundle_tokenizer, byte_level_tokenizer
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.runtime import answer as answers
-from shadowattn.runtime.answer import Answer, AnswerStream, Sampling, room_for_answer
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.session.session import CONTEXT_FULL, MAX_NEW_TOKENS, STOP_TOKEN
+from shadowattn.runtime.text import answer as answers
+from shadowattn.runtime.text.answer import Answer, AnswerStream, Sampling, check_prompt_fits
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 END = SPECIAL.index("<|im_end|>")
 
 
 class ScriptedSession:
-    """Says what it was told to; an exception in the script is raised there."""
+    """Says what it was told to and ends as a session does; an exception in the script is raised there."""
 
     max_length = 100
+    stop_reason: str | None = None
 
     def __init__(self, script: Sequence[int | BaseException]) -> None:
         self.script = script
@@ -25,10 +27,18 @@ class ScriptedSession:
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, **options: Any) -> Iterator[int]:
         self.asked = {"max_new_tokens": max_new_tokens, **options}
-        for step in self.script[:max_new_tokens]:
+        room = self.max_length - len(token_ids) + 1
+        for step in self.script[: min(max_new_tokens, room)]:
             if isinstance(step, BaseException):
                 raise step
+            if step in bundle_tokenizer().stop_token_ids:
+                break
             yield step
+        else:
+            ended = MAX_NEW_TOKENS if max_new_tokens <= room else CONTEXT_FULL
+            self.stop_reason = ended if len(self.script) >= min(max_new_tokens, room) else STOP_TOKEN
+            return
+        self.stop_reason = STOP_TOKEN
 
 
 class FakeManifest:
@@ -53,22 +63,22 @@ def test_stop_tokens_end_the_answer_and_are_not_shown(tokenizer: BundleTokenizer
     ids = tokenizer.encode("yes")
     for stop in ("</s>", "<|im_end|>"):
         answer, shown = run(tokenizer, [*ids, SPECIAL.index(stop), *ids])
-        assert (answer.text, "".join(shown), answer.stopped_by) == ("yes", "yes", answers.STOP_TOKEN)
+        assert (answer.text, "".join(shown), answer.stopped_by) == ("yes", "yes", STOP_TOKEN)
         assert list(answer.token_ids) == ids
 
 
 def test_a_session_that_ends_by_itself_met_a_stop_token(tokenizer: BundleTokenizer) -> None:
-    assert run(tokenizer, tokenizer.encode("ab"))[0].stopped_by == answers.STOP_TOKEN
+    assert run(tokenizer, tokenizer.encode("ab"))[0].stopped_by == STOP_TOKEN
 
 
 def test_max_new_tokens(tokenizer: BundleTokenizer) -> None:
     answer, _ = run(tokenizer, tokenizer.encode("abcdef"), max_new_tokens=3)
-    assert (answer.text, answer.stopped_by) == ("abc", answers.MAX_NEW_TOKENS)
+    assert (answer.text, answer.stopped_by) == ("abc", MAX_NEW_TOKENS)
 
 
 def test_the_context_ends_the_answer(tokenizer: BundleTokenizer) -> None:
     answer, _ = run(tokenizer, tokenizer.encode("abcdefghijkl"), prompt=[5] * 90, max_new_tokens=50)
-    assert (len(answer.token_ids), answer.stopped_by) == (10, answers.CONTEXT_FULL)
+    assert (len(answer.token_ids), answer.stopped_by) == (11, CONTEXT_FULL)
 
 
 def test_ctrl_c(tokenizer: BundleTokenizer) -> None:
@@ -84,7 +94,6 @@ def test_times(tokenizer: BundleTokenizer) -> None:
     assert answer.ttft is not None
     assert answer.tpot is not None
     assert run(tokenizer, [tokenizer.encode("a")[0]])[0].tpot is None
-    assert run(tokenizer, [END])[0].ttft is not None
     assert run(tokenizer, [])[0].ttft is None
 
 
@@ -98,8 +107,8 @@ def test_sampling_reaches_the_session(tokenizer: BundleTokenizer) -> None:
 
 
 def test_no_room_says_how_much_there_is_and_what_to_do() -> None:
-    assert room_for_answer(99, 100) == 1
-    with pytest.raises(ValueError, match=r"the prompt has 1,200 tokens, but this session holds 1,024 .*; shorten"):
-        room_for_answer(1200, 1024)
+    check_prompt_fits(100, 100)  # the first token of the answer needs no position
+    with pytest.raises(ValueError, match=r"the prompt has 101 tokens, but this session holds 100; shorten"):
+        check_prompt_fits(101, 100)
     with pytest.raises(ValueError, match="the prompt is empty"):
-        room_for_answer(0, 1024)
+        check_prompt_fits(0, 1024)

@@ -14,7 +14,7 @@ from shadowattn.runtime.benchmark_model.arguments import InputLayer, parse_deleg
 from shadowattn.runtime.benchmark_model.fill import fill_inputs
 from shadowattn.runtime.benchmark_model.graph import Input, match_layers
 from shadowattn.runtime.benchmark_model.timing import Pace, format_statistics, run_repeatedly
-from shadowattn.runtime.delegate import CacheStats, library_path
+from shadowattn.runtime.litert.delegate import CacheStats, library_path
 
 QUICK = ("--num_runs=3", "--min_secs=0", "--warmup_min_secs=0")
 STATISTICS = re.compile(r"^INFO: count=(\d+) (first=\d+ )?curr=\d+", re.MULTILINE)

@@ -1,6 +1,9 @@
 """Calibration: what follows from observations (made up, with a known answer), and a run on the tiny bundle."""
 
+import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +17,10 @@ from shadowattn.models.observations import BINS, LADDER, OCTAVES, Observations
 from shadowattn.models.plan import Plan
 from shadowattn.models.threshold_table import KEEP_RATIOS, Forced, fit_table, keep_of_text
 from shadowattn.runtime.calibrate.ablation import cap, paper_budgets
-from shadowattn.runtime.calibrate.bundle_plan import read_plan
+from shadowattn.runtime.calibrate.bundle_plan import read_plan, replace_plan
 from shadowattn.runtime.calibrate.options import EFFORTS, CalibrateOptions
 from shadowattn.runtime.calibrate.steps import Steps
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 
 FORCED = Forced(min_k=64, sinks=1, latest=4)
 
@@ -166,6 +169,46 @@ def test_calibrate_a_bundle(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_
     assert not list(tmp_path.glob(".tiny*"))
     with Session.open(bundle, keep_ratio=0.5) as session:  # the delegate takes it
         session.prefill(range(90))
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from shadowattn.models.plan import Plan
+from shadowattn.runtime.calibrate.bundle_plan import replace_plan
+replace, left = os.replace, int(sys.argv[3])
+def dying(*names):
+    global left
+    if left == 0:
+        os._exit(9)
+    left -= 1
+    replace(*names)
+os.replace = dying
+replace_plan(Path(sys.argv[1]), Plan.from_bytes(Path(sys.argv[2]).read_bytes()), {"effort": "quick"})
+"""
+
+
+@pytest.mark.parametrize("renames", range(5))
+def test_killed_while_the_plan_is_replaced(tiny: Path, tmp_path: Path, renames: int) -> None:
+    """After any number of renames the manifest's hashes are those of its files: the old plan with the old note, or the
+    new one with the new."""
+    bundle, new = tmp_path / "tiny.bundle", tmp_path / "new.bin"
+    shutil.copytree(tiny, bundle)
+    old = read_plan(bundle)
+    new.write_bytes(dataclasses.replace(old, threshold_factors=old.threshold_factors * 2).to_bytes())
+    program = [sys.executable, "-c", _KILLED, str(bundle), str(new), str(renames)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (0 if renames == 4 else 9), done.stderr
+    manifest = read_manifest(bundle)
+    assert verify(bundle, manifest) == []
+    is_new = read_plan(bundle).to_bytes() == new.read_bytes()
+    assert is_new == ("budgets" in manifest.calibration) == (renames >= 2)
+    replace_plan(bundle, old, {"effort": "default"})
+    assert read_plan(bundle).to_bytes() == old.to_bytes()
+    manifest = read_manifest(bundle)
+    assert (manifest.plan_file, verify(bundle, manifest)) == ("plan.bin", [])
+    left = {path.name for path in bundle.iterdir()} - {*manifest.files, "manifest.json"}
+    assert left <= {".plan.next.bin.new", ".plan.bin.new", ".manifest.json.new"}  # of the killed process
 
 
 @needs_delegate

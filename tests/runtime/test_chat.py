@@ -6,8 +6,8 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import CHATML, bundle_tokenizer, byte_level_tokenizer
 
-from shadowattn.runtime.chat import ChatTemplate, Conversation
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.chat import ChatTemplate, Conversation
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 USER = [{"role": "user", "content": "Hi"}]
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}

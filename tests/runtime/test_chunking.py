@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from shadowattn.runtime.chunking import CALL_ROWS, Chunk, plan_chunks, worth_running
+from shadowattn.runtime.executor.chunking import CALL_ROWS, Chunk, plan_chunks, worth_running
 
 LADDERS = [(4, 16), (32, 256), (8, 64, 512), (1, 128), (7,), (1,), (16, 64, 256)]
 

@@ -10,9 +10,8 @@ from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
 from shadowattn.runtime.commands import bench
-from shadowattn.runtime.comparison import SessionProcess, difference, peak_rss
-from shadowattn.runtime.session import Session
-from shadowattn.runtime.tracing.balance import check_balance
+from shadowattn.runtime.measure.comparison import SessionProcess, difference, peak_rss
+from shadowattn.runtime.session.session import Session
 
 CHATML_OF_ONE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
@@ -143,33 +142,6 @@ def test_one_prompt_as_it_is_asked(shared_bundle: Path, tmp_path: Path) -> None:
     with SessionProcess("dense", shared_bundle, {"mode": "dense"}) as process:
         assert process.run(token_ids, 3).decoded == tuple(greedy)
         assert process.run(token_ids, (5, 6)).decoded == (5, 6)
-
-
-@needs_delegate
-def test_a_trace_is_of_one_whole_run(shared_bundle: Path, tmp_path: Path) -> None:
-    """Of the longest prompt, sparse: its chunks and decode steps, and per layer the linear graphs, the append, both
-    workers' stages and waits."""
-    trace = tmp_path / "run.json"
-    args = ["--prompt_lengths=100,200", "--runs=1", "--decode_tokens=3", "--num_threads=2", "--keep_ratio=0.3"]
-    outcome = run_process("bench", shared_bundle, *args, "--json", "--executor=pipelined", f"--trace={trace}")
-    assert outcome.code == 0, outcome.err
-    report = json.loads(outcome.out)
-    assert [(row["prompt_tokens"], len(row["sparse"]["ttft_s_runs"])) for row in report["rows"]] == [(100, 1), (200, 1)]
-    written = json.loads(trace.read_text())
-    check_balance(written)
-    assert written["otherData"] == {"simulated": False, "prompt_tokens": 200, "mode": "shadow"}
-    names = {event["tid"]: event["args"]["name"] for event in written["traceEvents"] if event["name"] == "thread_name"}
-    spans = [event for event in written["traceEvents"] if event["ph"] == "X"]
-    assert {(names[event["tid"]], event["name"]) for event in spans} == {
-        *(("cpu", name) for name in ("total", "linear", "append", "groups", "attend", "copy", "wait_scores")),
-        *(("host INT8", name) for name in ("estimate", "wait_slot")),
-    }
-    chunks = [event["args"] for event in spans if event["name"] == "total"]
-    assert [chunk["position"] for chunk in chunks] == [*range(0, 200, 16), 200, 201, 202]
-    linear = [event["args"]["graph"] for event in spans if event["name"] == "linear"]
-    assert linear == [f"linear_{layer}_{chunk['chunk']}" for chunk in chunks for layer in range(3)]
-    heads = [event["args"]["heads"] for event in spans if event["name"] == "estimate"]
-    assert sum(map(len, heads)) == 4 * sum(event["name"] == "groups" for event in spans) > 0
 
 
 def test_a_prompt_that_does_not_fit(capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`shadowattn doctor`: what is there, what is missing, and the command that mends it."""
+"""`shadowattn doctor`: what is there, what is missing, and the command that fixes it."""
 
 import importlib.metadata
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_runner import needs_delegate, run, run_process
 
-from shadowattn.runtime import delegate
+from shadowattn.runtime.litert import delegate
 
 
 def test_a_missing_delegate_is_named_with_a_command(
@@ -18,7 +18,7 @@ def test_a_missing_delegate_is_named_with_a_command(
     assert outcome.code == 1
     assert "FAULT  delegate library" in outcome.out
     assert "nowhere.so: there is no such file" in outcome.out
-    assert "To mend it:\n  " in outcome.out
+    assert "To fix it:\n  " in outcome.out
     assert "delegate in LiteRT" not in outcome.out  # rests on the library
 
 
@@ -47,7 +47,7 @@ def test_a_missing_package_is_named_with_a_command(
     report = json.loads(outcome.out)
     assert (outcome.code, report["ok"]) == (1, False)
     check = next(check for check in report["checks"] if check["what"] == "tokenizers")
-    assert check == {"what": "tokenizers", "ok": False, "found": "not installed", "mend": "pip install tokenizers"}
+    assert check == {"what": "tokenizers", "ok": False, "found": "not installed", "fix": "pip install tokenizers"}
 
 
 def test_it_runs_where_numpy_and_litert_do_not_load() -> None:

@@ -16,7 +16,7 @@ from cli_runner import environment, needs_delegate, run, run_process, write_spea
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.session.session import Session
 
 STATISTICS = re.compile(
     r"\[(\d+) prompt tokens(?: \((\d+) reused\))?(?:, TTFT [\d.]+ s)?, (\d+) new tokens(?:, TPOT [\d.]+ ms)?, "

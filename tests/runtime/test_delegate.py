@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from shadowattn.models.bundle import MODEL
-from shadowattn.runtime import Session, delegate, litert
-from shadowattn.runtime.delegate import ENVIRONMENT, ShadowDelegate, ShadowLibrary, library_path
-from shadowattn.runtime.settings import CacheSettings
+from shadowattn.runtime import Session
+from shadowattn.runtime.litert import delegate
+from shadowattn.runtime.litert import interpreter as litert
+from shadowattn.runtime.litert.delegate import ENVIRONMENT, ShadowDelegate, ShadowLibrary, library_path
+from shadowattn.runtime.session.settings import CacheSettings
 
 
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_facts() -> None:
         {"num_threads": "many"},
         {"keep_ratio": "0"},
         {"threshold": "1"},
-        {"tail": "no"},
+        {"compensate": "no"},
         {"isa": "sse9"},
     ],
 )

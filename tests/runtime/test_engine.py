@@ -14,10 +14,11 @@ from tiny_bundle import write_tiny_bundle
 
 from shadowattn.models.bundle import MODEL
 from shadowattn.models.plan import FILE_NAME as PLAN
-from shadowattn.runtime import Session, litert
-from shadowattn.runtime import engine as engines
-from shadowattn.runtime.engine import num_engines
-from shadowattn.runtime.executor import FusedExecutor
+from shadowattn.runtime import Session
+from shadowattn.runtime.executor import engine as engines
+from shadowattn.runtime.executor.engine import num_engines
+from shadowattn.runtime.executor.fused import FusedExecutor
+from shadowattn.runtime.litert import interpreter as litert
 
 REPLACED = "the bundle was replaced while it was open; open a new session"
 
@@ -213,8 +214,8 @@ def test_a_forked_child_drops_a_delegate(tiny: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
-from shadowattn.runtime.delegate import library_path
-from shadowattn.runtime.litert import load_delegate
+from shadowattn.runtime.litert.delegate import library_path
+from shadowattn.runtime.litert.interpreter import load_delegate
 delegate = load_delegate(library_path(), {{"num_threads": 3, "plan": {str(tiny / PLAN)!r}}})
 child = os.fork()
 if child == 0:

@@ -10,7 +10,6 @@ import pytest
 from cli_runner import needs_delegate
 
 from shadowattn.models.bundle import read_manifest
-from shadowattn.runtime.comparison import difference
 from shadowattn.runtime.evaluate import plots, report
 from shadowattn.runtime.evaluate.distributions import Reference
 from shadowattn.runtime.evaluate.evaluation import evaluate
@@ -19,7 +18,8 @@ from shadowattn.runtime.evaluate.heads import summarize
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
 from shadowattn.runtime.evaluate.perplexity import worst_texts
 from shadowattn.runtime.evaluate.texts import EvalText, load_texts, plan_windows, window_length
-from shadowattn.runtime.session import Session
+from shadowattn.runtime.measure.comparison import difference
+from shadowattn.runtime.session.session import Session
 
 SMALL = EvalOptions(
     modes=("shadow",), keep_ratios=("auto", 0.1), window=100, max_tokens=210, session={"num_threads": 1}
@@ -255,7 +255,7 @@ def test_uniform_budgets_of_the_papers_mode_are_named(tiny: Path) -> None:
 # --- for people ---
 
 
-LABELS = ("shadow:no_tail", "0.05", "0.06")
+LABELS = ("shadow:uncompensated", "0.05", "0.06")
 
 
 def rows_of_every_task() -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["b", "--modes=dense,fast"], "--modes: wanted some of shadow, dense"),
         (["b", "--modes=dense,fast"], "got 'fast'"),
         (["b", "--modes=shadow@2"], "--modes: wanted a keep_ratio in (0, 1] or auto, got '2'"),
-        (["b", "--modes=shadow:tail"], "--modes: wanted shadow or shadow:no_tail, got 'shadow:tail'"),
+        (["b", "--modes=shadow:compensate"], "--modes: wanted shadow or shadow:uncompensated, got 'shadow:compensate'"),
         (["b", "--modes="], "--modes: wanted at least one, got none"),
         (["b", "--keep_ratios=0"], "--keep_ratios: wanted numbers in (0, 1] or auto, got 0.0"),
         (["b", "--keep_ratios=nan"], "--keep_ratios: wanted numbers in (0, 1] or auto, got nan"),
@@ -70,21 +70,23 @@ def test_what_does_not_fit(capsys: pytest.CaptureFixture[str], speaking: Path, t
 
 
 def test_variants() -> None:
-    options = EvalOptions(modes=("shadow", "shadow:no_tail", "dense"), keep_ratios=("auto", 0.1))
+    options = EvalOptions(modes=("shadow", "shadow:uncompensated", "dense"), keep_ratios=("auto", 0.1))
     assert options.variants() == (
         DENSE,
         *(Variant("shadow", "auto"), Variant("shadow", 0.1)),
         *(Variant("shadow", "auto", False), Variant("shadow", 0.1, False)),
     )
     assert Variant("shadow", "auto").session_options() == {"mode": "shadow", "keep_ratio": "auto"}
-    own = EvalOptions(modes=("shadow_paper", "shadow_paper@0.2", "shadow:no_tail@0.1"), keep_ratios=("auto", 0.05))
+    own = EvalOptions(
+        modes=("shadow_paper", "shadow_paper@0.2", "shadow:uncompensated@0.1"), keep_ratios=("auto", 0.05)
+    )
     assert own.variants()[1:] == (
         *(Variant("shadow_paper", 0.05), Variant("shadow_paper", 0.2)),
         Variant("shadow", 0.1, False),
     )
     silent = Variant("shadow", 0.1, False)
-    assert silent.session_options() == {"mode": "shadow", "keep_ratio": 0.1, "tail": False}
-    assert (silent.label, silent.name) == ("shadow:no_tail", "shadow:no_tail 0.1")
+    assert silent.session_options() == {"mode": "shadow", "keep_ratio": 0.1, "compensate": False}
+    assert (silent.label, silent.name) == ("shadow:uncompensated", "shadow:uncompensated 0.1")
 
 
 @needs_delegate

@@ -8,7 +8,7 @@ from cli_runner import needs_delegate
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.models.grid_fit import fit_grid
-from shadowattn.models.reference_grid import Projections, grid_scores, quantize_static
+from shadowattn.models.oracle.grid import Projections, grid_scores, quantize_static
 from shadowattn.runtime import Session
 from shadowattn.runtime.evaluate import schemes
 from shadowattn.runtime.evaluate.evaluation import evaluate

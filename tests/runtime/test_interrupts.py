@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from shadowattn.runtime import Session
-from shadowattn.runtime.executor import Step, StepResult
-from shadowattn.runtime.litert import GraphRunner
-from shadowattn.runtime.npu.runner import EstimateRunner
+from shadowattn.runtime.executor.fused import Step, StepResult
+from shadowattn.runtime.litert.interpreter import GraphRunner
+from shadowattn.runtime.pipeline.estimates import EstimateRunner
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.stages import Stages
+from shadowattn.runtime.pipeline.stages import Stages
 
 EXECUTORS = ("fused", "pipelined")
 _INTERRUPTED = 5  # in the second chunk, or late in the first
@@ -147,9 +147,9 @@ SIGINTS = """
 import random, signal, sys
 import numpy as np
 from shadowattn.runtime import Session
-from shadowattn.runtime.npu.runner import EstimateRunner
+from shadowattn.runtime.pipeline.estimates import EstimateRunner
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.stages import Stages
+from shadowattn.runtime.pipeline.stages import Stages
 path, executor = sys.argv[1:]
 tokens = [i * 7 % 97 for i in range(250)]
 with Session.open(path, executor=executor, min_k=4, num_threads=1) as session:

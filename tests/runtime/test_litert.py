@@ -10,9 +10,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from shadowattn.models.bundle import MODEL
 from shadowattn.runtime import Session
-from shadowattn.runtime.executor import Step
-from shadowattn.runtime.litert import ErrorLog, check_runners, op_name, short
-from shadowattn.runtime.nodes import BATCH_MATMUL, CUSTOM, FULLY_CONNECTED, Node
+from shadowattn.runtime.executor.fused import Step
+from shadowattn.runtime.litert.interpreter import ErrorLog, check_runners, op_name, short
+from shadowattn.runtime.litert.nodes import BATCH_MATMUL, CUSTOM, FULLY_CONNECTED, Node, NodeProbe
 
 
 def test_views_survive_the_preparation_of_other_signatures(tiny: Path, text: list[int]) -> None:
@@ -41,6 +41,19 @@ def test_a_foreign_shadow_op_is_an_error() -> None:
         check_runners("decode", [node])
 
 
+def test_a_graph_whose_op_is_not_ours_is_refused_every_time(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(3, CUSTOM, "ShadowSparseAttention", "another delegate")
+    with Session.open(tiny) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(NodeProbe, "nodes", lambda *_: [node])
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match=r"prefill_4: node 3 .* is run by another delegate, not by us"):
+                    session.prefill([1, 2, 3])
+        assert session.who_runs() == []
+        session.prefill([1, 2, 3])
+        assert {row.signature for row in session.who_runs()} == {"prefill_4"}
+
+
 @pytest.mark.parametrize("code", [FULLY_CONNECTED, BATCH_MATMUL])
 def test_a_slow_product_warns(code: int) -> None:
     with pytest.warns(RuntimeWarning, match=r"decode: 1 matrix products \(first: node 7\) are run by litert builtin"):
@@ -49,7 +62,7 @@ def test_a_slow_product_warns(code: int) -> None:
 
 def test_names_of_ops() -> None:
     assert op_name(Node(0, FULLY_CONNECTED, "", "xnnpack")) == "FULLY_CONNECTED"
-    assert op_name(Node(0, CUSTOM, "ShadowKvAppend", "shadow")) == "ShadowKvAppend"
+    assert op_name(Node(0, CUSTOM, "ShadowSparseAttention", "shadow")) == "ShadowSparseAttention"
     assert op_name(Node(0, 9999, "", "shadow")) == "builtin 9999"
 
 

@@ -8,7 +8,7 @@ from cli_runner import needs_delegate
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.runtime import Session
-from shadowattn.runtime.modes import MODES
+from shadowattn.runtime.session.modes import MODES
 
 pytestmark = needs_delegate
 NEEDS_RANGES = "npu_full"  # the tiny bundle is not calibrated

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from shadowattn.runtime.nodes import Node, _replaced_by
+from shadowattn.runtime.litert.nodes import Node, _replaced_by
 
 
 def params(num_pointers: int, nodes: list[int], offset: int = 0) -> ctypes.Array:

@@ -5,8 +5,8 @@
 
 from flat_graph import FlatModel
 
-from shadowattn.models.op_options import SPARSE_ATTENTION, Form, OpOptions
-from shadowattn.runtime.probe import HEAD_DIM, HEADS, KV_HEADS, MODEL, ROWS, SIGNATURE
+from shadowattn.models.op_options import SPARSE_ATTENTION, OpOptions
+from shadowattn.runtime.litert.probe import HEAD_DIM, HEADS, KV_HEADS, MODEL, ROWS, SIGNATURE
 
 
 def probe_model() -> bytes:
@@ -15,7 +15,7 @@ def probe_model() -> bytes:
     heads = {"q": HEADS, "k": KV_HEADS, "v": KV_HEADS}
     inputs = [graph.input(name, [1, ROWS, count, HEAD_DIM]) for name, count in heads.items()]
     inputs += [graph.input(name, [1], "int32") for name in ("position", "n_valid", "cache")]
-    options = OpOptions(Form.FUSED, 0, 1, HEADS, KV_HEADS, HEAD_DIM, HEAD_DIM**-0.5)
+    options = OpOptions(0, 1, HEADS, KV_HEADS, HEAD_DIM, HEAD_DIM**-0.5)
     outputs = [([1, ROWS, HEADS * HEAD_DIM], "float32", None)]
     (o,) = graph.custom(SPARSE_ATTENTION, inputs, outputs, options.pack())
     graph.finish({"o": o})

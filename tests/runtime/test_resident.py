@@ -3,7 +3,7 @@
 import mmap
 from pathlib import Path
 
-from shadowattn.runtime.resident import drop_pages
+from shadowattn.runtime.litert.resident import drop_pages
 
 SIZE = 16 << 20
 

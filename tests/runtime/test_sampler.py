@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from shadowattn.runtime.sampler import Sampler
+from shadowattn.runtime.session.sampler import Sampler
 
 LOGITS = np.log(np.array([0.05, 0.5, 0.15, 0.3], np.float32))
 
@@ -39,6 +39,49 @@ def test_top_k_keeps_k_and_renormalises() -> None:
 )
 def test_top_p_keeps_the_smallest_sufficient_set(top_p: float, kept: set[int]) -> None:
     assert set(_draw(Sampler(1.0, top_p=top_p, seed=3))) == kept
+
+
+def slow_probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: float) -> np.ndarray:
+    """[vocab] float64: the distribution that a sampler draws from, by sorting everything."""
+    order = np.lexsort((np.arange(len(logits)), -logits))[: top_k or len(logits)]
+    weights = np.exp(logits[order].astype(np.float64) / temperature - logits.max() / temperature)
+    weights /= weights.sum()
+    count = int(np.searchsorted(np.cumsum(weights), top_p * (1 - 1e-12))) + 1 if top_p < 1 else len(order)
+    found = np.zeros(len(logits))
+    found[order[:count]] = weights[:count] / weights[:count].sum()
+    return found
+
+
+class Fixed:
+    """Random numbers that were chosen."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 127, 128, 129, 5000])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(0, 1.0), (1, 1.0), (7, 1.0), (0, 0.5), (0, 0.99), (0, 0.99999), (40, 0.9)]
+)
+@pytest.mark.parametrize("ties", [False, True])
+def test_every_token_is_drawn_as_often_as_by_sorting_everything(
+    vocab: int, top_k: int, top_p: float, ties: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.random.default_rng(vocab).normal(size=vocab).astype(np.float32)
+    if ties:
+        logits = np.round(logits)
+    wanted = slow_probabilities(logits, 0.7, min(top_k, vocab), top_p)
+    sampler = Sampler(0.7, top_k, top_p, seed=1)
+    steps = 2000
+    counts = np.zeros(vocab)
+    for i in range(steps):  # equal shares of the unit interval: counts differ from the probabilities by rounding only
+        monkeypatch.setattr(sampler, "_random", Fixed((i + 0.5) / steps))
+        counts[sampler(logits)] += 1
+    assert np.abs(counts - wanted * steps).max() <= 1.001
+    assert not counts[wanted == 0].any()
 
 
 def test_the_same_seed_gives_the_same_tokens() -> None:

@@ -12,9 +12,9 @@ from tiny_bundle import tiny_decoder, write_tiny_bundle
 from tiny_decoder import TinyDecoder
 
 from shadowattn.models.bundle import read_manifest
+from shadowattn.models.oracle.shadow import ShadowRule
+from shadowattn.models.oracle.steps import SelectRule
 from shadowattn.models.plan import FILE_NAME, Plan
-from shadowattn.models.reference import SelectRule
-from shadowattn.models.reference_shadow import ShadowRule
 from shadowattn.runtime import Session
 from shadowattn.runtime.pipeline.options import PipelineOptions
 
@@ -70,7 +70,7 @@ def test_other_shapes(tmp_path: Path, sizes: dict[str, object]) -> None:
     [
         ({"keep_ratio": 0.2}, ShadowRule(0.2, min_k=8, sinks=2)),
         ({"keep_ratio": "auto"}, ShadowRule(min_k=8, sinks=2)),
-        ({"threshold": 0.02, "tail": False}, ShadowRule(threshold=0.02, tail=False, min_k=8, sinks=2)),
+        ({"threshold": 0.02, "compensate": False}, ShadowRule(threshold=0.02, compensate=False, min_k=8, sinks=2)),
     ],
     ids=["keep_ratio", "auto", "threshold"],
 )

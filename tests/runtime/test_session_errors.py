@@ -13,8 +13,8 @@ import pytest
 from shadowattn.models.bundle import MANIFEST, MODEL, file_info
 from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.runtime import Session
-from shadowattn.runtime.engine import num_engines
-from shadowattn.runtime.executor_pipelined import choose_bucket
+from shadowattn.runtime.executor.engine import num_engines
+from shadowattn.runtime.pipeline.executor import choose_bucket
 
 
 @pytest.mark.parametrize(
@@ -26,15 +26,15 @@ from shadowattn.runtime.executor_pipelined import choose_bucket
         ({"keep_ratio": "0.2"}, r"keep_ratio must be auto or in \(0, 1\]"),
         ({"keep_ratio": True}, r"keep_ratio must be auto or in \(0, 1\], got True"),
         ({"keep_ratio": np.float64(2)}, r"keep_ratio must be auto or in \(0, 1\], got 2.0"),
-        ({"unscored": 1.0}, r"unscored must be a share in \[0, 1\), got 1.0; 0 scores every page"),
-        ({"unscored": -0.01}, r"unscored must be a share in \[0, 1\), got -0.01"),
-        ({"unscored": math.nan}, r"unscored must be a share in \[0, 1\), got nan"),
+        ({"max_skipped_mass": 1.0}, r"max_skipped_mass must be a share in \[0, 1\), got 1.0; 0 scores every page"),
+        ({"max_skipped_mass": -0.01}, r"max_skipped_mass must be a share in \[0, 1\), got -0.01"),
+        ({"max_skipped_mass": math.nan}, r"max_skipped_mass must be a share in \[0, 1\), got nan"),
         ({"threshold": 1.0}, r"threshold must be a probability in \[0, 1\), got 1.0; 0 is none"),
         ({"threshold": -0.5}, r"threshold must be a probability in \[0, 1\), got -0.5"),
         ({"threshold": math.nan}, r"threshold must be a probability in \[0, 1\), got nan"),
         ({"threshold": "auto"}, r"threshold must be a probability in \[0, 1\), got 'auto'"),
-        ({"tail": "on"}, "tail must be True or False, got 'on'"),
-        ({"tail": 1}, "tail must be True or False, got 1"),
+        ({"compensate": "on"}, "compensate must be True or False, got 'on'"),
+        ({"compensate": 1}, "compensate must be True or False, got 1"),
         ({"min_k": True}, "min_k must be an integer of at least 1, got True"),
         ({"mode": "fast"}, "mode must be one of shadow, dense, int8, shadow_paper, .*, npu_full, got 'fast'"),
         ({"executor": "parallel"}, "executor must be one of fused, pipelined, got 'parallel'"),

@@ -11,7 +11,7 @@ import pytest
 from resident_growth import growth_of
 
 from shadowattn.runtime import Session
-from shadowattn.runtime.engine import num_engines
+from shadowattn.runtime.executor.engine import num_engines
 
 CYCLES = Path(__file__).with_name("sessions_in_turn.py")
 

@@ -7,7 +7,7 @@ import pytest
 import tokenizers
 from tiny_tokenizer import byte_level_tokenizer, sentencepiece_tokenizer
 
-from shadowattn.runtime.streaming import StreamingDetokenizer
+from shadowattn.runtime.text.streaming import StreamingDetokenizer
 
 TEXTS = ["naïve façade", "你好世界", "a🙂b👩‍👩‍👧c", "Ünï 🤖é", "नमस्ते"]
 

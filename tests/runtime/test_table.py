@@ -2,7 +2,7 @@
 
 import pytest
 
-from shadowattn.runtime.table import format_bytes, format_table, significant
+from shadowattn.runtime.measure.table import format_bytes, format_table, significant
 
 
 def test_numbers_right_texts_left_none_as_dash() -> None:

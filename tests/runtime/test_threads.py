@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shadowattn.runtime.threads import MOST_THREADS, cgroup_cpus, default_num_threads
+from shadowattn.runtime.session.threads import MOST_THREADS, cgroup_cpus, default_num_threads
 
 
 def _write(root: Path, files: dict[str, str]) -> Path:

@@ -6,7 +6,7 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import SPECIAL, bundle_tokenizer, byte_level_tokenizer
 
-from shadowattn.runtime.tokenizer import BundleTokenizer
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 
 def open_tokenizer(path: Path, text: str) -> BundleTokenizer:

@@ -11,11 +11,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flat_graph import FlatModel
 from tiny_decoder import TinyDecoder, calibrate, random_weights
-from tiny_graphs import SCALE_K, SCALE_Q, TinyGraphs
+from tiny_graphs import TinyGraphs
 
 from shadowattn.models.bundle import (
     MANIFEST,
@@ -88,7 +87,7 @@ def write_tiny_bundle(
     spec = chosen.spec()
     decoder = TinyDecoder(spec, random_weights(spec, chosen.seed))
     plan = calibrate(decoder, chosen.seed)
-    model = _model(chosen, decoder, plan)
+    model = _model(chosen, decoder)
     path.mkdir(parents=True, exist_ok=True)
     keys = keys_of_bundle(spec, chosen.chunks, chosen.seq_lens, plan.grid.count)
     contents = {MODEL: model, PLAN: plan.to_bytes(), ESTIMATES: _estimates(spec, plan, keys)} | dict(extra_files or {})
@@ -105,9 +104,9 @@ def tiny_decoder(manifest: Manifest) -> TinyDecoder:
     return TinyDecoder(manifest.model, random_weights(manifest.model, int(manifest.calibration["seed"])))
 
 
-def _model(sizes: TinySizes, decoder: TinyDecoder, plan: Plan) -> bytes:
+def _model(sizes: TinySizes, decoder: TinyDecoder) -> bytes:
     model = FlatModel()
-    graphs = TinyGraphs(model, decoder.spec, decoder.weights, plan.estimate_multiplier)
+    graphs = TinyGraphs(model, decoder.spec, decoder.weights)
     for chunk in sizes.chunks:
         graphs.fused(f"prefill_{chunk}", chunk)
     graphs.fused("decode", 1)
@@ -115,19 +114,15 @@ def _model(sizes: TinySizes, decoder: TinyDecoder, plan: Plan) -> bytes:
     for chunk in sorted({1, *sizes.chunks}):
         for layer in range(sizes.layers + 1):
             graphs.linear(layer, chunk)
-        for seq_len in sizes.seq_lens:
-            graphs.kv_append(chunk, seq_len)
-            graphs.estimate(chunk, seq_len)
-            graphs.attend(chunk, seq_len)
     return model.to_bytes()
 
 
 def _estimates(spec: ModelSpec, plan: Plan, keys: tuple[EstimateKey, ...]) -> bytes:
-    """estimates.zip: bucket 0 with the scales of model.tflite, the others with the plan's grid."""
+    """estimates.zip: bucket 0 with the plan's multiplier, the others with its grid."""
     grid, data = plan.grid, io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for key in keys:
-            scales = (SCALE_Q, SCALE_K, SCALE_Q * SCALE_K / plan.estimate_multiplier)
+            scales = (1.0, 1.0, 1.0 / plan.estimate_multiplier)
             if key.bucket:
                 i, j = grid.pair(key.bucket)
                 scales = (grid.q_scales[i], grid.k_scales[j], grid.score_scales[i, j])
@@ -157,10 +152,7 @@ def _read_graphs(model: bytes) -> Iterator[Graph]:
 
 
 def _tensor_info(tensor: schema.TensorT) -> TensorInfo:
-    scale = None
-    if tensor.quantization is not None and tensor.quantization.scale is not None:
-        scale = float(np.float32(tensor.quantization.scale[0]))
-    return TensorInfo(_DTYPES[tensor.type], tuple(int(size) for size in tensor.shape), scale)
+    return TensorInfo(_DTYPES[tensor.type], tuple(int(size) for size in tensor.shape))
 
 
 def _manifest(

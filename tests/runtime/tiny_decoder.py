@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from shadowattn.models import reference
 from shadowattn.models.grid_fit import fit_grid
+from shadowattn.models.oracle import steps
+from shadowattn.models.oracle.grid import Projections
+from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
+from shadowattn.models.oracle.steps import SelectRule
 from shadowattn.models.plan import Plan
-from shadowattn.models.reference import SelectRule
-from shadowattn.models.reference_grid import Projections
-from shadowattn.models.reference_shadow import Chunk, ShadowRule, shadow_attention
 from shadowattn.models.spec import ModelSpec
 
 Weights = dict[str, np.ndarray]
@@ -65,7 +65,7 @@ class TinyDecoder:
                 rows = (array.astype(np.float32) for array in (q, k, v))
                 o = shadow_attention(Chunk(*rows, plan, scale, layer), rule).out
             else:
-                o = reference.sparse_attention(q, k, v, None, SelectRule(), scale)
+                o = steps.sparse_attention(q, k, v, None, SelectRule(), scale)
             x = self.finish_layer(x, o, layer)
         hidden = self._norm(x, "final_norm")
         return hidden, hidden @ self.weights["lm_head"].T.astype(np.float64)
@@ -120,15 +120,15 @@ def calibrate(decoder: TinyDecoder, seed: int, length: int = 96) -> Plan:
         chunks.append(Projections.sampled(q.astype(np.float32), k.astype(np.float32), length))
         centre = k.mean(0).astype(np.float32)
         scale = (1.2 * np.abs(k - centre).max((0, 2)) / 127).astype(np.float32)
-        k_i8, _ = reference.quantize_keys(k.astype(np.float32), centre, scale)
+        k_i8, _ = steps.quantize_keys(k.astype(np.float32), centre, scale)
         variance = k_i8.astype(np.float32).var(0)
         spread = np.sqrt(np.einsum("thd,hd->th", q * q, np.repeat(variance, spec.group_size, 0)))
         widest = 127 / np.abs(q).max(-1)
-        multipliers.append(np.median(reference.COARSE_SPREAD / (0.5 * widest * spread)))
+        multipliers.append(np.median(steps.COARSE_SPREAD / (0.5 * widest * spread)))
         centres.append(centre)
         scales.append(scale)
         variances.append(variance)
-        o = reference.sparse_attention(q, k, v, None, SelectRule(1.0), spec.softmax_scale)
+        o = steps.sparse_attention(q, k, v, None, SelectRule(1.0), spec.softmax_scale)
         x = decoder.finish_layer(x, o, layer)
     multiplier = float(np.float32(np.mean(multipliers)))
     plan = Plan.uniform(spec.num_heads, np.stack(centres), np.stack(scales), np.stack(variances), multiplier)

@@ -1,23 +1,20 @@
-"""The graphs of a tiny bundle (docs/bundle_format.md), written op by op: fused, split and score."""
+"""The graphs of a tiny bundle (docs/bundle_format.md), written op by op: fused, linear and score."""
 
 import numpy as np
 from flat_graph import FlatGraph, FlatModel
 from tiny_decoder import Weights
 
-from shadowattn.models.op_options import KV_APPEND, SPARSE_ATTENTION, Form, OpOptions
+from shadowattn.models.op_options import SPARSE_ATTENTION, OpOptions
 from shadowattn.models.spec import ModelSpec
-
-SCALE_Q = SCALE_K = 0.0078125
 
 
 class TinyGraphs:
-    """Adds signatures of one decoder to a FlatModel. T is the chunk, S the bucket."""
+    """Adds signatures of one decoder to a FlatModel. T is the chunk."""
 
-    def __init__(self, model: FlatModel, spec: ModelSpec, weights: Weights, estimate_multiplier: float) -> None:
+    def __init__(self, model: FlatModel, spec: ModelSpec, weights: Weights) -> None:
         self._model = model
         self._spec = spec
         self._weights = weights
-        self._scale_scores = float(np.float32(SCALE_Q * SCALE_K / estimate_multiplier))
 
     def fused(self, signature: str, chunk: int) -> None:
         """prefill_<T> or decode."""
@@ -28,7 +25,7 @@ class TinyGraphs:
         turn = self._angles(g, position, chunk)
         for layer in range(self._spec.num_layers):
             q, k, v = self._project(g, x, layer, turn, chunk)
-            options = self._options(Form.FUSED, layer)
+            options = OpOptions.of(self._spec, layer)
             shape = [1, chunk, self._spec.num_heads * self._spec.head_dim]
             (o,) = g.custom(
                 SPARSE_ATTENTION, [q, k, v, position, n_valid, cache], [(shape, "float32", None)], options.pack()
@@ -52,40 +49,6 @@ class TinyGraphs:
         q, k, v = self._project(g, x, layer, turn, chunk)
         g.finish({"residual": x, "q": q, "k": k, "v": v})
 
-    def kv_append(self, chunk: int, seq_len: int) -> None:
-        spec = self._spec
-        g = self._model.graph(f"kv_append_{chunk}_{seq_len}")
-        heads = (("q", spec.num_heads), ("k", spec.num_kv_heads), ("v", spec.num_kv_heads))
-        tensors = [g.input(name, [1, chunk, count, spec.head_dim]) for name, count in heads]
-        numbers = [g.input(name, [1], "int32") for name in ("position", "n_valid", "cache", "layer")]
-        q_i8 = ([spec.num_kv_heads, spec.group_size * chunk, spec.head_dim], "int8", SCALE_Q)
-        k_i8 = ([spec.num_kv_heads, seq_len, spec.head_dim], "int8", SCALE_K)
-        data = self._options(Form.LAYER_INPUT, -1, seq_len).pack()
-        kv_len, q_out, k_out = g.custom(KV_APPEND, [*tensors, *numbers], [([1], "int32", None), q_i8, k_i8], data)
-        g.finish({"kv_len": kv_len, "q_i8": q_out, "k_i8": k_out})
-
-    def estimate(self, chunk: int, seq_len: int) -> None:
-        spec = self._spec
-        g = self._model.graph(f"estimate_{chunk}_{seq_len}")
-        rows = spec.group_size * chunk
-        q = g.input("q_i8", [spec.num_kv_heads, rows, spec.head_dim], "int8", SCALE_Q)
-        k = g.input("k_i8", [spec.num_kv_heads, seq_len, spec.head_dim], "int8", SCALE_K)
-        shape = [spec.num_kv_heads, rows, seq_len]
-        scores = g.op("BATCH_MATMUL", [q, k], shape, "int8", adjY=True, scale=self._scale_scores)
-        g.finish({"scores_i8": scores})
-
-    def attend(self, chunk: int, seq_len: int) -> None:
-        spec = self._spec
-        g = self._model.graph(f"attend_{chunk}_{seq_len}")
-        q = g.input("q", [1, chunk, spec.num_heads, spec.head_dim])
-        shape = [spec.num_kv_heads, spec.group_size * chunk, seq_len]
-        scores = g.input("scores_i8", shape, "int8", self._scale_scores)
-        numbers = [g.input(name, [1], "int32") for name in ("position", "n_valid", "cache", "layer", "kv_len")]
-        output = ([1, chunk, spec.num_heads * spec.head_dim], "float32", None)
-        data = self._options(Form.SCORES | Form.LAYER_INPUT, -1).pack()
-        (o,) = g.custom(SPARSE_ATTENTION, [q, scores, *numbers], [output], data)
-        g.finish({"o": o})
-
     def score(self, rows: int) -> None:
         vocab = self._spec.vocab_size
         g = self._model.graph(f"score_{rows}")
@@ -98,11 +61,6 @@ class TinyGraphs:
         where = g.op("CONCATENATION", [index, column], [rows, 2], "int32", axis=1)
         picked = g.op("GATHER_ND", [flat, where], [rows])
         g.finish({"logprobs": self._reshape(g, picked, [1, rows]), "logits": logits})
-
-    def _options(self, form: Form, layer: int, seq_len: int = 0) -> OpOptions:
-        spec = self._spec
-        sizes = (spec.num_layers, spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.softmax_scale)
-        return OpOptions(form, layer, *sizes, seq_len)
 
     def _embed(self, g: FlatGraph, tokens: int, chunk: int) -> int:
         spec = self._spec

@@ -11,23 +11,23 @@ namespace {
 // All kernels of one ISA level.
 struct Level {
   ArchFlags needed;
-  WeighSelectedFn weigh_selected[2];  // by CacheType
-  AddValuesFn add_values[2];          // by CacheType
-  SumValuesFn sum_values[2];          // by CacheType
-  ScorePageFn score_page[2];          // by CacheType
-  AttendDenseFn attend_dense[2];      // by CacheType
-  StoreRowFn store_row[2];            // by CacheType
+  SoftmaxSelectedFn softmax_selected[2];  // by CacheType
+  AddValuesFn add_values[2];              // by CacheType
+  SumValuesFn sum_values[2];              // by CacheType
+  ScorePageFn score_page[2];              // by CacheType
+  AttendDenseFn attend_dense[2];          // by CacheType
+  StoreRowFn store_row[2];                // by CacheType
 };
 
 // Best first.
 constexpr Level kLevels[] = {
-#define SHADOW_KERNEL(needed, name)                  \
-  {needed,                                           \
-   {WeighSelectedF32##name, WeighSelectedF16##name}, \
-   {AddValuesF32##name, AddValuesF16##name},         \
-   {SumValuesF32##name, SumValuesF16##name},         \
-   {ScorePageF32##name, ScorePageF16##name},         \
-   {AttendDenseF32##name, AttendDenseF16##name},     \
+#define SHADOW_KERNEL(needed, name)                      \
+  {needed,                                               \
+   {SoftmaxSelectedF32##name, SoftmaxSelectedF16##name}, \
+   {AddValuesF32##name, AddValuesF16##name},             \
+   {SumValuesF32##name, SumValuesF16##name},             \
+   {ScorePageF32##name, ScorePageF16##name},             \
+   {AttendDenseF32##name, AttendDenseF16##name},         \
    {StoreRowF32##name, StoreRowF16##name}},
 #include "kernels/attend/kernels.inc"
 #undef SHADOW_KERNEL
@@ -35,8 +35,8 @@ constexpr Level kLevels[] = {
 
 }  // namespace
 
-WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type) {
-  return Best(kLevels, arch).weigh_selected[static_cast<int>(type)];
+SoftmaxSelectedFn GetSoftmaxSelectedKernel(ArchFlags arch, CacheType type) {
+  return Best(kLevels, arch).softmax_selected[static_cast<int>(type)];
 }
 AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type) {
   return Best(kLevels, arch).add_values[static_cast<int>(type)];

@@ -1,4 +1,6 @@
-// Exact float attention: softmax(scale * q . k) v with the maximum subtracted, float32 arithmetic.
+// Float attention, softmax(scale * q . k) v with the row maximum subtracted, in float32: over selected positions
+// (weights and values in two kernels) and over all visible positions (dense, with online softmax over tiles of queries,
+// as FlashAttention, arXiv 2205.14135, does it). docs/algorithm.md, step 4.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_ATTEND_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_ATTEND_H_
 
@@ -9,8 +11,8 @@
 
 namespace shadow {
 
-// The positions that each row of a tile selected: row r has k[r] >= 0 ascending ones from positions + r * stride on. Up
-// to 16 more may be read.
+// Positions that each query row of a tile selected: row r has k[r] >= 0 of them, ascending, from positions + r * stride
+// on. The kernels may read up to 16 elements more.
 struct Selection {
   const int32_t* positions;
   int64_t stride;
@@ -18,10 +20,10 @@ struct Selection {
   int rows;
 };
 
-// Exact weights of the selected positions: weights[r * weights_stride + i] = exp(scale * q . k - the row's largest),
-// sums[r] their sum; k[r] >= 1. q [rows][PaddedFloats(d)], zero beyond d, 64-byte aligned. weights_stride is a multiple
-// of 16, at least the largest k rounded up to one plus 16: that much may be written.
-// scratch: SparseScratchFloats(rows, d) floats, 64-byte aligned.
+// Exact softmax weights of the selected positions: weights[r * weights_stride + i] = exp(scale * q . k - max), where
+// max is the row's largest scale * q . k; sums[r] is their sum; k[r] >= 1. q [rows][PaddedFloats(d)], zero beyond d,
+// 64-byte aligned. weights_stride is a multiple of 16 and at least the largest k, rounded up to a multiple of 16, plus
+// 16: the kernel may write that much. scratch: SparseScratchFloats(rows, d) floats, 64-byte aligned.
 struct ExactTile {
   const float* q;
   Selection selected;
@@ -30,38 +32,39 @@ struct ExactTile {
   int64_t weights_stride;
   float* sums;
 };
-using WeighSelectedFn = void (*)(const ExactTile& tile, const KvView& kv, float* scratch);
-WeighSelectedFn GetWeighSelectedKernel(ArchFlags arch, CacheType type);
+using SoftmaxSelectedFn = void (*)(const ExactTile& tile, const KvView& kv, float* scratch);
+SoftmaxSelectedFn GetSoftmaxSelectedKernel(ArchFlags arch, CacheType type);
 
-// out[r] = factor[r] * (start[r] + sum_i weights[r][i] * v[selected i] + sum_b rest[r][b] * page_sums[b]): the values
-// of the selected positions and, where rest is not null, what the first `pages` pages hold beside them. start
-// [rows][PaddedFloats(d)] is overwritten. rest [pages][rest_stride], of rows; page_sums [pages][PaddedFloats(d)].
-// out[r]: d floats, any alignment. A row's result does not depend on the other rows of the tile.
+// out[r] = factor[r] * (start[r] + sum_i weights[r][i] * v[selected i] + sum_b page_residual[b][r] * page_sums[b]): the
+// values of the selected positions and, where page_residual is not null, residual compensation by the sums of the
+// values of the first `pages` pages. start [rows][PaddedFloats(d)] is overwritten. page_residual
+// [pages][page_residual_stride]; page_sums [pages][PaddedFloats(d)]. out[r]: d floats, any alignment. A row's result
+// does not depend on the other rows of the tile.
 //
-// rough: the weights are known to a hundredth or so. Machines that calculate with halves may then add up the values of
-// eight positions in them, which is off by at most 2^-9 of sum_i |weights[r][i] * v| * factor[r], and 2^-24 * (1 + |v|)
-// for each position, as halves end there; weights[r][i] * factor[r] must be in [0, 1].
+// allow_fp16: the weights are approximate (they come from INT8 scores), so a machine with FP16 arithmetic may sum the
+// values of eight positions in FP16. The error is then at most 2^-9 of sum_i |weights[r][i] * v| * factor[r], plus
+// 2^-24 * (1 + |v|) for each position, the smallest step of FP16. weights[r][i] * factor[r] must be in [0, 1].
 struct ValueTile {
   Selection selected;
   const float* weights;
   int64_t weights_stride;
-  const float* rest;
-  int64_t rest_stride;
+  const float* page_residual;
+  int64_t page_residual_stride;
   const float* page_sums;
   int pages;
   float* start;
   const float* factor;
   float* const* out;
-  bool rough = false;
+  bool allow_fp16 = false;
 };
 using AddValuesFn = void (*)(const ValueTile& tile, const KvView& kv);
 AddValuesFn GetAddValuesKernel(ArchFlags arch, CacheType type);
 
-// Of WeighSelected, which passes over the cache block by block, so that a page is fetched and converted once for all
-// rows. A row's result does not depend on the other rows of the tile.
+// Scratch of SoftmaxSelected, in floats. The kernel passes over the cache block by block, so that a page is fetched and
+// converted once for all rows of the tile. A row's result does not depend on the other rows of the tile.
 int64_t SparseScratchFloats(int rows, int head_dim);
 
-// sum [PaddedFloats(d)] += rows begin .. end - 1 of a page's values, in their order.
+// sum [PaddedFloats(d)] += v[i] for rows i = begin .. end - 1 of a page, in this order.
 using SumValuesFn = void (*)(const void* v, int begin, int end, int head_dim, float* sum);
 SumValuesFn GetSumValuesKernel(ArchFlags arch, CacheType type);
 
@@ -78,9 +81,9 @@ struct PageScores {
 using ScorePageFn = void (*)(const PageScores& job, const void* k, float* scratch);
 ScorePageFn GetScorePageKernel(ArchFlags arch, CacheType type);
 
-// A tile of query rows over all their causal positions (mode dense), page by page with a running maximum. A row's
+// A tile of query rows attends to all its visible positions (mode dense), page by page with a running maximum. A row's
 // result does not depend on the other rows of the tile.
-// q [rows][PaddedFloats(d)] as above; causal [rows]: row r sees positions 0 .. causal[r]-1 (causal[r] >= 1).
+// q [rows][PaddedFloats(d)] as above; causal [rows]: row r attends to positions 0 .. causal[r] - 1 (causal[r] >= 1).
 // out[r]: d floats, any alignment. scratch: AttendDenseScratchFloats(rows, d) floats, 64-byte aligned.
 struct DenseTile {
   const float* q;
@@ -93,8 +96,8 @@ using AttendDenseFn = void (*)(const DenseTile& tile, const KvView& kv, float* s
 AttendDenseFn GetAttendDenseKernel(ArchFlags arch, CacheType type);
 int64_t AttendDenseScratchFloats(int rows, int head_dim);
 
-// Rows of float32 into the storage of a page (and back, for tests). Conversion to binary16 rounds to nearest even;
-// what does not fit becomes infinity. dst has PaddedFloats(d) elements; those beyond d are written as zero.
+// Stores one row of float32 in a page. Conversion to FP16 rounds to nearest even; what does not fit becomes infinity.
+// dst has PaddedFloats(d) elements; those beyond d become zero.
 using StoreRowFn = void (*)(const float* src, int d, void* dst);
 StoreRowFn GetStoreRowKernel(ArchFlags arch, CacheType type);
 

@@ -1,5 +1,5 @@
-// ns of the attend kernels: sparse per selected key, weights and values apart, dense per visible pair. Caches as in a
-// run: one KV head, kv_len rows; d 64 with 4,096 rows in 16 bits are 1 MiB.
+// ns of the attend kernels: of sparse attention per selected key, weights and values apart, of dense attention per
+// visible pair. The cache is that of one KV head with kv_len rows; at d 64, 4,096 rows in FP16 are 1 MiB.
 #include <algorithm>
 
 #include "kernels/attend/kernels.h"
@@ -27,14 +27,14 @@ void CheckClose(const float* a, const float* b, int d, const char* name, float t
 
 // The two kernels of sparse attention, one after the other.
 struct Sparse {
-  WeighSelectedFn weigh;
+  SoftmaxSelectedFn softmax;
   AddValuesFn add;
 };
 
-// Rows select different positions.
+// Every row selects other positions.
 void BenchSparse(const char* name, const Sparse& kernel, const Sparse& scalar, const TestCache& cache, int rows,
-                 float keep) {
-  const int k = static_cast<int>(keep * static_cast<float>(cache.n)), d = cache.head_dim, stride = k + 16;
+                 float keep_ratio) {
+  const int k = static_cast<int>(keep_ratio * static_cast<float>(cache.n)), d = cache.head_dim, stride = k + 16;
   const AlignedVector<float> q = RandomQueries(rows, d);
   std::vector<int32_t> selected(static_cast<size_t>(rows * stride)), counts(static_cast<size_t>(rows), k);
   for (int r = 0; r < rows; ++r) {
@@ -53,28 +53,30 @@ void BenchSparse(const char* name, const Sparse& kernel, const Sparse& scalar, c
     expected_rows.push_back(expected.data() + r * d);
   }
   const Selection selection{selected.data(), stride, counts.data(), rows};
-  const auto weigh = [&](const Sparse& which) {
-    which.weigh({q.data(), selection, 0.125f, weights.data(), weights_stride, sums.data()}, cache.view(),
-                scratch.data());
+  const auto softmax = [&](const Sparse& which) {
+    which.softmax({q.data(), selection, 0.125f, weights.data(), weights_stride, sums.data()}, cache.view(),
+                  scratch.data());
   };
-  const auto add = [&](const Sparse& which, float* const* to, bool rough) {
+  const auto add = [&](const Sparse& which, float* const* to, bool allow_fp16) {
     std::fill(start.begin(), start.end(), 0.0f);
-    which.add({selection, weights.data(), weights_stride, nullptr, 0, nullptr, 0, start.data(), sums.data(), to, rough},
-              cache.view());
+    which.add(
+        {selection, weights.data(), weights_stride, nullptr, 0, nullptr, 0, start.data(), sums.data(), to, allow_fp16},
+        cache.view());
   };
   for (const auto& [which, to] : {std::pair{&scalar, expected_rows.data()}, std::pair{&kernel, out_rows.data()}}) {
-    weigh(*which);
+    softmax(*which);
     for (float& sum : sums) sum = 1.0f / sum;
     add(*which, to, false);
   }
   CheckClose(out.data(), expected.data(), rows * d, name);
   add(kernel, out_rows.data(), true);
   CheckClose(out.data(), expected.data(), rows * d, name, 4e-3f);  // values of magnitude 2, 2^-9 of that
-  const double adding = testing::Nanoseconds([&] { add(kernel, out_rows.data(), true); }) / k / rows;
-  const double weighing = testing::Nanoseconds([&] { weigh(kernel); }) / k / rows;
+  const double values_ns = testing::Nanoseconds([&] { add(kernel, out_rows.data(), true); }) / k / rows;
+  const double weights_ns = testing::Nanoseconds([&] { softmax(kernel); }) / k / rows;
   std::printf(
-      "attend %-16s d %3d kv_len %5d rows %2d keep %.2f: weights %5.2f, values %5.2f ns/selected key, %.0f GFLOP/s\n",
-      name, d, cache.n, rows, static_cast<double>(keep), weighing, adding, 2 * d / adding);
+      "attend %-16s d %3d kv_len %5d rows %2d keep_ratio %.2f: weights %5.2f, values %5.2f ns/selected key, %.0f "
+      "GFLOP/s\n",
+      name, d, cache.n, rows, static_cast<double>(keep_ratio), weights_ns, values_ns, 2 * d / values_ns);
 }
 
 void BenchDense(const char* name, AttendDenseFn kernel, AttendDenseFn scalar, const TestCache& cache, int rows) {
@@ -103,12 +105,12 @@ void BenchType(const char* name, const Sparse& sparse, AttendDenseFn dense, Cach
   for (int d : {64, 128}) {
     for (int kv_len : {2048, 8192}) {
       const TestCache cache(kv_len, d, type, 1.0f);
-      for (float keep : {0.05f, 0.2f}) {
+      for (float keep_ratio : {0.05f, 0.2f}) {
         for (int rows : {3, 48}) {
           BenchSparse(name, sparse,
-                      f32 ? Sparse{WeighSelectedF32Scalar, AddValuesF32Scalar}
-                          : Sparse{WeighSelectedF16Scalar, AddValuesF16Scalar},
-                      cache, rows, keep);
+                      f32 ? Sparse{SoftmaxSelectedF32Scalar, AddValuesF32Scalar}
+                          : Sparse{SoftmaxSelectedF16Scalar, AddValuesF16Scalar},
+                      cache, rows, keep_ratio);
         }
       }
       for (int rows : {1, 3, 48, 96}) {
@@ -119,10 +121,10 @@ void BenchType(const char* name, const Sparse& sparse, AttendDenseFn dense, Cach
 }
 
 void BenchAll() {
-#define SHADOW_KERNEL(needed, name)                                                                                  \
-  if (testing::HasArch(#name, needed)) {                                                                             \
-    BenchType("F16" #name, {WeighSelectedF16##name, AddValuesF16##name}, AttendDenseF16##name, CacheType::kFloat16); \
-    BenchType("F32" #name, {WeighSelectedF32##name, AddValuesF32##name}, AttendDenseF32##name, CacheType::kFloat32); \
+#define SHADOW_KERNEL(needed, name)                                                                                    \
+  if (testing::HasArch(#name, needed)) {                                                                               \
+    BenchType("F16" #name, {SoftmaxSelectedF16##name, AddValuesF16##name}, AttendDenseF16##name, CacheType::kFloat16); \
+    BenchType("F32" #name, {SoftmaxSelectedF32##name, AddValuesF32##name}, AttendDenseF32##name, CacheType::kFloat32); \
   }
 #include "kernels/attend/kernels.inc"
 #undef SHADOW_KERNEL

@@ -1,4 +1,4 @@
-// How the dense kernel divides its scratch.
+// The parts of the dense kernel's scratch memory.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_DENSE_SCRATCH_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_DENSE_SCRATCH_H_
 
@@ -8,7 +8,7 @@
 
 namespace shadow {
 
-inline constexpr int kMaxRowBlock = 8;  // no ISA's register tile has more query rows
+inline constexpr int kMaxRowBlock = 8;  // most query rows of an ISA's register tile
 
 // Every part starts at a multiple of 16 floats.
 struct DenseScratch {
@@ -18,10 +18,10 @@ struct DenseScratch {
   float* out;           // [rows][PaddedFloats(d)]: running sum of weight * v
   float* max;           // [rows]: running maximum of the scores
   float* sum;           // [rows]: running sum of the weights
-  int64_t floats;       // size of it all
+  int64_t floats;       // size of all parts
 };
 
-// A null pointer only measures. Static, as ISA files include this: each keeps its own copy.
+// With a null pointer it only counts. Static, because ISA files include this header and each needs its own copy.
 static inline DenseScratch DivideScratch(float* begin, int rows, int head_dim) {
   DenseScratch s{};
   const auto take = [&](int64_t n) {

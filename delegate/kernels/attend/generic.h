@@ -20,10 +20,10 @@ void StoreRow(const float* src, int d, T* dst) {
   }
 }
 
-// type: F32 or F16, kept as T.
+// type: F32 or F16; T: the element that a page stores.
 #define SHADOW_DEFINE_ATTEND_TYPE(name, F, type, T)                                                  \
-  void WeighSelected##type##name(const ExactTile& tile, const KvView& kv, float* scratch) {          \
-    WeighSelected<F, T>(tile, kv, scratch);                                                          \
+  void SoftmaxSelected##type##name(const ExactTile& tile, const KvView& kv, float* scratch) {        \
+    SoftmaxSelected<F, T>(tile, kv, scratch);                                                        \
   }                                                                                                  \
   void AddValues##type##name(const ValueTile& tile, const KvView& kv) { AddValues<F, T>(tile, kv); } \
   void SumValues##type##name(const void* v, int begin, int end, int d, float* sum) {                 \

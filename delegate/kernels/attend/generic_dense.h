@@ -1,8 +1,8 @@
-// Attend over all causal positions, page by page, over a float vector type F (kernels/simd/) and a cache element type T
-// (float, or uint16_t for binary16). Only ISA files include this.
+// Dense attention over all visible positions, page by page, over a float vector type F (kernels/simd/) and a cache
+// element type T (float, or uint16_t for FP16). Only ISA files include this.
 //
-// Every number of a row comes from one chain of operations that does not depend on which rows share its register tile:
-// a score sums its channels in order, an output its positions in order. So a row's result is the same bits in every
+// Every number of a row comes from one chain of operations that does not depend on the other rows of its register tile:
+// a score sums its channels in order, an output its positions in order. So a row's result has the same bits in every
 // tile.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_DENSE_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_DENSE_H_
@@ -17,7 +17,7 @@
 
 namespace shadow {
 
-// Up to F::kRowBlock rows of the tile that see the current page.
+// Up to F::kRowBlock rows of the tile that attend to the current page.
 template <class F>
 struct RowGroup {
   int count = 0;
@@ -97,7 +97,7 @@ void DenseValueBlock(const float* weights, const float* correction, const T* v, 
   }
 }
 
-// Channels from c on: as many blocks of kVecs vectors as fit, then smaller ones.
+// Channels from c on: blocks of kVecs vectors as long as they fit, then smaller blocks.
 template <class F, class T, int R, int kVecs>
 void DenseValues(const float* weights, const float* correction, const T* v, int padded, int c, float** out) {
   for (; c + kVecs * F::kLanes <= padded; c += kVecs * F::kLanes) {
@@ -107,7 +107,7 @@ void DenseValues(const float* weights, const float* correction, const T* v, int 
   if constexpr (kVecs > 1) DenseValues<F, T, R, kVecs / 2>(weights, correction, v, padded, c, out);
 }
 
-// What a group of rows needs of the current page; its values as float, or as they are stored.
+// What a group of rows needs of the current page. T: float, or the element that the page stores.
 template <class T>
 struct DensePage {
   const DenseTile* tile;
@@ -135,8 +135,8 @@ void AttendGroup(const DensePage<T>& page, const RowGroup<F>& group) {
     }
     DenseScores<F, R>(q, page.head_dim, s.k_transposed, s.weights);
     for (int r = 0; r < R; ++r) {
-      const int row = group.row[r], seen = page.tile->causal[row] - page.begin;
-      const int visible = seen < kPageRows ? seen : kPageRows;
+      const int row = group.row[r], room = page.tile->causal[row] - page.begin;
+      const int visible = room < kPageRows ? room : kPageRows;
       correction[r] =
           SoftmaxBlock<F>(s.weights + r * kPageRows, visible, kPageRows, page.tile->scale, s.max + row, s.sum + row);
     }
@@ -144,7 +144,7 @@ void AttendGroup(const DensePage<T>& page, const RowGroup<F>& group) {
   }
 }
 
-// All rows of the tile that see the page, F::kRowBlock at a time.
+// All rows of the tile that attend to the page, F::kRowBlock at a time.
 template <class F, class T>
 void AttendPage(const DensePage<T>& page) {
   RowGroup<F> group;
@@ -195,7 +195,7 @@ void AttendDense(const DenseTile& tile, const KvView& kv, float* scratch) {
   }
 }
 
-// Scores of R rows from row r on, then of the rows after them.
+// Scores of the rows from row r on, R at a time and one at a time at the end.
 template <class F, int R>
 void ScoreRows(const PageScores& job, const float* k_transposed, int r) {
   const int padded = PaddedFloats(job.head_dim);

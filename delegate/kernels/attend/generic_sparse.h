@@ -1,10 +1,10 @@
-// Exact weights and values of selected positions, over a float vector type F (kernels/simd/) and a cache element type T
-// (float, or uint16_t for binary16). Only ISA files include this.
+// Exact softmax weights and values of selected positions, over a float vector type F (kernels/simd/) and a cache
+// element type T (float, or uint16_t for FP16). Only ISA files include this.
 //
-// Weighing goes over a tile block by block. A block is a few pages; its keys are converted once, and every row of the
-// tile picks its own from there. With few rows converting whole pages does not pay, and the rows are read where they
-// are stored: the same numbers, so the same bits. Blocks of several pages, because every row pays for a new block with
-// a few mispredicted branches.
+// The weights of a tile are computed block by block. A block is a few pages; its keys are converted once, and every row
+// of the tile takes its selected keys from there. With few rows the conversion of whole pages does not pay, and the
+// keys are read where they are stored: the same numbers, so the same bits. A block has several pages because each new
+// block costs every row a few mispredicted branches.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_SPARSE_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_GENERIC_SPARSE_H_
 
@@ -13,7 +13,7 @@
 #include <type_traits>
 
 #include "kernels/attend/generic_dense.h"
-#include "kernels/attend/generic_halves.h"
+#include "kernels/attend/generic_fp16.h"
 #include "kernels/attend/kernels.h"
 #include "kernels/attend/softmax.h"
 #include "kernels/attend/sparse_scratch.h"
@@ -21,18 +21,19 @@
 
 namespace shadow {
 
-constexpr int kConvertRows = 8;  // with this many rows a block is converted as a whole
+constexpr int kConvertRows = 8;  // from this many rows on, whole blocks are converted
 
-// Rows of a block that one query row selected: pointers up to a whole number of vectors, those after `count` to any
-// row.
+// Keys of a block that one query row selected: pointers up to a whole number of vectors, those after `count` to any
+// key.
 template <class T>
-struct Picked {
+struct SelectedKeys {
   const T* const* row;
   int count;
   int padded;
 };
 
-// Rows of a converted block. What lies behind the last position may be read, and gives an address within the block too.
+// Addresses of selected keys in a converted block. It also reads what lies after the last position; the address that
+// this gives lies within the block too.
 template <class F>
 void FindConverted(const int32_t* positions, int count, int padded, const float* block, const float** row) {
   for (int i = 0; i < count; i += F::kLanes) {
@@ -44,7 +45,7 @@ void FindConverted(const int32_t* positions, int count, int padded, const float*
   }
 }
 
-// Rows where they are stored.
+// Addresses of selected keys where the pages store them.
 template <class F, class T>
 void FindStored(const KvView& kv, const int32_t* positions, int count, const T** row) {
   for (int i = 0; i < count; ++i) row[i] = StoredRow<T>(kv, true, positions[i]);
@@ -64,7 +65,7 @@ int CountBelow(const int32_t* positions, int count, int limit) {
   return below;
 }
 
-// Adds up the products of Count keys, by channel.
+// sum[j] += q . k[j] for Count keys, channel by channel.
 template <class F, class T, int Count>
 void AddProducts(const float* q, int padded, const T* const* k, typename F::V* sum) {
   for (int c = 0; c < padded; c += F::kLanes) {
@@ -76,8 +77,8 @@ void AddProducts(const float* q, int padded, const T* const* k, typename F::V* s
 
 // The scores of N keys from key `begin` on (N at most F::kLanes); the lanes after them are unspecified.
 template <class F, class T, int N>
-typename F::V SparseScores(const float* q, const Picked<T>& keys, int begin) {
-  constexpr int kAtOnce = N < 8 ? N : 8;  // as many addresses as fit into general registers
+typename F::V SparseScores(const float* q, const SelectedKeys<T>& keys, int begin) {
+  constexpr int kAtOnce = N < 8 ? N : 8;  // the addresses of this many keys fit into general registers
   typename F::V sum[F::kLanes];
 #pragma GCC unroll 16
   for (int j = 0; j < F::kLanes; ++j) sum[j] = F::Set(0);
@@ -87,9 +88,9 @@ typename F::V SparseScores(const float* q, const Picked<T>& keys, int begin) {
   return F::SumEach(sum);
 }
 
-// scores[0 .. count) = q . k of the picked keys; up to F::kLanes - 1 more are written.
+// scores[0 .. count) = q . k of the selected keys; it writes up to F::kLanes - 1 elements more.
 template <class F, class T>
-void PickedScores(const float* q, const Picked<T>& keys, float* scores) {
+void SelectedScores(const float* q, const SelectedKeys<T>& keys, float* scores) {
   int begin = 0;
   for (; begin + F::kLanes <= keys.count; begin += F::kLanes) {
     F::Store(scores + begin, SparseScores<F, T, F::kLanes>(q, keys, begin));
@@ -105,7 +106,7 @@ void PickedScores(const float* q, const Picked<T>& keys, float* scores) {
   }
 }
 
-// Asks for the rows that this query row will read next: the hardware cannot guess where they lie.
+// Prefetches the keys that this query row needs next: the hardware prefetcher cannot predict where they lie.
 template <class F, class T>
 void PrefetchNext(const KvView& kv, const int32_t* positions, int count) {
   for (int i = 0; i < count && i < 2 * F::kLanes; ++i) {
@@ -114,7 +115,7 @@ void PrefetchNext(const KvView& kv, const int32_t* positions, int count) {
   }
 }
 
-// The pages of a block, as far as there are any, in float32.
+// Converts the keys of a block to float32, up to the last of `pages` pages.
 template <class F, class T>
 void ConvertBlock(const KvView& kv, int block, int pages, float* out) {
   const int size = kPageRows * PaddedFloats(kv.head_dim);
@@ -125,6 +126,7 @@ void ConvertBlock(const KvView& kv, int block, int pages, float* out) {
   }
 }
 
+// Number of pages up to the last selected position.
 inline int PagesOf(const Selection& selected) {
   int pages = 0;
   for (int r = 0; r < selected.rows; ++r) {
@@ -135,8 +137,8 @@ inline int PagesOf(const Selection& selected) {
   return pages;
 }
 
-// One pass over the cache. visit(row, first, picked) is called for every row that selected something of a block; first
-// is the index of its first pick there among all its picks.
+// One pass over the cache. It calls visit(row, first, keys) for every row that selected a position of a block; `first`
+// is the index of the first of them among all positions that the row selected.
 template <class F, class T, class Visit>
 void ForEachBlock(const Selection& selected, const KvView& kv, const SparseScratch& s, const Visit& visit) {
   const int padded = PaddedFloats(kv.head_dim), pages = PagesOf(selected);
@@ -154,23 +156,23 @@ void ForEachBlock(const Selection& selected, const KvView& kv, const SparseScrat
       s.begins[r] = begin + count;
       if (convert) {
         FindConverted<F>(positions, count, padded, s.block, converted);
-        visit(r, begin, Picked<float>{converted, count, padded});
+        visit(r, begin, SelectedKeys<float>{converted, count, padded});
       } else {
         FindStored<F, T>(kv, positions, count, stored);
         PrefetchNext<F, T>(kv, positions + count, left - count);
-        visit(r, begin, Picked<T>{stored, count, padded});
+        visit(r, begin, SelectedKeys<T>{stored, count, padded});
       }
     }
   }
 }
 
 template <class F, class T>
-void WeighSelected(const ExactTile& tile, const KvView& kv, float* scratch) {
+void SoftmaxSelected(const ExactTile& tile, const KvView& kv, float* scratch) {
   const int padded = PaddedFloats(kv.head_dim);
   const SparseScratch s = DivideSparseScratch(scratch, tile.selected.rows, kv.head_dim);
-  ForEachBlock<F, T>(tile.selected, kv, s, [&](int r, int first, const auto& picked) {
-    PickedScores<F>(tile.q + static_cast<ptrdiff_t>(r) * padded, picked,
-                    tile.weights + r * tile.weights_stride + first);
+  ForEachBlock<F, T>(tile.selected, kv, s, [&](int r, int first, const auto& keys) {
+    SelectedScores<F>(tile.q + static_cast<ptrdiff_t>(r) * padded, keys,
+                      tile.weights + r * tile.weights_stride + first);
   });
   for (int r = 0; r < tile.selected.rows; ++r) {
     float max = -__builtin_inff();
@@ -180,9 +182,9 @@ void WeighSelected(const ExactTile& tile, const KvView& kv, float* scratch) {
   }
 }
 
-// R rows of start += rest . page_sums, for kVecs vectors of channels from channel c on.
+// start[r .. r + R) += page_residual . page_sums, for kVecs vectors of channels from channel c on.
 template <class F, int R, int kVecs>
-void AddRestBlock(const ValueTile& tile, int r, int c, int padded) {
+void AddPageResidualBlock(const ValueTile& tile, int r, int c, int padded) {
   typename F::V sum[R][kVecs];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {
@@ -190,13 +192,13 @@ void AddRestBlock(const ValueTile& tile, int r, int c, int padded) {
     for (int j = 0; j < kVecs; ++j) sum[i][j] = F::Load(tile.start + (r + i) * padded + c + j * F::kLanes);
   }
   for (int b = 0; b < tile.pages; ++b) {
-    const float* rest = tile.rest + b * tile.rest_stride + r;
+    const float* page_residual = tile.page_residual + b * tile.page_residual_stride + r;
     typename F::V page[kVecs];
 #pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) page[j] = F::Load(tile.page_sums + b * padded + c + j * F::kLanes);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
-      const typename F::V weight = F::Set(rest[i]);
+      const typename F::V weight = F::Set(page_residual[i]);
 #pragma GCC unroll 8
       for (int j = 0; j < kVecs; ++j) sum[i][j] = F::MulAdd(weight, page[j], sum[i][j]);
     }
@@ -208,16 +210,17 @@ void AddRestBlock(const ValueTile& tile, int r, int c, int padded) {
   }
 }
 
-// Channels from c on: as many blocks of kVecs vectors as fit, then smaller ones.
+// Channels from c on: blocks of kVecs vectors as long as they fit, then smaller blocks.
 template <class F, int R, int kVecs>
-void AddRest(const ValueTile& tile, int r, int c, int padded) {
-  for (; c + kVecs * F::kLanes <= padded; c += kVecs * F::kLanes) AddRestBlock<F, R, kVecs>(tile, r, c, padded);
-  if constexpr (kVecs > 1) AddRest<F, R, kVecs / 2>(tile, r, c, padded);
+void AddPageResiduals(const ValueTile& tile, int r, int c, int padded) {
+  for (; c + kVecs * F::kLanes <= padded; c += kVecs * F::kLanes) AddPageResidualBlock<F, R, kVecs>(tile, r, c, padded);
+  if constexpr (kVecs > 1) AddPageResiduals<F, R, kVecs / 2>(tile, r, c, padded);
 }
 
-// sum += weights . values, for kVecs vectors of channels from channel c on. Two accumulators take turns, or each sum
-// would wait for the one before. The rows are read where they are stored: neighbouring query rows want nearly the same
-// ones, so they are in a near cache, and a loop over pages would end unpredictably once a page.
+// sum += weights . values, for kVecs vectors of channels from channel c on. Two accumulators alternate, so that a sum
+// need not wait for the one before. The values are read where they are stored: neighbouring query rows select nearly
+// the same positions, so the values are in the first or second cache level, and a loop over pages would mispredict its
+// end once per page.
 template <class F, class T, int kVecs>
 void AddSelectedBlock(const SelectedValues& values, const KvView& kv, int c, float* sum) {
   typename F::V even[kVecs], odd[kVecs];
@@ -246,7 +249,7 @@ void AddSelectedBlock(const SelectedValues& values, const KvView& kv, int c, flo
   for (int j = 0; j < kVecs; ++j) F::Store(sum + c + j * F::kLanes, F::Add(even[j], odd[j]));
 }
 
-// Channels from c on: as many blocks of kVecs vectors as fit, then smaller ones.
+// Channels from c on: blocks of kVecs vectors as long as they fit, then smaller blocks.
 template <class F, class T, int kVecs>
 void AddSelected(const SelectedValues& values, const KvView& kv, int c, float* sum) {
   const int padded = PaddedFloats(kv.head_dim);
@@ -259,18 +262,19 @@ void AddSelected(const SelectedValues& values, const KvView& kv, int c, float* s
 template <class F, class T>
 void AddValues(const ValueTile& tile, const KvView& kv) {
   const int d = kv.head_dim, padded = PaddedFloats(d), rows = tile.selected.rows;
-  if (tile.rest != nullptr) {
+  if (tile.page_residual != nullptr) {
     int r = 0;
-    for (; r + F::kRowBlock <= rows; r += F::kRowBlock) AddRest<F, F::kRowBlock, F::kVecBlock>(tile, r, 0, padded);
-    for (; r < rows; ++r) AddRest<F, 1, F::kVecBlock>(tile, r, 0, padded);
+    for (; r + F::kRowBlock <= rows; r += F::kRowBlock)
+      AddPageResiduals<F, F::kRowBlock, F::kVecBlock>(tile, r, 0, padded);
+    for (; r < rows; ++r) AddPageResiduals<F, 1, F::kVecBlock>(tile, r, 0, padded);
   }
   for (int r = 0; r < rows; ++r) {
     const SelectedValues values{tile.selected.positions + r * tile.selected.stride,
                                 tile.weights + r * tile.weights_stride, tile.selected.k[r]};
     float* sum = tile.start + static_cast<ptrdiff_t>(r) * padded;
     int done = 0;  // channels
-    if constexpr (F::kAddsHalves && std::is_same_v<T, uint16_t>) {
-      if (tile.rough) done = AddRough<F>(values, kv, tile.factor[r], sum);
+    if constexpr (F::kHasFp16 && std::is_same_v<T, uint16_t>) {
+      if (tile.allow_fp16) done = AddValuesFp16<F>(values, kv, tile.factor[r], sum);
     }
     AddSelected<F, T, F::kGatherVecs>(values, kv, done, sum);
     const typename F::V factor = F::Set(tile.factor[r]);

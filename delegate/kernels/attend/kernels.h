@@ -8,18 +8,18 @@
 
 namespace shadow {
 
-#define SHADOW_KERNEL(arch, name)                                \
-  std::remove_pointer_t<WeighSelectedFn> WeighSelectedF32##name; \
-  std::remove_pointer_t<WeighSelectedFn> WeighSelectedF16##name; \
-  std::remove_pointer_t<AddValuesFn> AddValuesF32##name;         \
-  std::remove_pointer_t<AddValuesFn> AddValuesF16##name;         \
-  std::remove_pointer_t<SumValuesFn> SumValuesF32##name;         \
-  std::remove_pointer_t<SumValuesFn> SumValuesF16##name;         \
-  std::remove_pointer_t<ScorePageFn> ScorePageF32##name;         \
-  std::remove_pointer_t<ScorePageFn> ScorePageF16##name;         \
-  std::remove_pointer_t<AttendDenseFn> AttendDenseF32##name;     \
-  std::remove_pointer_t<AttendDenseFn> AttendDenseF16##name;     \
-  std::remove_pointer_t<StoreRowFn> StoreRowF32##name;           \
+#define SHADOW_KERNEL(arch, name)                                    \
+  std::remove_pointer_t<SoftmaxSelectedFn> SoftmaxSelectedF32##name; \
+  std::remove_pointer_t<SoftmaxSelectedFn> SoftmaxSelectedF16##name; \
+  std::remove_pointer_t<AddValuesFn> AddValuesF32##name;             \
+  std::remove_pointer_t<AddValuesFn> AddValuesF16##name;             \
+  std::remove_pointer_t<SumValuesFn> SumValuesF32##name;             \
+  std::remove_pointer_t<SumValuesFn> SumValuesF16##name;             \
+  std::remove_pointer_t<ScorePageFn> ScorePageF32##name;             \
+  std::remove_pointer_t<ScorePageFn> ScorePageF16##name;             \
+  std::remove_pointer_t<AttendDenseFn> AttendDenseF32##name;         \
+  std::remove_pointer_t<AttendDenseFn> AttendDenseF16##name;         \
+  std::remove_pointer_t<StoreRowFn> StoreRowF32##name;               \
   std::remove_pointer_t<StoreRowFn> StoreRowF16##name;
 #include "kernels/attend/kernels.inc"
 #undef SHADOW_KERNEL

@@ -1,4 +1,5 @@
-// exp and the running softmax over a float vector type F (kernels/simd/). Only ISA files include this.
+// exp and the online softmax (running maximum and sum) over a float vector type F (kernels/simd/). Only ISA files
+// include this.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_SOFTMAX_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_SOFTMAX_H_
 
@@ -8,7 +9,8 @@
 namespace shadow {
 
 // e^x for x <= 0, within 2 units in the last place; 0 for -infinity and where the result would be subnormal.
-// x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts, the first so short that n times it is exact without an FMA.
+// x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 is split in two, the first part so short that n times it is exact without
+// an FMA.
 template <class F>
 typename F::V Exp(typename F::V x) {
   using V = typename F::V;
@@ -26,8 +28,9 @@ typename F::V Exp(typename F::V x) {
   return F::Ldexp(p, n);
 }
 
-// The first `count` of these scores to weights exp(scale * score - max), those from there to `size`, a whole number of
-// vectors, to zero. Updates a row's running maximum and sum; returns by what its earlier output has to be multiplied.
+// Turns the first `count` scores into weights exp(scale * score - max) and sets those from there to `size`, a whole
+// number of vectors, to zero. Updates the row's running maximum and sum; returns the factor for the row's earlier
+// output.
 template <class F>
 float SoftmaxBlock(float* scores, int count, int size, float scale, float* max, float* sum) {
   using V = typename F::V;

@@ -1,4 +1,4 @@
-// How the sparse kernels divide their scratch memory; what SparseScratchFloats() counts.
+// The parts of the scratch memory of sparse attention; SparseScratchFloats() returns their size.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_SPARSE_SCRATCH_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_SPARSE_SCRATCH_H_
 
@@ -14,11 +14,11 @@ constexpr int kSparseBlock = kBlockPages * kPageRows;  // positions
 // Every part starts at a multiple of 16 floats.
 struct SparseScratch {
   float* block;     // [kSparseBlock][PaddedFloats(d)]: keys or values of a block in float32
-  int32_t* begins;  // [rows]: how many of a row's positions lie in the blocks so far
-  int64_t floats;   // size of it all
+  int32_t* begins;  // [rows]: number of a row's positions that lie in the blocks so far
+  int64_t floats;   // size of all parts
 };
 
-// A null pointer only measures. Static, as ISA files include this: each keeps its own copy.
+// With a null pointer it only counts. Static, because ISA files include this header and each needs its own copy.
 static inline SparseScratch DivideSparseScratch(float* begin, int rows, int head_dim) {
   SparseScratch s{};
   const auto take = [&](int64_t n) {

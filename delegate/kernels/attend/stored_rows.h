@@ -1,4 +1,4 @@
-// Rows of a cache where they are stored, and the selected ones of a query row. Only ISA files include this.
+// Keys and values where the pages store them, and the positions that a query row selected. Only ISA files include this.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_STORED_ROWS_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_STORED_ROWS_H_
 
@@ -17,7 +17,7 @@ const T* StoredRow(const KvView& kv, bool keys, int32_t position) {
   return static_cast<const T*>(keys ? page.k : page.v) + at % kPageRows * padded;
 }
 
-// What one row selected.
+// Positions that one query row selected, with their weights.
 struct SelectedValues {
   const int32_t* positions;
   const float* weights;

@@ -1,6 +1,5 @@
 // Every attend kernel of this machine against softmax in float64, one number at a time, within float32 epsilon times
-// the magnitude of what is summed; and the promises that are about bits: StoreRow, and rows that do not depend on their
-// tile.
+// the magnitude of what is summed. Compared bit by bit: StoreRow, and a row alone against the same row in a tile.
 #include <algorithm>
 #include <cfloat>
 #include <limits>
@@ -25,7 +24,7 @@ double worst = 0;  // largest error met, in units of the tolerance
 
 struct Answer {
   std::vector<double> out;
-  std::vector<double> magnitude;  // of what each sums: weights times |values|
+  std::vector<double> magnitude;  // of each output: the sum of weights times |values|
   double score_magnitude = 0;     // largest sum of |scale * q * k|
 };
 
@@ -62,10 +61,11 @@ Answer Oracle(const float* q, float scale, const TestCache& cache, const std::ve
 
 // A score is off by about epsilon times the magnitude of its products, a weight relatively by as much, and both the
 // weighted sum and the sum of weights add their rounding. The magnitude of the values, which are normal, is 2.
-void CheckRow(const float* out, const Answer& answer, const char* name, int d, int n, bool rough = false) {
+void CheckRow(const float* out, const Answer& answer, const char* name, int d, int n, bool allow_fp16 = false) {
   const double exact = 2 * static_cast<double>(FLT_EPSILON) * (8 + 4 * answer.score_magnitude + std::log2(n));
   for (size_t c = 0; c < answer.out.size(); ++c) {
-    const double tolerance = exact + (rough ? std::ldexp(answer.magnitude[c], -9) + n * std::ldexp(1.0, -25) : 0.0);
+    const double tolerance =
+        exact + (allow_fp16 ? std::ldexp(answer.magnitude[c], -9) + n * std::ldexp(1.0, -25) : 0.0);
     const double error = std::fabs(static_cast<double>(out[c]) - answer.out[c]);
     worst = std::fmax(worst, error / tolerance);
     SHADOW_CHECK(error <= tolerance, "%s d %d n %d channel %zu: %g, not %g (tolerance %g)", name, d, n, c,
@@ -82,7 +82,7 @@ AlignedVector<float> RandomQueries(int rows, int d) {
   return q;
 }
 
-// Output rows with a guard behind them, at any alignment.
+// Output rows with a guard value after each, at any alignment.
 struct Outputs {
   Outputs(int rows, int d) : stride(d + RandomInt(1, 5)), data(static_cast<size_t>(rows * stride + 16), kGuard) {
     const int begin = RandomInt(0, 15);
@@ -103,9 +103,9 @@ std::vector<int32_t> RandomPositions(int n, int k) {
   return all;
 }
 
-// Rows of ascending positions, each with the slack that the kernel may read.
-struct Picks {
-  Picks(int rows, int largest_k) : stride(largest_k + 16), positions(static_cast<size_t>(rows * stride), -1) {}
+// Selected positions of some rows, ascending, each with the slack that the kernel may read.
+struct SelectedRows {
+  SelectedRows(int rows, int largest_k) : stride(largest_k + 16), positions(static_cast<size_t>(rows * stride), -1) {}
   void Add(const std::vector<int32_t>& row) {
     std::copy(row.begin(), row.end(), positions.begin() + static_cast<ptrdiff_t>(k.size()) * stride);
     k.push_back(static_cast<int32_t>(row.size()));
@@ -118,34 +118,34 @@ struct Picks {
 
 // The two kernels of sparse attention.
 struct Sparse {
-  WeighSelectedFn weigh;
+  SoftmaxSelectedFn softmax;
   AddValuesFn add;
-  bool rough = false;
+  bool allow_fp16 = false;
 };
 
-// rest [pages][rows], page_sums [pages][padded]: what is added beside the picked values, weighed as they are.
-struct Rest {
-  std::vector<float> rest;
+// Residual compensation: page_residual [pages][rows] times page_sums [pages][padded] is added to the selected values.
+struct Residual {
+  std::vector<float> page_residual;
   AlignedVector<float> page_sums;
 };
 
-void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, const Picks& picks, const Rest* rest,
-               float* const* out) {
-  const int rows = static_cast<int>(picks.k.size()), padded = PaddedFloats(cache.head_dim);
+void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, const SelectedRows& selected,
+               const Residual* residual, float* const* out) {
+  const int rows = static_cast<int>(selected.k.size()), padded = PaddedFloats(cache.head_dim);
   const int pages = cache.n / kPageRows, stride = (cache.n + 15) / 16 * 16 + 16;
   AlignedVector<float> scratch(static_cast<size_t>(SparseScratchFloats(rows, cache.head_dim)),
                                std::numeric_limits<float>::quiet_NaN());
   AlignedVector<float> weights(static_cast<size_t>(rows * stride)), start(static_cast<size_t>(rows * padded));
   std::vector<float> factor(static_cast<size_t>(rows));
   const float scale = 1.0f / std::sqrt(static_cast<float>(cache.head_dim));
-  kernel.weigh({q, picks.view(), scale, weights.data(), stride, factor.data()}, cache.view(), scratch.data());
+  kernel.softmax({q, selected.view(), scale, weights.data(), stride, factor.data()}, cache.view(), scratch.data());
   for (float& sum : factor) sum = 1.0f / sum;
-  ValueTile tile{picks.view(), weights.data(), stride, nullptr,     0, nullptr, 0,
-                 start.data(), factor.data(),  out,    kernel.rough};
-  if (rest != nullptr) {
-    tile.rest = rest->rest.data();
-    tile.rest_stride = rows;
-    tile.page_sums = rest->page_sums.data();
+  ValueTile tile{selected.view(), weights.data(), stride, nullptr,          0, nullptr, 0,
+                 start.data(),    factor.data(),  out,    kernel.allow_fp16};
+  if (residual != nullptr) {
+    tile.page_residual = residual->page_residual.data();
+    tile.page_residual_stride = rows;
+    tile.page_sums = residual->page_sums.data();
     tile.pages = pages;
   }
   kernel.add(tile, cache.view());
@@ -154,23 +154,23 @@ void RunSparse(const Sparse& kernel, const TestCache& cache, const float* q, con
 void TestSparseTile(const Sparse& kernel, const char* name, const TestCache& cache, int rows, int k) {
   const int d = cache.head_dim, padded = PaddedFloats(d);
   const AlignedVector<float> q = RandomQueries(rows, d);
-  Picks picks(rows, cache.n);
+  SelectedRows selected(rows, cache.n);
   std::vector<std::vector<int32_t>> positions;
   for (int r = 0; r < rows; ++r) {
     positions.push_back(RandomPositions(cache.n, r == 0 ? k : RandomInt(1, cache.n)));
-    picks.Add(positions.back());
+    selected.Add(positions.back());
   }
   Outputs out(rows, d);
-  RunSparse(kernel, cache, q.data(), picks, nullptr, out.row.data());
+  RunSparse(kernel, cache, q.data(), selected, nullptr, out.row.data());
   for (int r = 0; r < rows; ++r) {
     const std::vector<int32_t>& row = positions[static_cast<size_t>(r)];
     const float* out_r = out.row[static_cast<size_t>(r)];
     const float scale = 1.0f / std::sqrt(static_cast<float>(d));
     CheckRow(out_r, Oracle(q.data() + r * padded, scale, cache, row), name, d, static_cast<int>(row.size()),
-             kernel.rough);
+             kernel.allow_fp16);
     SHADOW_CHECK(out_r[d] == Outputs::kGuard, "%s d %d: wrote past the row", name, d);
 
-    Picks one(1, cache.n);
+    SelectedRows one(1, cache.n);
     one.Add(row);
     Outputs alone(1, d);
     RunSparse(kernel, cache, q.data() + r * padded, one, nullptr, alone.row.data());
@@ -179,32 +179,32 @@ void TestSparseTile(const Sparse& kernel, const char* name, const TestCache& cac
   }
 }
 
-// Rows with a rest: the answer without it, and the rest on top, divided by the same sum.
-void TestRest(const Sparse& kernel, const char* name, const TestCache& cache, int rows) {
+// Rows with residual compensation: the value of one selected position of weight 1, and the residual added to it.
+void TestResidual(const Sparse& kernel, const char* name, const TestCache& cache, int rows) {
   const int d = cache.head_dim, padded = PaddedFloats(d), pages = cache.n / kPageRows;
   const AlignedVector<float> q = RandomQueries(rows, d);
-  Picks picks(rows, cache.n);
-  for (int r = 0; r < rows; ++r) picks.Add(RandomPositions(cache.n, 1));  // its weight is 1, and so is the sum
-  Rest rest{std::vector<float>(static_cast<size_t>(rows * pages)),
-            AlignedVector<float>(static_cast<size_t>(pages * padded))};
-  for (float& weight : rest.rest) weight = RandomNormal();
+  SelectedRows selected(rows, cache.n);
+  for (int r = 0; r < rows; ++r) selected.Add(RandomPositions(cache.n, 1));  // its weight is 1, and so is the sum
+  Residual residual{std::vector<float>(static_cast<size_t>(rows * pages)),
+                    AlignedVector<float>(static_cast<size_t>(pages * padded))};
+  for (float& weight : residual.page_residual) weight = RandomNormal();
   for (int b = 0; b < pages; ++b) {
-    for (int c = 0; c < d; ++c) rest.page_sums[static_cast<size_t>(b * padded + c)] = RandomNormal();
+    for (int c = 0; c < d; ++c) residual.page_sums[static_cast<size_t>(b * padded + c)] = RandomNormal();
   }
   Outputs out(rows, d);
-  RunSparse(kernel, cache, q.data(), picks, &rest, out.row.data());
+  RunSparse(kernel, cache, q.data(), selected, &residual, out.row.data());
   for (int r = 0; r < rows; ++r) {
-    const auto position = static_cast<size_t>(picks.positions[static_cast<size_t>(r * picks.stride)]);
+    const auto position = static_cast<size_t>(selected.positions[static_cast<size_t>(r * selected.stride)]);
     for (int c = 0; c < d; ++c) {
       double sum = cache.v[position * static_cast<size_t>(d) + static_cast<size_t>(c)], magnitude = 1 + std::fabs(sum);
       for (int b = 0; b < pages; ++b) {
-        const double product = static_cast<double>(rest.rest[static_cast<size_t>(b * rows + r)]) *
-                               static_cast<double>(rest.page_sums[static_cast<size_t>(b * padded + c)]);
+        const double product = static_cast<double>(residual.page_residual[static_cast<size_t>(b * rows + r)]) *
+                               static_cast<double>(residual.page_sums[static_cast<size_t>(b * padded + c)]);
         sum += product;
         magnitude += std::fabs(product);
       }
       const double error = std::fabs(static_cast<double>(out.row[static_cast<size_t>(r)][c]) - sum);
-      SHADOW_CHECK(error <= (kernel.rough ? 0x1p-9 : 4 * static_cast<double>(FLT_EPSILON)) * magnitude,
+      SHADOW_CHECK(error <= (kernel.allow_fp16 ? 0x1p-9 : 4 * static_cast<double>(FLT_EPSILON)) * magnitude,
                    "%s d %d rows %d: off by %g", name, d, rows, error);
     }
   }
@@ -251,7 +251,7 @@ void TestSparse(const Sparse& kernel, const char* name, CacheType type) {
       TestSparseTile(kernel, name, cache, 1, k);
     }
     for (int rows : {2, 7, 8, 9, 20}) TestSparseTile(kernel, name, cache, rows, RandomInt(1, cache.n));
-    for (int rows : {1, 5, 6, 7, 13}) TestRest(kernel, name, cache, rows);
+    for (int rows : {1, 5, 6, 7, 13}) TestResidual(kernel, name, cache, rows);
   }
 }
 
@@ -308,11 +308,11 @@ void TestDense(AttendDenseFn kernel, const char* name, CacheType type) {
   }
 }
 
-std::vector<float> HalfCandidates() {
+std::vector<float> Fp16Candidates() {
   std::vector<float> x = {0.0f, -0.0f, 65504.0f, 65519.0f, 65520.0f, 65536.0f, 1e30f, FLT_MAX, FLT_MIN, 1e-40f};
   for (int exponent = -27; exponent <= 17; ++exponent) {
     for (int i = 0; i < 40; ++i) {
-      const int fraction = 4096 + RandomInt(0, 4095);  // two bits more than a half has: ties are common
+      const int fraction = 4096 + RandomInt(0, 4095);  // two bits more than FP16 has, so that ties are common
       x.push_back(std::ldexp(static_cast<float>(fraction), exponent - 12) * (RandomInt(0, 1) != 0 ? 1.0f : -1.0f));
     }
   }
@@ -321,19 +321,19 @@ std::vector<float> HalfCandidates() {
 }
 
 void TestStoreRow(StoreRowFn f32, StoreRowFn f16, const char* name) {
-  const std::vector<float> x = HalfCandidates();
+  const std::vector<float> x = Fp16Candidates();
   for (int d : {1, 7, 15, 16, 17, 40, 64, 80, 100, 512}) {
     const size_t padded = static_cast<size_t>(PaddedFloats(d)), length = static_cast<size_t>(d);
     for (size_t begin = 0; begin + length <= x.size(); begin += length) {
       AlignedVector<float> row(padded, 9.0f);
-      AlignedVector<uint16_t> half(padded, uint16_t{9});
+      AlignedVector<uint16_t> fp16(padded, uint16_t{9});
       f32(x.data() + begin, d, row.data());
-      f16(x.data() + begin, d, half.data());
+      f16(x.data() + begin, d, fp16.data());
       for (size_t c = 0; c < padded; ++c) {
         const float value = c < length ? x[begin + c] : 0.0f;
         SHADOW_CHECK(std::memcmp(&row[c], &value, sizeof(value)) == 0, "%s d %d", name, d);
-        const uint16_t expected = testing::SlowToHalf(static_cast<double>(value));
-        SHADOW_CHECK(half[c] == expected, "%s d %d: %g gives %x, not %x", name, d, static_cast<double>(value), half[c],
+        const uint16_t expected = testing::SlowToFp16(static_cast<double>(value));
+        SHADOW_CHECK(fp16[c] == expected, "%s d %d: %g gives %x, not %x", name, d, static_cast<double>(value), fp16[c],
                      expected);
       }
     }
@@ -344,17 +344,18 @@ void TestAll() {
 #define SHADOW_KERNEL(needed, name)                                                                                   \
   if (testing::HasArch(#name, needed)) {                                                                              \
     TestStoreRow(StoreRowF32##name, StoreRowF16##name, #name);                                                        \
-    TestSparse({WeighSelectedF32##name, AddValuesF32##name}, "SparseF32" #name, CacheType::kFloat32);                 \
-    TestSparse({WeighSelectedF16##name, AddValuesF16##name}, "SparseF16" #name, CacheType::kFloat16);                 \
-    TestSparse({WeighSelectedF16##name, AddValuesF16##name, true}, "RoughF16" #name, CacheType::kFloat16);            \
+    TestSparse({SoftmaxSelectedF32##name, AddValuesF32##name}, "SparseF32" #name, CacheType::kFloat32);               \
+    TestSparse({SoftmaxSelectedF16##name, AddValuesF16##name}, "SparseF16" #name, CacheType::kFloat16);               \
+    TestSparse({SoftmaxSelectedF16##name, AddValuesF16##name, true}, "Fp16Sums" #name, CacheType::kFloat16);          \
     TestPages(SumValuesF32##name, ScorePageF32##name, "PageF32" #name, CacheType::kFloat32);                          \
     TestPages(SumValuesF16##name, ScorePageF16##name, "PageF16" #name, CacheType::kFloat16);                          \
     TestDense(AttendDenseF32##name, "DenseF32" #name, CacheType::kFloat32);                                           \
     TestDense(AttendDenseF16##name, "DenseF16" #name, CacheType::kFloat16);                                           \
     for (CacheType type : kTypes) {                                                                                   \
       const bool f32 = type == CacheType::kFloat32;                                                                   \
-      SHADOW_CHECK(GetWeighSelectedKernel(needed, type) == (f32 ? WeighSelectedF32##name : WeighSelectedF16##name),   \
-                   #name);                                                                                            \
+      SHADOW_CHECK(                                                                                                   \
+          GetSoftmaxSelectedKernel(needed, type) == (f32 ? SoftmaxSelectedF32##name : SoftmaxSelectedF16##name),      \
+          #name);                                                                                                     \
       SHADOW_CHECK(GetAddValuesKernel(needed, type) == (f32 ? AddValuesF32##name : AddValuesF16##name), #name);       \
       SHADOW_CHECK(GetSumValuesKernel(needed, type) == (f32 ? SumValuesF32##name : SumValuesF16##name), #name);       \
       SHADOW_CHECK(GetScorePageKernel(needed, type) == (f32 ? ScorePageF32##name : ScorePageF16##name), #name);       \

@@ -1,4 +1,4 @@
-// A cache of random keys and values in pages, kept beside the same numbers in float64, for attend's test and bench.
+// A cache of random keys and values in pages, and the same numbers in float64, for attend's test and benchmark.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ATTEND_TEST_CACHE_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ATTEND_TEST_CACHE_H_
 
@@ -11,29 +11,29 @@
 namespace shadow::testing {
 
 // IEEE binary16 by the definition, one value at a time.
-inline double SlowFromHalf(uint16_t half) {
-  const int exponent = half >> 10 & 31, fraction = half & 1023;
+inline double SlowFromFp16(uint16_t fp16) {
+  const int exponent = fp16 >> 10 & 31, fraction = fp16 & 1023;
   double value = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
   if (exponent == 31) value = fraction == 0 ? HUGE_VAL : std::nan("");
-  return (half & 0x8000) != 0 ? -value : value;
+  return (fp16 & 0x8000) != 0 ? -value : value;
 }
 
-// The nearest of all finite halves, of two the even one; the midpoint above the largest is infinity.
-inline uint16_t SlowToHalf(double x) {
+// The nearest finite FP16 number, of two the even one; from the midpoint above the largest on, infinity.
+inline uint16_t SlowToFp16(double x) {
   const uint16_t sign = std::signbit(x) ? 0x8000 : 0;
   const double magnitude = std::fabs(x);
   if (magnitude >= 65520.0) return static_cast<uint16_t>(sign | 0x7c00);
-  uint16_t low = 0, high = 0x7bff;  // halves are ordered like their bits
-  while (low < high) {              // the largest that is not above
+  uint16_t low = 0, high = 0x7bff;  // FP16 numbers are ordered like their bits
+  while (low < high) {              // find the largest that is not above
     const uint16_t middle = static_cast<uint16_t>((low + high + 1) / 2);
-    if (SlowFromHalf(middle) <= magnitude) {
+    if (SlowFromFp16(middle) <= magnitude) {
       low = middle;
     } else {
       high = static_cast<uint16_t>(middle - 1);
     }
   }
   if (low == 0x7bff) return static_cast<uint16_t>(sign | low);
-  const double below = magnitude - SlowFromHalf(low), above = SlowFromHalf(static_cast<uint16_t>(low + 1)) - magnitude;
+  const double below = magnitude - SlowFromFp16(low), above = SlowFromFp16(static_cast<uint16_t>(low + 1)) - magnitude;
   if (below > above || (below == above && (low & 1) != 0)) ++low;
   return static_cast<uint16_t>(sign | low);
 }
@@ -66,9 +66,9 @@ struct TestCache {
       static_cast<float*>(page)[i] = value;
       return static_cast<double>(value);
     }
-    const uint16_t half = SlowToHalf(static_cast<double>(value));
-    static_cast<uint16_t*>(page)[i] = half;
-    return SlowFromHalf(half);
+    const uint16_t fp16 = SlowToFp16(static_cast<double>(value));
+    static_cast<uint16_t*>(page)[i] = fp16;
+    return SlowFromFp16(fp16);
   }
 
   int n, head_dim;

@@ -1,4 +1,4 @@
-// Without the dot product instructions: widening products, then a pairwise sum into 32 bits.
+// Without dot product instructions: widening products, then a pairwise sum into 32 bits.
 #include <arm_neon.h>
 
 #include "kernels/estimate/generic.h"
@@ -13,7 +13,7 @@ struct Dot {
   static constexpr int kKeys = 4;
   using Key = int8x16_t;
   using Query = int8x16_t;
-  struct Sums {  // two partial sums for each key: of the first two keys, of the last two
+  struct Sums {  // two partial sums for each key: `first` of the first two keys, `last` of the last two
     int32x4_t first, last;
   };
 

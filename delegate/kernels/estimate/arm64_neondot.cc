@@ -1,4 +1,4 @@
-// sdot: four products of int8 by int8, summed into an int32, exactly.
+// sdot: four products of int8 by int8, summed exactly into an int32.
 #include <arm_neon.h>
 
 #include "kernels/estimate/generic.h"

@@ -1,6 +1,6 @@
-// smmla: two queries by two keys by 8 channels, summed into four int32s, exactly. A page's keys lie by four channels,
-// so the two halves of 8 channels are interleaved as they are read. A last query without a partner is left to sdot: the
-// integers are the same, and of what smmla makes half would be thrown away.
+// smmla: two queries by two keys by 8 channels, summed exactly into four int32s. A page stores keys by four channels,
+// so two groups of four are interleaved as they are loaded. An odd last query goes to sdot: the integers are the same,
+// and smmla would waste half of its products.
 #include <arm_neon.h>
 
 #include "kernels/estimate/kernels.h"
@@ -9,10 +9,10 @@
 namespace shadow {
 namespace {
 
-constexpr int kMostPairs = 4;                    // of query rows at a time
+constexpr int kMaxPairs = 4;                     // of query rows at a time
 constexpr ptrdiff_t kKeyStride = kPageRows * 4;  // bytes from four channels of a page to the next four
 
-// Keys of one block, in fours: few pairs of queries take more of them, or each sum would wait for the one before.
+// Keys of one block, in fours: with few pairs of queries there are more, so that sums do not wait for each other.
 constexpr int FoursOfKeys(int pairs) { return pairs > 2 ? 2 : 4; }
 
 const int8_t* Row(const QueryRows& rows, int r, int d_padded) {
@@ -29,8 +29,8 @@ int8x8_t LoadFourChannels(const int8_t* p) {
   return vreinterpret_s8_s32(vset_lane_s32(four, vdup_n_s32(0), 0));
 }
 
-// sums += the products of 8 channels, or of the last 4; q and k_u8 point at the first of these. sums[p][i]: of queries
-// 2p and 2p + 1, two with keys 2i and 2i + 1 each. Always inline, or the sums would lie in memory.
+// sums += the products of 8 channels, or of the last 4; q + c and k_u8 point at the first of these. sums[p][i]: queries
+// 2p and 2p + 1 by keys 2i and 2i + 1. Always inline, so that the sums stay in registers.
 template <int kPairs, int kFours, int kChannels>
 [[gnu::always_inline]] inline void AddChannels(const int8_t* const (&q)[2 * kPairs], int c, const uint8_t* k_u8,
                                                int32x4_t (&sums)[kPairs][2 * kFours]) {
@@ -91,7 +91,7 @@ void EstimatePairs(const QueryRows& rows, int first, const uint8_t* k_u8, int d_
   }
 }
 
-// The last pairs, kPairs at most: one compiled tile for every count.
+// The last pairs, at most kPairs: there is one compiled tile for every count.
 template <int kPairs>
 void EstimateLastPairs(const QueryRows& rows, int first, const uint8_t* k_u8, int d_padded, int32_t* scores,
                        ptrdiff_t stride) {
@@ -107,17 +107,17 @@ void EstimateLastPairs(const QueryRows& rows, int first, const uint8_t* k_u8, in
 
 void EstimateNeonI8mm(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t* scores, ptrdiff_t stride) {
   int r = 0;
-  for (; r + 2 * kMostPairs <= rows.rows; r += 2 * kMostPairs) {
-    EstimatePairs<kMostPairs>(rows, r, k_u8, d_padded, scores, stride);
+  for (; r + 2 * kMaxPairs <= rows.rows; r += 2 * kMaxPairs) {
+    EstimatePairs<kMaxPairs>(rows, r, k_u8, d_padded, scores, stride);
   }
-  EstimateLastPairs<kMostPairs - 1>(rows, r, k_u8, d_padded, scores, stride);
+  EstimateLastPairs<kMaxPairs - 1>(rows, r, k_u8, d_padded, scores, stride);
   if (rows.rows % 2 != 0) {
     const int last = rows.rows - 1;
     EstimateNeonDot({Row(rows, last, d_padded), nullptr, 1}, k_u8, d_padded, scores + last * stride, stride);
   }
 }
 
-// No sign has to be taken care of in either.
+// smmla takes signed operands, so queries in [0, 127] gain nothing.
 void EstimatePositiveNeonI8mm(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t* scores,
                               ptrdiff_t stride) {
   EstimateNeonI8mm(rows, k_u8, d_padded, scores, stride);

@@ -1,4 +1,4 @@
-// ns per (query, key) pair and GOP/s of the estimate kernels: a tile of queries over pages of keys that lie in L2.
+// ns per (query, key) pair and GOP/s of the estimate kernels: a tile of queries against pages of keys that lie in L2.
 #include "kernels/benching.h"
 #include "kernels/estimate/kernels.h"
 #include "kernels/testing.h"

@@ -1,4 +1,5 @@
-// INT8 scores of a tile of query rows against one page of 64 keys.
+// INT8 estimate: scores of a tile of query rows against one page of 64 keys (docs/algorithm.md, step 2). INT8 Q.K^T as
+// an estimate is the method of arXiv 2508.16703.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_ESTIMATE_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_ESTIMATE_H_
 
@@ -9,13 +10,13 @@
 
 namespace shadow {
 
-// INT8 query rows [][d_padded], zero beyond d. Row r is the at[r]-th; at null: the r-th. sum: of the channels of each
-// row (for the u8 x s8 instructions), which EstimatePositive does not read.
+// INT8 query rows.
 struct QueryRows {
-  const int8_t* q;
-  const int32_t* sum;
-  int rows;
-  const int32_t* at = nullptr;
+  const int8_t* q;              // [][d_padded], 0 beyond d
+  const int32_t* sum;           // []: sum of each row's channels, for the u8 x s8 instructions; not read by the kernels
+                                // for queries in [0, 127]
+  int rows;                     // number of rows to score
+  const int32_t* at = nullptr;  // [rows]: row r to score is number at[r] of q and sum; null: number r
 };
 
 // scores[r * stride + j] = sum_c q[row r][c] * (k_u8[c / 4][j][c % 4] - 128), exact int32, j in [0, 64), r in
@@ -25,11 +26,11 @@ using EstimateFn = void (*)(const QueryRows& rows, const uint8_t* k_u8, int d_pa
                             ptrdiff_t stride);
 EstimateFn GetEstimateKernel(ArchFlags arch);
 
-// The same for q in [0, 127], such as weights in uint7: faster, as no sign has to be taken care of.
+// The same for q in [0, 127], such as quantised softmax weights: faster, because there is no sign to handle.
 EstimateFn GetEstimatePositiveKernel(ArchFlags arch);
 
-// Estimates may leave registers set for the next one on the same thread. Called after the last of some, this gives them
-// back: the operating system then has less to save. Never needed for right results.
+// Estimate kernels may leave tile registers configured for the next call on the same thread. This releases them after
+// the last call, so that the operating system has less to save. Results do not depend on it.
 using EndEstimatesFn = void (*)();
 EndEstimatesFn GetEndEstimates(ArchFlags arch);
 

@@ -1,11 +1,11 @@
-// The estimate over one ISA's dot product. Only ISA files include this; each brings a type D:
+// The estimate over the dot product of one ISA. Only ISA files include this; each defines a type D:
 //
 //   D::kRows, D::kVecs          register tile: query rows x vectors of keys
 //   D::kKeys                    keys of one vector
 //   D::Key   LoadKey(p)         4 channels of kKeys keys, from uint8 (key + 128)
 //   D::Query LoadQuery(p)       4 channels of one query, repeated for every key
 //   D::Sums  Start(q_sum), Dot4(sums, key, query), void Store(scores, sums)
-//   D::kUsesSum                 Key keeps the + 128, and Start takes 128 * q_sum off; else q_sum may be null
+//   D::kUsesSum                 Key is key + 128 and Start subtracts 128 * q_sum; otherwise q_sum may be null
 #ifndef SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_
 #define SHADOWATTN_DELEGATE_KERNELS_ESTIMATE_GENERIC_H_
 
@@ -57,7 +57,7 @@ void EstimateRows(const QueryRows& rows, int first, const uint8_t* k_u8, int d_p
   }
 }
 
-// The last rows, fewer than R: one compiled tile for every count.
+// The last rows, at most R: there is one compiled tile for every count.
 template <class D, int R>
 void EstimateLast(const QueryRows& rows, int first, const uint8_t* k_u8, int d_padded, int32_t* scores,
                   ptrdiff_t stride) {

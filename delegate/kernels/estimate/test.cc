@@ -14,14 +14,13 @@ constexpr int kRowCounts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 18,
 struct Tile {
   int d, rows;
   ptrdiff_t stride;
-  std::vector<int8_t> q;  // [rows][d_padded], one byte after a random misalignment
+  std::vector<int8_t> q;  // [rows][d_padded] from q_begin on, a random misalignment
   size_t q_begin;
   std::vector<int32_t> q_sum;
   AlignedVector<uint8_t> k_u8;
 };
 
-// Extremes: every product as large as it gets, where 16-bit sums would saturate.
-// lowest: of the queries.
+// extremes: every product is as large as possible, so that 16-bit sums would saturate. lowest: smallest query element.
 Tile RandomTile(int d, int rows, bool extremes, int lowest) {
   const int d_padded = PaddedBytes(d);
   Tile t{d, rows, kPageRows * RandomInt(1, 3), {}, static_cast<size_t>(RandomInt(0, 15)), {}, {}};
@@ -53,7 +52,7 @@ void TestTile(EstimateFn kernel, const char* name, const Tile& t, const std::vec
   AlignedVector<int32_t> scores(static_cast<size_t>(rows * t.stride), kUntouched);
   const QueryRows query{t.q.data() + t.q_begin, t.q_sum.data(), rows, at.empty() ? nullptr : at.data()};
   kernel(query, t.k_u8.data(), PaddedBytes(t.d), scores.data(), t.stride);
-  if (RandomInt(0, 1) != 0) GetEndEstimates(DetectArch())();  // what it leaves set must not matter
+  if (RandomInt(0, 1) != 0) GetEndEstimates(DetectArch())();  // a configuration that stays set must not matter
   for (int r = 0; r < rows; ++r) {
     const int row = at.empty() ? r : at[static_cast<size_t>(r)];
     for (int j = 0; j < t.stride; ++j) {
@@ -65,7 +64,7 @@ void TestTile(EstimateFn kernel, const char* name, const Tile& t, const std::vec
   }
 }
 
-// Some of the rows, in any order, one of them perhaps twice.
+// Some of the rows in any order; a row may occur twice.
 std::vector<int32_t> SomeRows(int rows) {
   std::vector<int32_t> at(static_cast<size_t>(RandomInt(1, rows + 1)));
   for (int32_t& row : at) row = RandomInt(0, rows - 1);

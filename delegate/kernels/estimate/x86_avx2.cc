@@ -1,5 +1,5 @@
 // vpmaddubsw of the query's magnitude by the key with the query's sign: two products of at most 128 * 127 fit into 16
-// bits, so nothing saturates. Queries without a sign save an instruction.
+// bits, so nothing saturates. Queries in [0, 127] save an instruction.
 
 #include "kernels/estimate/generic.h"
 #include "kernels/simd/x86.h"
@@ -18,7 +18,7 @@ struct PositiveDot {
 
   static Key LoadKey(const uint8_t* p) {
     const __m256i k = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    return _mm256_xor_si256(k, _mm256_set1_epi8(-128));  // without the 128
+    return _mm256_xor_si256(k, _mm256_set1_epi8(-128));  // key, not key + 128
   }
   static Query LoadQuery(const int8_t* p) {
     int32_t four;

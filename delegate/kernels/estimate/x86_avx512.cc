@@ -1,5 +1,5 @@
 // Without VNNI: vpmaddubsw of the query's magnitude by the key with the query's sign. Two products of at most 128 * 127
-// fit into 16 bits, so nothing saturates. Queries without a sign save an instruction.
+// fit into 16 bits, so nothing saturates. Queries in [0, 127] save an instruction.
 
 #include "kernels/estimate/generic.h"
 #include "kernels/simd/x86.h"
@@ -17,7 +17,7 @@ struct PositiveDot {
   using Sums = __m512i;
 
   static Key LoadKey(const uint8_t* p) {
-    return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128));  // without the 128
+    return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128));  // key, not key + 128
   }
   static Query LoadQuery(const int8_t* p) {
     int32_t four;

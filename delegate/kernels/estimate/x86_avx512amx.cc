@@ -1,7 +1,7 @@
-// tdpbsud: 16 queries by 16 keys by up to 64 channels, summed into int32s, exactly. A page's keys lie as it takes them:
-// a tile of keys is 16 of the 64, a row of it four of their channels. One shape of tiles serves all calls of a head
-// dim, whatever the number of rows, as setting another takes as long as 16 rows against a page. What suits tiles badly,
-// few rows and head dims that do not divide well, is left to vpdpbusd: the integers are the same.
+// tdpbsud: 16 queries by 16 keys by up to 64 channels, summed exactly into int32s. A page stores its keys as tdpbsud
+// needs them: a tile of keys holds 16 of the 64 keys, and a row of it four channels of each. One tile configuration
+// serves all calls of a head dim, whatever the number of rows, because setting another one takes as long as 16 rows
+// against a page. Few rows, and head dims that do not divide well, go to vpdpbusd: the integers are the same.
 
 #include "kernels/estimate/kernels.h"
 #include "kernels/layout.h"
@@ -14,15 +14,15 @@ namespace {
 constexpr int kTileRows = 16;
 constexpr int kTileBytes = 64;  // of a row
 constexpr int kTileKeys = kTileBytes / 4;
-constexpr int kMostRows = 6 * kTileRows;  // at a time, or their copies would take too much of the stack
-constexpr int kFewRows = 4;               // behind whole tiles: vpdpbusd takes less time than a tile
+constexpr int kMaxRows = 6 * kTileRows;  // at a time, so that their copies fit on the stack
+constexpr int kFewRows = 4;              // up to this many rows after whole tiles, vpdpbusd is faster than a tile
 constexpr ptrdiff_t kKeyStride = kPageRows * 4;
 
-// Registers. The processor renames them, so one for the sums keeps it as busy as several would.
+// Tile registers. The processor renames them, so several registers of sums would be no faster than one.
 constexpr int kSums = 0, kQueries = 1, kFirstKeys = 2;
-constexpr int kMostParts = 4;  // of the channels: a tile of keys each
+constexpr int kMaxParts = 4;  // parts of the channels, a tile of keys each
 
-// Channels in equal parts, so that they need no second shape of tiles.
+// Channels in equal parts, so that one tile configuration fits all parts.
 struct Parts {
   int count, bytes;
   bool suit;
@@ -30,9 +30,9 @@ struct Parts {
 
 Parts PartsOf(int d_padded) {
   int count = (d_padded + kTileBytes - 1) / kTileBytes;
-  while (count <= kMostParts && d_padded % (4 * count) != 0) ++count;
+  while (count <= kMaxParts && d_padded % (4 * count) != 0) ++count;
   const int bytes = d_padded / count;
-  return {count, bytes, count <= kMostParts && bytes >= kTileBytes / 2};
+  return {count, bytes, count <= kMaxParts && bytes >= kTileBytes / 2};
 }
 
 struct Configs {
@@ -44,7 +44,7 @@ constexpr Configs MakeConfigs() {
   for (int fours = 1; fours <= kTileBytes / 4; ++fours) {
     TileConfig& config = configs.of[fours];
     config.palette = 1;
-    for (int tile = 0; tile < kFirstKeys + kMostParts; ++tile) {
+    for (int tile = 0; tile < kFirstKeys + kMaxParts; ++tile) {
       config.rows[tile] = static_cast<uint8_t>(tile >= kFirstKeys ? fours : kTileRows);
       config.row_bytes[tile] = static_cast<uint16_t>(tile == kQueries ? fours * 4 : kTileBytes);
     }
@@ -54,12 +54,12 @@ constexpr Configs MakeConfigs() {
 
 constexpr Configs kConfigs = MakeConfigs();
 
-// Part p of row r lies at q + p * part_stride + r * stride.
+// Queries as tiles read them: part p of row r lies at q + p * part_stride + r * stride.
 struct Queries {
   const int8_t* q;
   ptrdiff_t stride, part_stride;
   int rows;
-  alignas(kAlignment) int32_t start[kMostRows][kTileKeys];  // the same for every key: -128 * sum of the row
+  alignas(kAlignment) int32_t start[kMaxRows][kTileKeys];  // -128 * sum of the row, for every key
 };
 
 template <int kParts, int kPart = 0>
@@ -79,7 +79,7 @@ void LoadKeys(const uint8_t* k_u8, int part_bytes) {
   }
 }
 
-// At least kTileRows rows. The last tile may overlap the one before: the same scores once more.
+// At least kTileRows rows. The last tile may overlap the one before it: it then stores the same scores again.
 template <int kParts>
 void EstimateRows(const Queries& queries, const uint8_t* k_u8, int part_bytes, int32_t* scores, ptrdiff_t stride) {
   for (int j = 0; j < kPageRows; j += kTileKeys) {
@@ -93,7 +93,7 @@ void EstimateRows(const Queries& queries, const uint8_t* k_u8, int part_bytes, i
   }
 }
 
-// Of a row of `bytes` bytes, at most 64; zeros behind them.
+// The first `bytes` bytes of p, at most 64, and zeros after them.
 __m512i LoadBytes(const int8_t* p, int bytes) {
   return _mm512_maskz_loadu_epi8(~uint64_t{0} >> (kTileBytes - bytes), p);
 }
@@ -106,9 +106,9 @@ int32_t SumOf(const int8_t* positive, const Parts& parts) {
   return _mm512_reduce_add_epi32(sums);
 }
 
-// kMostRows rows of part 0, then those of part 1, ...
+// Copies a row to where its part 0 lies; part p lies kMaxRows rows after part p - 1.
 void Copy(const int8_t* q, const Parts& parts, int8_t* copy) {
-  for (int p = 0; p < parts.count; ++p, copy += kMostRows * kTileBytes) {
+  for (int p = 0; p < parts.count; ++p, copy += kMaxRows * kTileBytes) {
     _mm512_store_si512(copy, LoadBytes(q + p * parts.bytes, parts.bytes));
   }
 }
@@ -116,12 +116,12 @@ void Copy(const int8_t* q, const Parts& parts, int8_t* copy) {
 template <bool kPositive>
 void EstimateTiles(const QueryRows& rows, const Parts& parts, const uint8_t* k_u8, int32_t* scores, ptrdiff_t stride) {
   const int d_padded = parts.count * parts.bytes;
-  alignas(kAlignment) int8_t copies[kMostParts * kMostRows * kTileBytes];
+  alignas(kAlignment) int8_t copies[kMaxParts * kMaxRows * kTileBytes];
   Queries queries;
   queries.rows = rows.rows;
   queries.q = rows.at == nullptr ? rows.q : copies;
   queries.stride = rows.at == nullptr ? d_padded : kTileBytes;
-  queries.part_stride = rows.at == nullptr ? parts.bytes : kMostRows * kTileBytes;
+  queries.part_stride = rows.at == nullptr ? parts.bytes : kMaxRows * kTileBytes;
   for (int r = 0; r < rows.rows; ++r) {
     const ptrdiff_t row = rows.at == nullptr ? r : rows.at[r];
     const int8_t* q = rows.q + row * d_padded;
@@ -135,14 +135,14 @@ void EstimateTiles(const QueryRows& rows, const Parts& parts, const uint8_t* k_u
   kByParts[parts.count - 1](queries, k_u8, parts.bytes, scores, stride);
 }
 
-// How many of so many rows go through tiles.
+// How many of `rows` rows go through tiles in the next step.
 int RowsByTiles(int rows, const Parts& parts) {
   if (!parts.suit || rows < kTileRows) return 0;
-  if (rows >= kMostRows) return kMostRows;
+  if (rows >= kMaxRows) return kMaxRows;
   return rows % kTileRows <= kFewRows ? rows - rows % kTileRows : rows;
 }
 
-QueryRows Behind(QueryRows rows, int done, int d_padded) {
+QueryRows After(QueryRows rows, int done, int d_padded) {
   rows.rows -= done;
   if (rows.at != nullptr) {
     rows.at += done;
@@ -156,7 +156,8 @@ QueryRows Behind(QueryRows rows, int done, int d_padded) {
 template <bool kPositive>
 void Estimate(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t* scores, ptrdiff_t stride) {
   constexpr EstimateFn kByVnni = kPositive ? EstimatePositiveAvx512Vnni : EstimateAvx512Vnni;
-  if (rows.rows < kTileRows) return kByVnni(rows, k_u8, d_padded, scores, stride);  // decode: not a division more
+  if (rows.rows < kTileRows)
+    return kByVnni(rows, k_u8, d_padded, scores, stride);  // decode: avoids the division of PartsOf
   const Parts parts = PartsOf(d_padded);
   QueryRows left = rows;
   while (left.rows > 0) {
@@ -164,7 +165,7 @@ void Estimate(const QueryRows& rows, const uint8_t* k_u8, int d_padded, int32_t*
     some.rows = RowsByTiles(left.rows, parts);
     if (some.rows == 0) return kByVnni(left, k_u8, d_padded, scores, stride);
     EstimateTiles<kPositive>(some, parts, k_u8, scores, stride);
-    left = Behind(left, some.rows, d_padded);
+    left = After(left, some.rows, d_padded);
     scores += some.rows * stride;
   }
 }

@@ -1,5 +1,5 @@
-// vpdpbusd: four products of uint8 by int8, summed into an int32, exactly. The uint8 is the key + 128, or a query
-// without a sign.
+// vpdpbusd: four products of uint8 by int8, summed exactly into an int32. The uint8 is key + 128, or a query in [0,
+// 127].
 
 #include "kernels/estimate/generic.h"
 #include "kernels/simd/x86.h"
@@ -18,7 +18,7 @@ struct Dot {
 
   static Key LoadKey(const uint8_t* p) {
     Key key = _mm512_loadu_si512(p);
-    __asm__("" : "+v"(key));  // or GCC loads keys once per row, where there are few rows
+    __asm__("" : "+v"(key));  // otherwise GCC loads the keys once per row where there are few rows
     return key;
   }
   static Query LoadQuery(const int8_t* p) {

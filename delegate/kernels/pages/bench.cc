@@ -1,4 +1,4 @@
-// ns per page of the kernels of pages, and ns per listed bit.
+// ns per page of the kernels of block skipping, and ns per listed bit.
 #include "kernels/benching.h"
 #include "kernels/pages/kernels.h"
 #include "kernels/testing.h"
@@ -17,7 +17,7 @@ struct Kernels {
 
 constexpr int kSets = 64, kLarge = 1 << 20;
 
-// Rows of some pages, of whose sets of rows about `listed` in 64 are listed.
+// About `listed` of the 64 bits of a set are 1.
 void Bench(const char* name, const Kernels& kernels, int pages, int listed) {
   constexpr int64_t kStride = 48;
   const auto size = static_cast<size_t>(pages);

@@ -1,5 +1,5 @@
-// The kernels of pages over a float vector type F and an int32 vector type I of as many lanes (kernels/simd/). Only ISA
-// files include this.
+// The kernels of block skipping over a float vector type F and an int32 vector type I with the same number of lanes
+// (kernels/simd/). Only ISA files include this.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_PAGES_GENERIC_H_
 #define SHADOWATTN_DELEGATE_KERNELS_PAGES_GENERIC_H_
 
@@ -17,17 +17,17 @@ int32_t LargestBound(const int32_t* bounds, int64_t n) {
     for (int64_t i = 1; i < n; ++i) largest = bounds[i] > largest ? bounds[i] : largest;
     return largest;
   }
-  typename I::V most[kVecs];
+  typename I::V largest[kVecs];
 #pragma GCC unroll 4
-  for (int j = 0; j < kVecs; ++j) most[j] = I::Load(bounds + j * I::kLanes);
+  for (int j = 0; j < kVecs; ++j) largest[j] = I::Load(bounds + j * I::kLanes);
   for (int64_t i = kStep; i < n; i += kStep) {
-    const int32_t* at = bounds + (i <= n - kStep ? i : n - kStep);  // the last step may see some a second time
+    const int32_t* at = bounds + (i <= n - kStep ? i : n - kStep);  // the last step may load some bounds again
 #pragma GCC unroll 4
-    for (int j = 0; j < kVecs; ++j) most[j] = I::Max(most[j], I::Load(at + j * I::kLanes));
+    for (int j = 0; j < kVecs; ++j) largest[j] = I::Max(largest[j], I::Load(at + j * I::kLanes));
   }
 #pragma GCC unroll 4
-  for (int j = 1; j < kVecs; ++j) most[0] = I::Max(most[0], most[j]);
-  return I::MaxLanes(most[0]);
+  for (int j = 1; j < kVecs; ++j) largest[0] = I::Max(largest[0], largest[j]);
+  return I::MaxLanes(largest[0]);
 }
 
 template <class I>
@@ -35,7 +35,7 @@ void BitsBelow(const int32_t* bounds, int32_t cut, int64_t words, uint64_t* bits
   for (int64_t word = 0; word < words; ++word) bits[word] = I::MaskLess64(bounds + word * 64, cut);
 }
 
-// A lane for each cut: the pages of one cut are added one by one whatever the width.
+// Each cut has a lane of its own, so the pages of a cut are added one by one whatever the vector width.
 template <class F, class I>
 void SumBelow(const BelowCuts& job, float* below) {
   constexpr int kVecs = kCuts / I::kLanes;

@@ -1,4 +1,6 @@
-// Bounds of pages -> the pages that a row scores, and what it would have lost without the others.
+// Block skipping: from the upper bounds of a query's scores, one for each page, to the pages that the query scores, and
+// to the softmax mass that skipping would lose (docs/algorithm.md, step 2). Bounds from the smallest and largest key of
+// a page are the idea of Quest (arXiv 2406.10774).
 //
 // Integers, and float32 sums in the order of the pages: the same bits on every ISA.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_PAGES_PAGES_H_
@@ -18,21 +20,22 @@ LargestBoundFn GetLargestBoundKernel(ArchFlags arch);
 using BitsBelowFn = void (*)(const int32_t* bounds, int32_t cut, int64_t words, uint64_t* bits);
 BitsBelowFn GetBitsBelowKernel(ArchFlags arch);
 
-// What the pages [first, last) of a row hold that are below each of some cuts, added up.
+// Mass of the pages in [first, last) whose bound lies below a cut, for each of kCuts cuts (one per skip margin).
 inline constexpr int kCuts = 16;
 struct BelowCuts {
-  const int32_t* bounds;  // of page p: bounds[p]
-  const float* sums;      // of page p: sums[p * stride]
+  const int32_t* bounds;  // bounds[p]: largest score that page p can have
+  const float* sums;      // sums[p * stride]: sum of the softmax weights of page p
   int64_t stride;
   int64_t first;
   int64_t last;
   const int32_t* cuts;  // [kCuts]
 };
-// below[m]: the sums of the pages with bounds below cuts[m], added to zero from the first page to the last.
+// below[m]: the sum over the pages with bounds[p] < cuts[m], added in order from the first page to the last.
 using SumBelowFn = void (*)(const BelowCuts& job, float* below);
 SumBelowFn GetSumBelowKernel(ArchFlags arch);
 
-// The places of a set's bits, ascending; returns how many. A vector store may write past them: room for kListRoom.
+// Writes the indices of the bits that are 1, ascending; returns how many. A vector store may write past them: places
+// has room for kListRoom.
 inline constexpr int kListRoom = 64 + 16;
 using ListBitsFn = int (*)(uint64_t set, int32_t* places);
 ListBitsFn GetListBitsKernel(ArchFlags arch);

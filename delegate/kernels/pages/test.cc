@@ -1,4 +1,5 @@
-// Every kernel of pages of this machine against the same written out plainly, and bit by bit against the portable one.
+// Every kernel of block skipping of this machine against the formula written out plainly, and bit by bit against the
+// portable kernel.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -18,7 +19,7 @@ constexpr int kSizes[] = {1, 15, 16, 17, 31, 33, 63, 64, 65, 128, 129, 500};
 constexpr int kLarge = 1 << 24;
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// Equal ones, common ones, and the ends of the range.
+// Often equal bounds, ordinary ones, and the ends of the range.
 int32_t RandomBound() {
   switch (RandomInt(0, 9)) {
     case 0:
@@ -33,7 +34,7 @@ int32_t RandomBound() {
 }
 
 void TestLargest(LargestBoundFn kernel, const char* name, int n) {
-  // Before and behind what may be read: the largest there is. At odd addresses, and each place the largest once.
+  // INT32_MAX lies before and after what the kernel may read. Addresses are odd, and each place is the largest once.
   for (int at = 0; at < n; ++at) {
     const int before = RandomInt(1, 16);
     std::vector<int32_t> bounds(static_cast<size_t>(before + n + 16), INT32_MAX);
@@ -41,7 +42,8 @@ void TestLargest(LargestBoundFn kernel, const char* name, int n) {
     bounds[static_cast<size_t>(before + at)] = at % 5 == 0 ? INT32_MAX - 1 : 0;
     const int32_t most = kernel(bounds.data() + before, n);
     SHADOW_CHECK(most == bounds[static_cast<size_t>(before + at)], "%s n %d at %d: %d", name, n, at, most);
-    SHADOW_CHECK(most == LargestBoundScalar(bounds.data() + before, n), "%s n %d: not as the portable one", name, n);
+    SHADOW_CHECK(most == LargestBoundScalar(bounds.data() + before, n), "%s n %d: differs from the portable kernel",
+                 name, n);
   }
   const AlignedVector<int32_t> least(static_cast<size_t>(n), INT32_MIN);
   SHADOW_CHECK(kernel(least.data(), n) == INT32_MIN, "%s n %d: nothing but INT32_MIN", name, n);
@@ -55,7 +57,7 @@ void TestBits(BitsBelowFn kernel, const char* name, int n) {
     std::vector<uint64_t> bits(words + 1, 77), same = bits;
     kernel(bounds.data(), cut, static_cast<int64_t>(words), bits.data());
     BitsBelowScalar(bounds.data(), cut, static_cast<int64_t>(words), same.data());
-    SHADOW_CHECK(bits == same, "%s n %d cut %d: not as the portable one", name, n, cut);
+    SHADOW_CHECK(bits == same, "%s n %d cut %d: differs from the portable kernel", name, n, cut);
     for (size_t i = 0; i < bounds.size(); ++i) {
       const bool below = (bits[i / 64] >> i % 64 & 1) != 0;
       SHADOW_CHECK(below == (bounds[i] < cut), "%s n %d cut %d: bit %zu of %d", name, n, cut, i, bounds[i]);
@@ -64,7 +66,7 @@ void TestBits(BitsBelowFn kernel, const char* name, int n) {
   }
 }
 
-// The sums of other pages than [first, last), and of other rows, are not numbers.
+// NaN lies in the sums outside [first, last) and in those of other rows.
 void TestSum(SumBelowFn kernel, const char* name, int first, int last, int stride) {
   const int pages = last + 3;
   std::vector<int32_t> bounds(static_cast<size_t>(pages), INT32_MIN), cuts(kCuts);

@@ -1,4 +1,4 @@
-// ns per element of the quantise kernels, rows of K and Q in L1.
+// ns per element of the quantise kernels; rows of K and Q lie in L1.
 #include "kernels/benching.h"
 #include "kernels/quantize/kernels.h"
 #include "kernels/testing.h"

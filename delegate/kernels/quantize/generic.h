@@ -10,9 +10,9 @@
 
 namespace shadow {
 
-// The first `count` of p, zeros after it: rows of tensors end where the next row begins.
+// The first `count` floats of p and zeros after them: a tensor's row must not be read past its end.
 template <class F>
-typename F::V LoadTail(const float* p, int count) {
+typename F::V LoadPartial(const float* p, int count) {
   float buffer[F::kLanes] = {};
   std::memcpy(buffer, p, static_cast<size_t>(count) * sizeof(float));
   return F::Load(buffer);
@@ -43,7 +43,7 @@ int QuantizeKey(const float* x, const float* centre, float inv_scale, int d, int
   for (; i + F::kLanes <= d; i += F::kLanes) quantizer.Run(F::Load(x + i), F::Load(centre + i), out + i);
   if (i < d) {
     int8_t buffer[F::kLanes];
-    quantizer.Run(LoadTail<F>(x + i, d - i), LoadTail<F>(centre + i, d - i), buffer);
+    quantizer.Run(LoadPartial<F>(x + i, d - i), LoadPartial<F>(centre + i, d - i), buffer);
     std::memcpy(out + i, buffer, static_cast<size_t>(d - i));
   }
   return F::AnyNan(quantizer.not_finite) ? -1 : quantizer.clamped;
@@ -54,7 +54,7 @@ template <class F>
 float LargestMagnitude(const float* x, int d) {
   typename F::V largest = F::Set(0), not_finite = F::Set(0);
   for (int i = 0; i < d; i += F::kLanes) {
-    const typename F::V v = i + F::kLanes <= d ? F::Load(x + i) : LoadTail<F>(x + i, d - i);
+    const typename F::V v = i + F::kLanes <= d ? F::Load(x + i) : LoadPartial<F>(x + i, d - i);
     largest = F::Max(largest, F::Abs(v));
     not_finite = F::Add(not_finite, F::Mul(v, F::Set(0)));
   }
@@ -66,7 +66,7 @@ int32_t QuantizeQuery(const float* x, int d, int8_t* out, float* largest) {
   *largest = LargestMagnitude<F>(x, d);
   if (*largest < 0) return INT32_MIN;
   const float multiplier = 127.0f / *largest;
-  if (!(multiplier <= FLT_MAX)) {  // a zero row, or one so small that the quotient overflows
+  if (!(multiplier <= FLT_MAX)) {  // the row is zero, or so small that the quotient overflows
     std::memset(out, 0, static_cast<size_t>(d));
     return 0;
   }
@@ -80,7 +80,7 @@ int32_t QuantizeQuery(const float* x, int d, int8_t* out, float* largest) {
   }
   if (i < d) {
     int8_t buffer[F::kLanes];
-    const typename F::V v = F::Round(F::Mul(LoadTail<F>(x + i, d - i), F::Set(multiplier)));
+    const typename F::V v = F::Round(F::Mul(LoadPartial<F>(x + i, d - i), F::Set(multiplier)));
     sum = F::Add(sum, v);
     F::Store(buffer, v);
     std::memcpy(out + i, buffer, static_cast<size_t>(d - i));

@@ -43,7 +43,7 @@ double CoarseStep(const float* x, const float* k_variance, float estimate_multip
   const double largest = static_cast<double>(largest_float);
   const double by_spread = kSpreadLevels / (static_cast<double>(estimate_multiplier) * std::sqrt(variance));
   const double step = std::fmin(by_spread, 127.0 / largest);
-  // A zero row, or one so small that the step overflows.
+  // The row is zero, or so small that the step overflows.
   return step <= static_cast<double>(FLT_MAX) ? step : 0.0;
 }
 
@@ -51,8 +51,8 @@ bool QuantizeQueryCoarse(const float* x, const float* k_variance, float estimate
   const double step = CoarseStep(x, k_variance, estimate_multiplier, d);
   const auto multiplier = static_cast<float>(step);
   if (step < 0) return false;
-  // Without branches and library calls, so that a compiler can use vector instructions. The last bit of what is added
-  // and taken off again is worth one: that rounds half to even.
+  // No branches and no library calls, so that a compiler can vectorise. The last bit of 1.5 * 2^23 is worth 1, so
+  // adding and subtracting it rounds half to even.
   for (int i = 0; i < d; ++i) {
     const float scaled = x[i] * multiplier;
     const float clamped = scaled < -127.0f ? -127.0f : (scaled > 127.0f ? 127.0f : scaled);

@@ -1,4 +1,4 @@
-// Every quantise kernel of this machine against the formula of docs/op_spec.md, one element at a time.
+// Every quantise kernel of this machine against the formula of docs/algorithm.md, one element at a time.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -18,10 +18,10 @@ constexpr int kSizes[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 40, 63, 64
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// The value nearest to x, the even one of two: written out, because the kernels use the FPU's rounding.
+// The integer nearest to x, of two the even one. Written out, because the kernels use the FPU's rounding.
 int RoundHalfEven(double x) {
-  const double low = std::floor(x), rest = x - low;
-  const bool up = rest > 0.5 || (rest == 0.5 && std::fmod(low, 2.0) != 0.0);
+  const double low = std::floor(x), fraction = x - low;
+  const bool up = fraction > 0.5 || (fraction == 0.5 && std::fmod(low, 2.0) != 0.0);
   return static_cast<int>(up ? low + 1 : low);
 }
 
@@ -59,7 +59,7 @@ Row OracleQuery(const float* x, int d) {
   return row;
 }
 
-// A buffer with a guard behind the row, starting at a random misalignment.
+// A buffer with a guard value after the row; it starts at a random misalignment.
 struct Output {
   explicit Output(int d)
       : bytes(static_cast<size_t>(d) + 80, int8_t{99}), begin(static_cast<size_t>(RandomInt(0, 15))) {}
@@ -76,7 +76,7 @@ std::vector<float> RandomRow(int d, int kind) {
   std::vector<float> x(static_cast<size_t>(d));
   for (float& v : x) {
     v = RandomNormal();
-    if (kind == 1) v = static_cast<float>(RandomInt(-300, 300)) * 0.5f;  // halves: exact ties of rounding
+    if (kind == 1) v = static_cast<float>(RandomInt(-300, 300)) * 0.5f;  // multiples of 0.5: exact ties of rounding
     if (kind == 2) v *= 1e30f;
     if (kind == 3) v = 0;
     if (kind == 4) v *= 1e-39f;

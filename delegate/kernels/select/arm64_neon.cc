@@ -5,7 +5,7 @@
 namespace shadow {
 namespace {
 
-// order.bytes[m]: byte numbers that bring the lanes in m to the front, the rest is arbitrary.
+// order.bytes[m]: byte numbers that bring the lanes in m to the front; the bytes after them are arbitrary.
 struct CompressOrder {
   uint8_t bytes[16][16];
 };
@@ -57,7 +57,7 @@ struct Ints {
 };
 
 struct Bytes {
-  // Every byte of zeros or ones keeps the bit of its number; three pairwise sums bring eight of them together.
+  // A byte of ones becomes the bit of its number; three pairwise sums join eight bytes to one.
   static uint64_t Greater(const int8_t* p, int8_t t) {
     const uint8x16_t weights = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
     const int8x16_t level = vdupq_n_s8(t);

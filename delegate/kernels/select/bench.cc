@@ -1,5 +1,5 @@
-// ns per score of the select kernels, on scores like those of attention: normal, int32 with a spread of some thousands,
-// int8 with a spread of 24 levels. Rows take turns, so that branches cannot be learnt by heart.
+// ns per score of the select kernels on scores like those of attention: normal, int32 with a spread of some thousands,
+// int8 with a spread of 24 levels. Rows alternate, so that the branch predictor cannot learn one row.
 #include <algorithm>
 
 #include "kernels/benching.h"
@@ -28,19 +28,19 @@ void Bench(const char* name, Function kernel, Function scalar, float spread, int
     row = (row + 1) % kRows;
     kernel(scores.data() + row * size, n, k, 0, scratch.data(), out.data());
   });
-  std::printf("select int%-2zu %-8s n %5d keep %.2f: %.3f ns/score\n", 8 * sizeof(T), name, n,
+  std::printf("select int%-2zu %-8s n %5d keep_ratio %.2f: %.3f ns/score\n", 8 * sizeof(T), name, n,
               static_cast<double>(keep_ratio), ns / n);
 }
 
 void BenchAll() {
-#define SHADOW_KERNEL(needed, name)                                                    \
-  if (testing::HasArch(#name, needed)) {                                               \
-    for (int n : {512, 2048, 4096, 8192}) {                                            \
-      for (float keep : {0.05f, 0.2f}) {                                               \
-        Bench<int32_t>(#name, SelectInt32##name, SelectInt32Scalar, 5000.0f, n, keep); \
-        Bench<int8_t>(#name, SelectInt8##name, SelectInt8Scalar, 24.0f, n, keep);      \
-      }                                                                                \
-    }                                                                                  \
+#define SHADOW_KERNEL(needed, name)                                                          \
+  if (testing::HasArch(#name, needed)) {                                                     \
+    for (int n : {512, 2048, 4096, 8192}) {                                                  \
+      for (float keep_ratio : {0.05f, 0.2f}) {                                               \
+        Bench<int32_t>(#name, SelectInt32##name, SelectInt32Scalar, 5000.0f, n, keep_ratio); \
+        Bench<int8_t>(#name, SelectInt8##name, SelectInt8Scalar, 24.0f, n, keep_ratio);      \
+      }                                                                                      \
+    }                                                                                        \
   }
 #include "kernels/select/kernels.inc"
 #undef SHADOW_KERNEL

@@ -1,17 +1,18 @@
-// Exact top-k of int32 scores over one ISA's vector. Only ISA files include this; each brings a type I:
+// Exact top-k of int32 scores over the vector of one ISA. Only ISA files include this; each defines a type I:
 //
 //   I::kLanes, I::V, I::M (mask)         V Load(p), Set(a), Iota()           void Store(p, v)
 //   M Greater(a, b), GreaterEqual(a, b)  M Equal(a, b)                       M AndNot(a, b): a and not b
 //   int Count(m)                         V CountIf(v, m): v + 1 where m      int32_t SumLanes(v)
 //   V MinWhere(v, m, w): min(v, w) where m, else v                           int32_t MinLanes(v)
-//   V Add(a, b)                          int Compress(p, m, v): the lanes in m to p (writes a whole vector), their
-//   count
+//   V Add(a, b)                          int Compress(p, m, v): stores the lanes in m (a whole vector), returns how
+//   many
 //
-// The threshold, the k-th best score, is found by narrowing a bracket [low, high] of values. Two pivots come from a
-// strided sample, later by interpolation; one pass counts what lies above them and compresses what lies between; again
-// with the few left. Where the pivots mislead, the side they missed is taken from the scores again, and every third
-// disappointment the range of values is halved, so that no input costs more than some dozens of passes. A last pass
-// compacts the indices.
+// The threshold is the k-th best score. A bracket [low, high] of values that holds it becomes narrower pass by pass:
+// two pivots come from a strided sample, later from interpolation; a pass counts the scores above the pivots and
+// compresses those between them, and the next pass works on these. If the threshold lies outside the pivots, the side
+// where it lies is compressed from the scores again. After two passes in a row that leave more than half of the values,
+// the next one bisects their range, so no input needs more than some dozens of passes. A last pass compacts the
+// indices.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SELECT_GENERIC_INT32_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SELECT_GENERIC_INT32_H_
 
@@ -22,7 +23,7 @@
 
 namespace shadow {
 
-// All scores within [low, high], among them the threshold; `above` scores are larger than high.
+// All scores within [low, high], the threshold among them; `above` scores are larger than high.
 struct Bracket {
   const int32_t* values;
   int count;
@@ -37,10 +38,10 @@ struct Range {
 };
 
 constexpr int kSample = 64;
-constexpr int kSmall = 32;           // so many are ranked by comparing all pairs
-constexpr float kDeviations = 2.2f;  // pivots this far from where the threshold is expected
+constexpr int kSmall = 32;           // up to this many values are ranked by comparing all pairs
+constexpr float kDeviations = 2.2f;  // distance of the pivots from the expected threshold, in standard deviations
 
-// Copies the values within the range from `from` to `to` (which may be `from`) and returns their count.
+// Copies the values of `from` that lie within the range to `to` (which may be `from`) and returns how many.
 template <class I>
 int Extract(const int32_t* from, int n, Range range, int32_t* to, int* above) {
   const typename I::V low = I::Set(range.low), high = I::Set(range.high);
@@ -62,8 +63,9 @@ int Extract(const int32_t* from, int n, Range range, int32_t* to, int* above) {
   return count;
 }
 
-// The values of ranks a and b (0 is the largest) among n <= kSample values, padded with INT32_MIN to whole vectors:
-// the smallest value that no more than `rank` others exceed. Range.low belongs to a.
+// The values of ranks a and b (rank 0 is the largest) among n <= kSample values, padded with INT32_MIN to whole
+// vectors: the value of a rank is the smallest one that at most `rank` others exceed. Range.low belongs to a, high to
+// b.
 template <class I>
 Range OrderStatistics(const int32_t* values, int n, int a, int b) {
   const typename I::V rank_a = I::Set(a), rank_b = I::Set(b);
@@ -78,13 +80,13 @@ Range OrderStatistics(const int32_t* values, int n, int a, int b) {
   return {I::MinLanes(low), I::MinLanes(high)};
 }
 
-// How many of `size` values, drawn from `count`, may lie on the other side of the one of `rank` than expected.
-static inline float Margin(float size, float rank, float count) {
+// By how many ranks the value of `rank` among `count` values may lie elsewhere than expected among `size` of them.
+static inline float RankMargin(float size, float rank, float count) {
   const float share = rank / count;
   return kDeviations * __builtin_sqrtf(size * share * (1.0f - share)) + 1.0f;
 }
 
-// Pivots between which the value of `rank` very likely lies, from a sample.
+// Two pivots from a sample; the value of `rank` very likely lies between them.
 template <class I>
 Range SampleRange(const Bracket& b, int rank) {
   int32_t sample[kSample];
@@ -93,7 +95,7 @@ Range SampleRange(const Bracket& b, int rank) {
   for (int i = 0; i < size; ++i) sample[i] = b.values[i * stride + stride / 2];
   const float count = static_cast<float>(b.count), sampled = static_cast<float>(size);
   const float position = static_cast<float>(rank) / count * sampled;
-  const float margin = Margin(sampled, static_cast<float>(rank), count);
+  const float margin = RankMargin(sampled, static_cast<float>(rank), count);
   const int last = static_cast<int>(position + margin);
   Range r = OrderStatistics<I>(sample, size, last, static_cast<int>(position - margin));
   if (position < margin) r.high = b.high;
@@ -101,11 +103,11 @@ Range SampleRange(const Bracket& b, int rank) {
   return r;
 }
 
-// The same for values that are spread about evenly between low and high, as they are once the bracket is narrow.
+// The same by interpolation, for values that are spread almost evenly between low and high, as in a narrow bracket.
 static inline Range InterpolatedRange(const Bracket& b, int rank) {
   const float count = static_cast<float>(b.count);
-  const float bend = count / 16;  // allowance for "about"
-  const float margin = Margin(count, static_cast<float>(rank), count) + bend;
+  const float bend = count / 16;  // allowance for "almost"
+  const float margin = RankMargin(count, static_cast<float>(rank), count) + bend;
   const double step = (static_cast<double>(b.high) - b.low + 1) / b.count;
   const double low = b.high - step * (static_cast<double>(rank) + static_cast<double>(margin));
   const double high = b.high - step * (static_cast<double>(rank) - static_cast<double>(margin));
@@ -131,11 +133,11 @@ void Narrow(const int32_t* scores, int n, int rank, Range range, int32_t* scratc
     *b = {scratch, count, above, range.low, range.high};
     return;
   }
-  const int rest = Extract<I>(scores, n, range, scratch, &above);
-  *b = {scratch, rest, above, range.low, range.high};
+  const int left = Extract<I>(scores, n, range, scratch, &above);
+  *b = {scratch, left, above, range.low, range.high};
 }
 
-// A bracket of one value, from few.
+// The bracket of one value, from at most kSmall values.
 template <class I>
 Bracket Finish(const Bracket& b, int rank) {
   int32_t values[kSmall];
@@ -166,7 +168,7 @@ Bracket FindThreshold(const int32_t* scores, int n, int rank, int32_t* scratch) 
   return b;
 }
 
-// The position from which on `wanted` scores equal the threshold.
+// The last position from which on `wanted` scores equal the threshold.
 template <class I>
 int FindCutoff(const int32_t* scores, int n, int32_t threshold, int wanted) {
   const typename I::V t = I::Set(threshold);
@@ -180,7 +182,7 @@ int FindCutoff(const int32_t* scores, int n, int32_t threshold, int wanted) {
   return i;
 }
 
-// Writes offset + i for every i in [begin, end) whose score is above the threshold, or equal to it too.
+// Writes offset + i for every i in [begin, end) whose score is above the threshold; kOrEqual: or equal to it.
 template <class I, bool kOrEqual>
 int32_t* Compact(const int32_t* scores, int begin, int end, int32_t threshold, int32_t offset, int32_t* out) {
   const typename I::V t = I::Set(threshold), step = I::Set(I::kLanes);

@@ -1,10 +1,10 @@
-// Exact top-k of int8 scores over one ISA's vector. Only ISA files include this; each brings a type B:
+// Exact top-k of int8 scores over the vector of one ISA. Only ISA files include this; each defines a type B:
 //
 //   uint64_t Greater(p, t)            bit i: p[i] > t, for 64 scores
 //   int CountGreater(p, n, t)         how many of n scores (a multiple of 64) are > t
 //   int32_t* Expand(mask, first, p)   first + i for every bit i of mask, to p; may write 16 past the end; the new end
 //
-// 256 levels: the threshold is found by eight counts, a binary search.
+// Scores have 256 levels, so a binary search finds the threshold with eight counts.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SELECT_GENERIC_INT8_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SELECT_GENERIC_INT8_H_
 
@@ -17,7 +17,7 @@ namespace shadow {
 
 constexpr int kBlock = 64;
 
-// Scores in blocks of 64; the last, incomplete one is a copy.
+// Scores in blocks of 64; the last, incomplete block is a copy.
 template <class B>
 struct Int8Row {
   const int8_t* scores;
@@ -50,7 +50,7 @@ struct Threshold {
 
 template <class B>
 Threshold FindThreshold(const Int8Row<B>& row, int k) {
-  int value = INT8_MIN;  // always: `reached` >= k scores are >= value
+  int value = INT8_MIN;  // invariant: `reached` scores are >= value, and reached >= k
   int reached = row.n, above = 0;
   for (int step = 128; step > 0; step /= 2) {
     const int count = row.CountGreater(value + step - 1);
@@ -64,7 +64,7 @@ Threshold FindThreshold(const Int8Row<B>& row, int k) {
   return {value, above, reached - above};
 }
 
-// The position from which on `wanted` scores equal the threshold.
+// The last position from which on `wanted` scores equal the threshold.
 template <class B>
 int FindCutoff(const Int8Row<B>& row, int threshold, int wanted) {
   int i = row.whole;

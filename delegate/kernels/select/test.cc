@@ -1,4 +1,4 @@
-// Every select kernel of this machine against a sort of all scores. The answer is unique, so everything is exact.
+// Every select kernel of this machine against a sort of all scores. The answer is unique, so all comparisons are exact.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -52,7 +52,7 @@ int Score(Kind kind, int i, int n, int low, int high) {
       return static_cast<int>(high - static_cast<int64_t>(i) * 2 * static_cast<int64_t>(spread) / n);
     case kExtremes:
       return RandomInt(0, 2) == 0 ? low : RandomInt(0, 1) == 0 ? high : RandomInt(low, high);
-    case kMisleadingSample: {  // what a strided sample of 64 or 32 sees is unlike the rest
+    case kMisleadingSample: {  // a strided sample of 64 or 32 scores is unlike the others
       const int stride = std::max(1, n / 64);
       return i % stride == stride / 2 ? RandomInt(100, 120) : RandomInt(-100, 0);
     }
@@ -92,7 +92,7 @@ void Test(Function kernel, const char* name) {
   for (int n : kSizes) {
     for (int kind = 0; kind < kKinds; ++kind) {
       const size_t begin = static_cast<size_t>(RandomInt(0, 15));  // scores need no alignment
-      std::vector<T> scores(begin + static_cast<size_t>(n));       // and end where they end
+      std::vector<T> scores(begin + static_cast<size_t>(n));       // and nothing follows them
       for (int i = 0; i < n; ++i) {
         scores[begin + static_cast<size_t>(i)] = static_cast<T>(Score(static_cast<Kind>(kind), i, n, kLow, kHigh));
       }

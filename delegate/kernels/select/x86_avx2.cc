@@ -4,7 +4,7 @@
 namespace shadow {
 namespace {
 
-// order.lanes[m]: the numbers of the bits of m, the rest is arbitrary.
+// order.lanes[m]: the numbers of the bits of m; the lanes after them are arbitrary.
 struct CompressOrder {
   uint8_t lanes[256][8];
 };

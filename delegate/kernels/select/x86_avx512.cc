@@ -22,7 +22,7 @@ struct Ints {
   static int32_t SumLanes(V v) { return _mm512_reduce_add_epi32(v); }
   static V MinWhere(V v, M m, V w) { return _mm512_mask_min_epi32(v, m, v, w); }
   static int32_t MinLanes(V v) { return _mm512_reduce_min_epi32(v); }
-  // In the register, then one plain store: the compressing store is slow on Zen 4.
+  // Compresses in a register and stores the whole vector: the compressing store is slow on Zen 4.
   static int Compress(int32_t* p, M m, V v) {
     _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(m, v));
     return Count(m);

@@ -1,5 +1,5 @@
-// The tile instructions. Not the intrinsics: GCC's do not say that they read memory, so what was just written for them
-// may be moved behind them or left out.
+// The AMX tile instructions as inline assembly. GCC's intrinsics do not tell the compiler that they read memory, so it
+// may move or drop the stores that fill their operands.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_AMX_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SIMD_AMX_H_
 
@@ -20,10 +20,10 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
-namespace {  // each file its own copy (see check_isa_symbols.cmake)
+namespace {  // each file has its own copy (see check_isa_symbols.cmake)
 
-// The shapes of this thread's tiles. Asking takes a tenth of the time of setting them, and the answer is right whatever
-// other code did with the tiles meanwhile, as a note of our own would not be.
+// Configures this thread's tiles. Reading the configuration takes a tenth of the time of setting it, and it is right
+// whatever other code did with the tiles meanwhile; a variable of ours would not be.
 inline void SetTiles(const TileConfig& wanted) {
   TileConfig now;
   __asm__ volatile("sttilecfg %0" : "=m"(now));
@@ -33,7 +33,7 @@ inline void SetTiles(const TileConfig& wanted) {
 
 inline void ReleaseTiles() { __asm__ volatile("tilerelease"); }
 
-// stride: bytes from row to row.
+// stride: bytes from one row to the next.
 template <int kTile>
 inline void LoadTile(const void* first_row, ptrdiff_t stride) {
   __asm__ volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(first_row), "r"(stride) : "memory");
@@ -44,7 +44,7 @@ inline void StoreTile(void* first_row, ptrdiff_t stride) {
   __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(first_row), "r"(stride) : "memory");
 }
 
-// Sums of int32 += rows of int8 by columns of uint8, four channels a step.
+// int32 sums += rows of int8 by columns of uint8, four channels at a time.
 template <int kSums, int kSigned, int kUnsigned>
 inline void MultiplyTiles() {
   __asm__ volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kSigned), "i"(kUnsigned));

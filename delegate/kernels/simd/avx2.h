@@ -88,7 +88,7 @@ struct Floats {
   }
 
   static constexpr bool kCompresses = false;
-  static constexpr bool kAddsHalves = false;
+  static constexpr bool kHasFp16 = false;
   static int CountLess(const int32_t* p, int32_t limit) {
     const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     const __m256i less = _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), values);
@@ -119,7 +119,7 @@ struct Floats {
   }
 
  private:
-  // In each 128-bit lane: what the lane adds up to, for a, b, c and d.
+  // Each 128-bit lane of the result holds the sums of that lane of a, b, c and d.
   static V SumFour(V a, V b, V c, V d) {
     const V ab = Add(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
     const V cd = Add(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
@@ -150,7 +150,7 @@ struct Ints {
  private:
   static uint32_t MaskLess32(const int32_t* p, V limit) {
     const V low = PackLess(p, limit), high = PackLess(p + 2 * kLanes, limit);
-    // Packing works within 128-bit lanes, so that fours of integers lie 0, 2, 4, 6, 1, 3, 5, 7.
+    // Packing works within 128-bit lanes, which leaves fours of integers in the order 0, 2, 4, 6, 1, 3, 5, 7.
     const V bytes = _mm256_packs_epi16(low, high);
     const V sorted = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     return static_cast<uint32_t>(_mm256_movemask_epi8(sorted));

@@ -1,5 +1,5 @@
 // The float vector of the generic kernels (see scalar.h) for AVX-512 F, BW, DQ and VL, and VBMI2 or FP16 where a file
-// is compiled for it. Such a file names another namespace, or the linker might keep its functions for all.
+// is compiled for it. Such a file names another namespace, or the linker might use its functions in other files.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX512_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SIMD_AVX512_H_
 
@@ -52,7 +52,7 @@ struct Floats {
   static V Min(V a, V b) { return _mm512_min_ps(a, b); }
   static V Abs(V a) { return _mm512_abs_ps(a); }
   static V Round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  // Zero where the others give zero: a subnormal weight would slow every product it enters a hundredfold.
+  // Zero where the other ISAs give zero: a subnormal weight would make every product a hundred times slower.
   static V Ldexp(V a, V n) {
     return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n, _mm512_set1_ps(-127.0f), _CMP_GT_OQ), a, n);
   }
@@ -99,7 +99,7 @@ struct Floats {
     int count = 0;
 #pragma GCC unroll 4
     for (int i = 0; i < 64; i += kLanes, mask >>= kLanes) {
-      // Compressed in a register and stored whole: compressing into memory is slow on Zen 4.
+      // Compresses in a register and stores the whole vector: compressing into memory is slow on Zen 4.
       const auto some = static_cast<__mmask16>(mask);
       _mm512_storeu_si512(indices + count, _mm512_maskz_compress_epi32(some, index));
       Store(out + count, _mm512_maskz_compress_ps(some, Load(values + i)));
@@ -114,27 +114,27 @@ struct Floats {
   }
 
 #if defined(__AVX512FP16__)
-  static constexpr bool kAddsHalves = true;
-  static constexpr int kHalfLanes = 32;
-  static constexpr int kHalfVecs = 2;
-  using Halves = __m512h;
-  static Halves LoadHalves(const uint16_t* p) { return _mm512_loadu_ph(p); }
-  static Halves SetPair(uint32_t pair) { return _mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int32_t>(pair))); }
-  static Halves MulHalves(Halves a, Halves b) { return _mm512_mul_ph(a, b); }
-  static Halves FuseHalves(Halves a, Halves b, Halves c) { return _mm512_fmadd_ph(a, b, c); }
-  static Halves AddHalves(Halves a, Halves b) { return _mm512_add_ph(a, b); }
-  static V Low(Halves a) { return _mm512_cvtxph_ps(_mm512_castph512_ph256(a)); }
-  static V High(Halves a) { return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(_mm512_castph_si512(a), 1)); }
+  static constexpr bool kHasFp16 = true;
+  static constexpr int kFp16Lanes = 32;
+  static constexpr int kFp16Vecs = 2;
+  using Fp16V = __m512h;
+  static Fp16V LoadFp16(const uint16_t* p) { return _mm512_loadu_ph(p); }
+  static Fp16V SetPair(uint32_t pair) { return _mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int32_t>(pair))); }
+  static Fp16V MulFp16(Fp16V a, Fp16V b) { return _mm512_mul_ph(a, b); }
+  static Fp16V MulAddFp16(Fp16V a, Fp16V b, Fp16V c) { return _mm512_fmadd_ph(a, b, c); }
+  static Fp16V AddFp16(Fp16V a, Fp16V b) { return _mm512_add_ph(a, b); }
+  static V Low(Fp16V a) { return _mm512_cvtxph_ps(_mm512_castph512_ph256(a)); }
+  static V High(Fp16V a) { return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(_mm512_castph_si512(a), 1)); }
   static void StorePairs(uint32_t* p, V a) {
-    const __m512i half = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
-    _mm512_storeu_si512(p, _mm512_or_si512(half, _mm512_slli_epi32(half, 16)));
+    const __m512i fp16 = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+    _mm512_storeu_si512(p, _mm512_or_si512(fp16, _mm512_slli_epi32(fp16, 16)));
   }
 #else
-  static constexpr bool kAddsHalves = false;
+  static constexpr bool kHasFp16 = false;
 #endif
 
   static V SumEach(const V (&a)[kLanes]) {
-    V quad[4];  // 128-bit lane i of quad[j]: what lane i of a[4j], ..., a[4j + 3] adds up to
+    V quad[4];  // 128-bit lane i of quad[j]: the sums of lane i of a[4j], ..., a[4j + 3]
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
       const V ab = Add(_mm512_unpacklo_ps(a[4 * j], a[4 * j + 1]), _mm512_unpackhi_ps(a[4 * j], a[4 * j + 1]));
@@ -171,7 +171,7 @@ struct Floats {
 
  private:
 #if defined(__AVX512VBMI2__)
-  // Up to kLanes, which go through one byte each: a third of the work.
+  // At most kLanes elements, whose places are compressed as bytes: a third of the work.
   static void CompressFew(const float* values, uint64_t mask, int32_t first, int32_t* indices, float* out) {
     const __m512i few = _mm512_maskz_compress_epi8(mask, _mm512_load_si512(kBytes.of));
     const __m512i at = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(few));

@@ -1,5 +1,5 @@
 // The float vector of the generic kernels (see scalar.h) for Advanced SIMD of AArch64, and FP16 where a file is
-// compiled for it. Such a file names another namespace, or the linker might keep its functions for all.
+// compiled for it. Such a file names another namespace, or the linker might use its functions in other files.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SIMD_NEON_H_
 
@@ -58,8 +58,8 @@ struct Floats {
   };
 
   static float SumLanes(V a) {
-    const float32x2_t halves = vadd_f32(vget_low_f32(a), vget_high_f32(a));  // in the order of the wider vectors
-    return vget_lane_f32(vpadd_f32(halves, halves), 0);
+    const float32x2_t pair = vadd_f32(vget_low_f32(a), vget_high_f32(a));  // in the order of the wider vectors
+    return vget_lane_f32(vpadd_f32(pair, pair), 0);
   }
   static float MaxLanes(V a) { return vmaxvq_f32(a); }
   static bool AnyNan(V a) { return vminvq_u32(vceqq_f32(a, a)) == 0; }
@@ -83,23 +83,23 @@ struct Floats {
 
   static constexpr bool kCompresses = false;
 #if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
-  static constexpr bool kAddsHalves = true;
-  static constexpr int kHalfLanes = 8;
-  static constexpr int kHalfVecs = 8;  // two sums of each leave room for weights and values
-  using Halves = float16x8_t;
-  static Halves LoadHalves(const uint16_t* p) { return vreinterpretq_f16_u16(vld1q_u16(p)); }
-  static Halves SetPair(uint32_t pair) { return vreinterpretq_f16_u32(vdupq_n_u32(pair)); }
-  static Halves MulHalves(Halves a, Halves b) { return vmulq_f16(a, b); }
-  static Halves FuseHalves(Halves a, Halves b, Halves c) { return vfmaq_f16(c, a, b); }
-  static Halves AddHalves(Halves a, Halves b) { return vaddq_f16(a, b); }
-  static V Low(Halves a) { return vcvt_f32_f16(vget_low_f16(a)); }
-  static V High(Halves a) { return vcvt_high_f32_f16(a); }
+  static constexpr bool kHasFp16 = true;
+  static constexpr int kFp16Lanes = 8;
+  static constexpr int kFp16Vecs = 8;  // two sums of each leave registers for weights and values
+  using Fp16V = float16x8_t;
+  static Fp16V LoadFp16(const uint16_t* p) { return vreinterpretq_f16_u16(vld1q_u16(p)); }
+  static Fp16V SetPair(uint32_t pair) { return vreinterpretq_f16_u32(vdupq_n_u32(pair)); }
+  static Fp16V MulFp16(Fp16V a, Fp16V b) { return vmulq_f16(a, b); }
+  static Fp16V MulAddFp16(Fp16V a, Fp16V b, Fp16V c) { return vfmaq_f16(c, a, b); }
+  static Fp16V AddFp16(Fp16V a, Fp16V b) { return vaddq_f16(a, b); }
+  static V Low(Fp16V a) { return vcvt_f32_f16(vget_low_f16(a)); }
+  static V High(Fp16V a) { return vcvt_high_f32_f16(a); }
   static void StorePairs(uint32_t* p, V a) {
-    const uint32x4_t half = vmovl_u16(vreinterpret_u16_f16(vcvt_f16_f32(a)));
-    vst1q_u32(p, vsliq_n_u32(half, half, 16));
+    const uint32x4_t fp16 = vmovl_u16(vreinterpret_u16_f16(vcvt_f16_f32(a)));
+    vst1q_u32(p, vsliq_n_u32(fp16, fp16, 16));
   }
 #else
-  static constexpr bool kAddsHalves = false;
+  static constexpr bool kHasFp16 = false;
 #endif
   static int CountLess(const int32_t* p, int32_t limit) {
     return -vaddvq_s32(vreinterpretq_s32_u32(vcltq_s32(vld1q_s32(p), vdupq_n_s32(limit))));
@@ -146,18 +146,18 @@ struct Ints {
     const V limits = Set(limit);
     const uint8x16_t low = vpaddq_u8(BitsLess(p, limits), BitsLess(p + 16, limits));
     const uint8x16_t high = vpaddq_u8(BitsLess(p + 32, limits), BitsLess(p + 48, limits));
-    const uint8x16_t fours = vpaddq_u8(low, high);  // bytes of two neighbouring halves each
+    const uint8x16_t fours = vpaddq_u8(low, high);  // each byte from two neighbours
     return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(fours, fours)), 0);
   }
   static constexpr bool kExpands = false;
 
  private:
-  // Bytes 0 and 8 of the result begin an octet each: byte j holds bit j % 8 where p[j] < limit, else zero.
+  // Byte j of the result holds bit j % 8 where p[j] < limit, else zero: bytes 0 to 7 and 8 to 15 form an octet each.
   static uint8x16_t BitsLess(const int32_t* p, V limit) {
     const uint8_t bits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     return vandq_u8(vuzp1q_u8(PackLess(p, limit), PackLess(p + 8, limit)), vld1q_u8(bits));
   }
-  // Of eight, one 16-bit lane each.
+  // Compares eight integers: one 16-bit lane each.
   static uint8x16_t PackLess(const int32_t* p, V limit) {
     const uint16x8_t low = vreinterpretq_u16_u32(vcltq_s32(Load(p), limit));
     const uint16x8_t high = vreinterpretq_u16_u32(vcltq_s32(Load(p + kLanes), limit));

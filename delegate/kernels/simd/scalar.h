@@ -1,13 +1,13 @@
-// The float vector that the generic kernels are written in, in portable code. The other headers of this folder hold the
-// same type for one instruction set each, in a namespace of their own: a template instantiated with it can then never
-// be merged by the linker with one that was compiled for another machine. Only ISA files include those.
+// The float vector of the generic kernels, in portable code. The other headers of this folder define the same type for
+// one instruction set each, in a namespace of their own, so that the linker can never merge a template that uses it
+// with one compiled for another machine. Only ISA files include those.
 #ifndef SHADOWATTN_DELEGATE_KERNELS_SIMD_SCALAR_H_
 #define SHADOWATTN_DELEGATE_KERNELS_SIMD_SCALAR_H_
 
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/half.h"
+#include "kernels/fp16.h"
 
 namespace shadow::scalar {
 
@@ -15,7 +15,7 @@ struct Floats {
   static constexpr int kLanes = 4;       // an array that the compiler may keep in whatever vectors it has
   static constexpr int kRowBlock = 2;    // register tile of the dense kernel: query rows,
   static constexpr int kVecBlock = 2;    // times vectors of keys or channels
-  static constexpr int kGatherVecs = 2;  // vectors of channels per pass over picked value rows, twice
+  static constexpr int kGatherVecs = 2;  // vectors of channels per pass over selected values; two accumulators of each
   struct V {
     float x[kLanes];
   };
@@ -34,19 +34,19 @@ struct Floats {
     return Map([=](int i) { return p[i]; });
   }
   static V Load(const uint16_t* p) {
-    return Map([=](int i) { return FloatFromHalf(p[i]); });
+    return Map([=](int i) { return FloatFromFp16(p[i]); });
   }
   static void Store(float* p, V a) {
     for (int i = 0; i < kLanes; ++i) p[i] = a.x[i];
   }
   static void Store(uint16_t* p, V a) {
-    for (int i = 0; i < kLanes; ++i) p[i] = HalfFromFloat(a.x[i]);
+    for (int i = 0; i < kLanes; ++i) p[i] = Fp16FromFloat(a.x[i]);
   }
-  // Integral values within [-127, 127].
+  // For integral values within [-127, 127].
   static void Store(int8_t* p, V a) {
     for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(a.x[i]);
   }
-  // Half to even; within [-127, 127].
+  // Rounds half to even; for values within [-127, 127].
   static void StoreRounded(int8_t* p, V a) { Store(p, Round(a)); }
 
   static V Add(V a, V b) {
@@ -75,7 +75,7 @@ struct Floats {
   static V Abs(V a) {
     return Map([&](int i) { return a.x[i] < 0 ? -a.x[i] : a.x[i]; });
   }
-  // Half to even, for |a| < 2^22: there the last bit of a + 1.5 * 2^23 is worth one.
+  // Rounds half to even, for |a| < 2^22: there the last bit of a + 1.5 * 2^23 is worth 1.
   static V Round(V a) {
     return Map([&](int i) { return (a.x[i] + 12582912.0f) - 12582912.0f; });
   }
@@ -86,13 +86,12 @@ struct Floats {
       return a.x[i] * FloatFromBits(static_cast<uint32_t>(exponent < 0 ? 0 : exponent) << 23);
     });
   }
-  // a less the largest integer that is not above it, exactly for a >= 0 (1 + a of -1 < a < 0 is rounded, on AVX-512
-  // down).
+  // a - floor(a), exact for a >= 0. For -1 < a < 0 it is 1 + a, rounded; AVX-512 rounds it down.
   static V Fraction(V a) {
     return Map([&](int i) { return a.x[i] - __builtin_floorf(a.x[i]); });
   }
-  // a * 2^(floor(n) - 64) / kScaleUnit for a of about kScaleUnit times [1, 2): infinite from 2^128 on, and zero below
-  // 2^-126 while FlushSubnormals is alive: a subnormal weight would slow every product it enters a hundredfold.
+  // a * 2^(floor(n) - 64) / kScaleUnit for a in about kScaleUnit * [1, 2). Infinite from 2^128 on, and zero below
+  // 2^-126 while FlushSubnormals is alive: a subnormal weight would make every product a hundred times slower.
   static constexpr float kScaleUnit = 1;
   static V Scale(V a, V n) {
     return Map([&](int i) {
@@ -104,7 +103,7 @@ struct Floats {
     FlushSubnormals() {}
   };
 
-  // Scores less their largest, exactly.
+  // Scores minus `largest`, exactly.
   static V LoadBelow(const int32_t* p, int32_t largest) {
     return Map([=](int i) { return static_cast<float>(p[i] - largest); });
   }
@@ -112,7 +111,7 @@ struct Floats {
     return Map([=](int i) { return static_cast<float>(p[i] - largest); });
   }
 
-  // Bit i stands for lane i.
+  // Bit i: lane i.
   static uint32_t MaskGreaterEqual(V a, V b) {
     uint32_t mask = 0;
     for (int i = 0; i < kLanes; ++i) mask |= (a.x[i] >= b.x[i] ? 1u : 0u) << i;
@@ -122,16 +121,16 @@ struct Floats {
     return Map([&](int i) { return (mask >> i & 1u) != 0 ? 0.0f : a.x[i]; });
   }
 
-  // Whether Compress(values, mask, first, indices, out) appends those of 64 values that are in the mask, and `first`
-  // plus their places: it returns how many, and may write kLanes elements more.
+  // Whether there is Compress(values, mask, first, indices, out): it appends those of 64 values whose bit in mask is 1,
+  // and `first` plus their indices; it returns how many and may write kLanes elements more.
   static constexpr bool kCompresses = false;
 
-  // Whether sums of products of halves may be made in halves: kHalfLanes = 2 * kLanes of them, LoadHalves, SetPair (one
-  // half, twice), MulHalves, FuseHalves (a * b + c, rounded once), AddHalves; Low and High: kLanes of them in float32;
-  // StorePairs: each of kLanes floats as a half, twice. kHalfVecs: vectors of halves per pass over picked value rows.
-  static constexpr bool kAddsHalves = false;
+  // Whether the ISA has FP16 arithmetic. Then there are kFp16Lanes = 2 * kLanes lanes in an Fp16V, LoadFp16, SetPair
+  // (one number, twice), MulFp16, MulAddFp16 (a * b + c, rounded once), AddFp16; Low and High: kLanes of them in
+  // float32; StorePairs: each of kLanes floats in FP16, twice; kFp16Vecs: FP16 vectors per pass over selected values.
+  static constexpr bool kHasFp16 = false;
 
-  // How many of kLanes integers are below the limit.
+  // Number of the kLanes integers that are below the limit.
   static int CountLess(const int32_t* p, int32_t limit) {
     int count = 0;
     for (int i = 0; i < kLanes; ++i) count += p[i] < limit ? 1 : 0;
@@ -154,8 +153,8 @@ struct Floats {
     for (int i = 0; i < kLanes; ++i) count += a.x[i] >= b.x[i];
     return count;
   }
-  // Lane i of the result is the sum of the lanes of a[i], in the order of every other vector: within four lanes as
-  // SumLanes does, the fours pairwise.
+  // Lane i of the result is the sum of the lanes of a[i]. All ISAs add in one order: four lanes as SumLanes does, then
+  // the fours pairwise.
   static V SumEach(const V (&a)[kLanes]) {
     return Map([&](int i) { return SumLanes(a[i]); });
   }
@@ -170,7 +169,7 @@ struct Floats {
   }
 };
 
-// The same for int32, of as many lanes.
+// The int32 vector with the same number of lanes.
 struct Ints {
   static constexpr int kLanes = Floats::kLanes;
   struct V {
@@ -197,14 +196,14 @@ struct Ints {
     return m;
   }
 
-  // sum + addend in lanes where a < b; sum, which is not -0, elsewhere.
+  // sum + addend in lanes where a < b, else sum; sum is not -0.
   static Floats::V AddWhereLess(Floats::V sum, V a, V b, Floats::V addend) {
     return Floats::Map([&](int i) { return sum.x[i] + (a.x[i] < b.x[i] ? addend.x[i] : 0.0f); });
   }
 
-  // Bit i: whether p[i] < limit, of 64.
+  // Bit i: whether p[i] < limit, i in [0, 64).
   static uint64_t MaskLess64(const int32_t* p, int32_t limit) {
-    uint8_t less[64];  // compilers make vectors of this loop, but not of one that shifts bits together
+    uint8_t less[64];  // compilers vectorise this loop, but not one that shifts bits together
     for (int i = 0; i < 64; ++i) less[i] = p[i] < limit ? 1 : 0;
     uint64_t bits = 0;
     for (int i = 0; i < 64; i += 8) {
@@ -215,7 +214,8 @@ struct Ints {
     return bits;
   }
 
-  // Whether Expand(mask, places) writes the places of a mask's bits: it returns how many, and may write kLanes more.
+  // Whether there is Expand(mask, places): it writes the indices of the bits that are 1, returns how many and may write
+  // kLanes elements more.
   static constexpr bool kExpands = false;
 };
 

@@ -1,8 +1,0 @@
-#include "kernels/simd/neon.h"
-#include "kernels/weigh/generic.h"
-
-namespace shadow {
-
-SHADOW_DEFINE_WEIGH(Neon, neon::Floats)
-
-}  // namespace shadow

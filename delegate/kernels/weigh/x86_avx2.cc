@@ -1,8 +1,0 @@
-#include "kernels/simd/avx2.h"
-#include "kernels/weigh/generic.h"
-
-namespace shadow {
-
-SHADOW_DEFINE_WEIGH(Avx2, avx2::Floats)
-
-}  // namespace shadow

@@ -1,8 +1,0 @@
-#include "kernels/simd/avx512.h"
-#include "kernels/weigh/generic.h"
-
-namespace shadow {
-
-SHADOW_DEFINE_WEIGH(Avx512, avx512::Floats)
-
-}  // namespace shadow

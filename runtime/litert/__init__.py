@@ -1,0 +1,1 @@
+"""LiteRT and our delegate: interpreters, nodes, the library and its C ABI."""

@@ -1,0 +1,1 @@
+"""What commands measure with: prompts, sessions side by side, tables."""

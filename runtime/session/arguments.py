@@ -1,0 +1,21 @@
+"""Arguments of Session.open() that need no bundle to be checked."""
+
+from typing import Any
+
+from shadowattn.runtime.pipeline.options import PipelineOptions
+from shadowattn.runtime.session.threads import MOST_THREADS
+
+EXECUTORS = ("fused", "pipelined")
+ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm")
+
+
+def check_arguments(num_threads: Any, executor: str, isa: str, pipeline: PipelineOptions | None) -> None:
+    """Raises ValueError that names what is wrong."""
+    if not isinstance(num_threads, int) or isinstance(num_threads, bool) or not 1 <= num_threads <= MOST_THREADS:
+        raise ValueError(f"num_threads must be an integer from 1 to {MOST_THREADS}, got {num_threads!r}")
+    if executor not in EXECUTORS:
+        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, got {executor!r}")
+    if pipeline is not None and executor != "pipelined":
+        raise ValueError(f"pipeline is of executor='pipelined', the executor is {executor!r}; leave one of them out")
+    if isa not in ISAS:
+        raise ValueError(f"isa must be one of {', '.join(ISAS)}, got {isa!r}")
