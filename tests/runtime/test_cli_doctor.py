@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_runner import needs_delegate, run, run_process
+from cli_runner import run, run_process
 
 from shadowattn.runtime.litert import delegate
 
@@ -63,7 +63,6 @@ def test_it_runs_where_numpy_and_litert_do_not_load() -> None:
         assert f"pip install --upgrade {name}" in outcome.out
 
 
-@needs_delegate
 def test_a_whole_installation(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(capsys, "doctor", "--json")
     report = json.loads(outcome.out)

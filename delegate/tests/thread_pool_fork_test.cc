@@ -1,0 +1,52 @@
+// The pool in a forked child. Apart from thread_pool_test: TSan refuses threads that start after a fork, and emulators
+// of user processes have trouble with them.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <vector>
+
+#include "tests/check.h"
+#include "thread_pool.h"
+
+using namespace shadow;
+using namespace shadow::testing;
+
+namespace {
+
+bool RunsEveryItemOnce(ThreadPool* pool) {
+  std::vector<std::atomic<int>> runs(100);
+  if (!pool->ParallelFor(100, true, [&](int64_t item, Scratch*) { ++runs[item]; })) return false;
+  for (auto& run : runs) {
+    if (run != 1) return false;
+  }
+  return true;
+}
+
+// The child has no workers: it must neither wait for them nor count on them.
+bool PoolWorksInChild(ThreadPool* pool) {
+  if (!RunsEveryItemOnce(pool)) return false;
+  pool->SetNumThreads(2);
+  if (!RunsEveryItemOnce(pool)) return false;
+  delete pool;
+  ThreadPool own(3);
+  return RunsEveryItemOnce(&own);
+}
+
+}  // namespace
+
+int main() {
+  auto* pool = new ThreadPool(3);
+  CHECK(RunsEveryItemOnce(pool));
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(120);  // ends a child that waits for a lost thread
+    _exit(PoolWorksInChild(pool) ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(RunsEveryItemOnce(pool));
+  delete pool;
+  return Finish();
+}
