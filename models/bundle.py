@@ -75,7 +75,7 @@ class Tokenizer:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How the model's makers draw its tokens, as shadowattn.runtime.sampler does; these defaults take the likeliest."""
+    """How the model's makers draw its tokens; the defaults take the most likely one."""
 
     temperature: float = 0.0
     top_k: int = 0

@@ -1,4 +1,4 @@
-"""Plan data: what calibration measured and the delegate needs (the twin of delegate/plan.h).
+"""Plan data: what calibration measured and the delegate needs (the twin of delegate/config/plan.h).
 
 A plan is data of a bundle, not of its graphs, so that recalibrating never rewrites a model. The file `plan.bin`,
 little-endian: `SHPL`, u32 version, i32 num_layers, num_heads, num_kv_heads, head_dim, f32 estimate_multiplier,

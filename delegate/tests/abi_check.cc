@@ -2,7 +2,7 @@
 #include "tensorflow/lite/builtin_ops.h"
 #include "tensorflow/lite/core/c/common.h"
 #include "tests/check.h"
-#include "tflite_abi.h"
+#include "tflite/tflite_abi.h"
 
 using namespace shadow;
 using namespace shadow::testing;

@@ -20,7 +20,7 @@ void TestIntegers() {
   constexpr int32_t kMin = std::numeric_limits<int32_t>::min();
   constexpr int32_t kMax = std::numeric_limits<int32_t>::max();
   TestDelegate delegate(kShape, "mode=dense;max_length=20");
-  FusedGraph graph(kShape, 3);
+  OpGraph graph(kShape, 3);
   FakeRuntime& r = graph.runtime;
   CHECK(r.Apply(delegate.base()));
   CheckError(graph.Run(0, 0), r, "ShadowSparseAttention (layer 0): n_valid must be in 1..3, got 0");
@@ -40,142 +40,103 @@ void TestIntegers() {
   CHECK(delegate.length() == 20);
 }
 
-void TestSplitIntegers() {
-  TestDelegate delegate(kShape, "keep_ratio=0.5;max_length=20");
-  AppendGraph append(kShape, 3, 8);
-  AttendGraph attend(kShape, 3, 8);
-  FakeRuntime& r = append.runtime;
-  CHECK(r.Apply(delegate.base()));
-  CHECK(attend.runtime.Apply(delegate.base()));
-  CheckError(append.Run(0, 3, 0, -1), r, "ShadowKvAppend (node 0): layer must be in 0..1, got -1");
-  CheckError(append.Run(0, 3, 0, 2), r, "layer must be in 0..1");
-  CheckError(append.Run(0, 3, 0, 1), r, "expects layer 0 next");
-  CheckError(attend.Run(0, 3, 0, 0, 3), attend.runtime, "kv_len 3 must be position + n_valid");
-  CHECK(append.Run(0, 3, 0, 0));
-  CheckError(attend.Run(0, 3, 0, 0, 4), attend.runtime, "feed it from ShadowKvAppend");
-  CheckError(attend.Run(0, 2, 0, 0, 3), attend.runtime, "kv_len 3 must be");
-  CheckError(attend.Run(0, 3, 0, 1, 3), attend.runtime, "the 0 rows of cache 0");
-  CheckError(attend.Run(0, 3, 0, 9, 3), attend.runtime, "layer must be in 0..1");
-  CheckError(append.Run(0, 2, 0, 1), r, "differ from the 0 and 3 of layer 0");
-  CHECK(append.Run(0, 3, 0, 1));
-  CHECK(append.Run(3, 3, 0, 0) && append.Run(3, 3, 0, 1));
-  CheckError(append.Run(6, 3, 0, 0), r, "does not fit bucket 8; use a larger bucket");
-  AttendGraph small(kShape, 3, 5);
-  CHECK(small.runtime.Apply(delegate.base()));
-  CheckError(small.Run(3, 3, 0, 0, 6), small.runtime, "does not fit scores_i8 of bucket 5");
-}
-
 void TestRandomIntegers() {
   std::mt19937 generator(Seed());
   TestDelegate delegate(kShape, "keep_ratio=0.5;min_k=1;max_length=200");
-  FusedGraph fused(kShape, 3);
-  AppendGraph append(kShape, 3, 64);
-  AttendGraph attend(kShape, 3, 64);
-  CHECK(fused.runtime.Apply(delegate.base()) && append.runtime.Apply(delegate.base()));
-  CHECK(attend.runtime.Apply(delegate.base()));
+  OpGraph graph(kShape, 3);
+  CHECK(graph.runtime.Apply(delegate.base()));
   const auto any = [&]() -> int32_t {  // often near the limits, so that some calls succeed
     return generator() % 4 == 0 ? static_cast<int32_t>(generator()) : static_cast<int32_t>(generator() % 5) - 1;
   };
   int good = 0;
   for (int run = 0; run < 20000; ++run) {
-    good += fused.Run(any(), any(), any());
-    good += append.Run(any(), any(), any(), any());
-    good += attend.Run(any(), any(), any(), any(), any());
+    good += graph.Run(any(), any(), any());
   }
   CHECK(good > 0 && delegate.length() <= 200);
 }
 
 void TestNoPlan() {
   TestDelegate delegate(kShape, "", false);
-  FusedGraph graph(kShape, 3);
+  OpGraph graph(kShape, 3);
   CHECK(graph.runtime.Apply(delegate.base()));
   CheckError(graph.Run(0, 1), graph.runtime, "pass the delegate option plan=PATH, or use mode=dense");
-  AppendGraph append(kShape, 3, 64);
-  CHECK(append.runtime.Apply(delegate.base()));
-  CheckError(append.Run(0, 1, 0, 0), append.runtime, "needs a plan");
 }
 
 void TestOtherModel() {
   TestDelegate delegate(kShape, "mode=dense");
-  FusedGraph other(Shape{3, 4, 2, 8}, 3);
+  OpGraph other(Shape{3, 4, 2, 8}, 3);
   CHECK(other.runtime.Apply(delegate.base()));
   CheckError(other.Run(0, 1), other.runtime, "pass the plan of this bundle");
   TestDelegate no_plan(kShape, "mode=dense", false);
-  FusedGraph mine(kShape, 3);
+  OpGraph mine(kShape, 3);
   CHECK(mine.runtime.Apply(no_plan.base()) && mine.Run(0, 3));
-  FusedGraph again(Shape{3, 4, 2, 8}, 3);
+  OpGraph again(Shape{3, 4, 2, 8}, 3);
   CHECK(again.runtime.Apply(no_plan.base()));
   CheckError(again.Run(3, 1), again.runtime, "create another cache");
 }
 
-// A one-layer fused node whose graph is damaged by `damage` before Prepare.
-struct Fused {
-  OpOptions op = Shape{}.op(kFormFused, 0);
-  Bytes bytes = PackOpOptions(op);
+// A node of a one-layer model, whose graph is damaged before Prepare.
+struct Node {
+  Bytes bytes = PackOpOptions(Shape{}.op(0));
   std::vector<int> q{1, 3, 4, 8}, k{1, 3, 2, 8}, v{1, 3, 2, 8}, scalar{1};
   tflite::Type q_type = tflite::kFloat32, position_type = tflite::kInt32, o_type = tflite::kFloat32;
   int drop_inputs = 0, missing_input = -1, extra_outputs = 0;
-  const char* name = kSparseAttentionName;
 };
 
-void CheckRefusedInPrepare(const std::string& part, const std::function<void(Fused*)>& damage) {
-  Fused f;
-  damage(&f);
+void CheckRefusedInPrepare(const std::string& part, const std::function<void(Node*)>& damage) {
+  Node n;
+  damage(&n);
   TestDelegate delegate(Shape{}, "mode=dense");
   FakeRuntime r;
-  std::vector<int> inputs = {r.AddTensor(f.q_type, f.q),         r.AddTensor(tflite::kFloat32, f.k),
-                             r.AddTensor(tflite::kFloat32, f.v), r.AddTensor(f.position_type, f.scalar),
+  std::vector<int> inputs = {r.AddTensor(n.q_type, n.q),         r.AddTensor(tflite::kFloat32, n.k),
+                             r.AddTensor(tflite::kFloat32, n.v), r.AddTensor(n.position_type, n.scalar),
                              r.AddTensor(tflite::kInt32, {1}),   r.AddTensor(tflite::kInt32, {1})};
-  std::vector<int> outputs = {r.AddTensor(f.o_type, {1, 1, 1})};
-  for (int i = 0; i < f.extra_outputs; ++i) outputs.push_back(r.AddTensor(tflite::kFloat32, {1}));
-  inputs.resize(inputs.size() - static_cast<size_t>(f.drop_inputs));
-  if (f.missing_input >= 0) inputs[static_cast<size_t>(f.missing_input)] = -1;
-  r.AddNode(f.name, f.bytes, inputs, outputs);
+  std::vector<int> outputs = {r.AddTensor(n.o_type, {1, 1, 1})};
+  for (int i = 0; i < n.extra_outputs; ++i) outputs.push_back(r.AddTensor(tflite::kFloat32, {1}));
+  inputs.resize(inputs.size() - static_cast<size_t>(n.drop_inputs));
+  if (n.missing_input >= 0) inputs[static_cast<size_t>(n.missing_input)] = -1;
+  r.AddNode(kSparseAttentionName, n.bytes, inputs, outputs);
   r.SetGraphOutputs(outputs);
   const bool applied = r.Apply(delegate.base());
   CheckError(applied, r, part);
 }
 
 void TestDamagedOptions() {
-  CheckRefusedInPrepare("expected 40 option bytes, got 39", [](Fused* f) { f->bytes.resize(39); });
-  CheckRefusedInPrepare("expected 40 option bytes, got 0", [](Fused* f) { f->bytes.clear(); });
-  CheckRefusedInPrepare("wrong checksum", [](Fused* f) { f->bytes[30] ^= 1; });
-  CheckRefusedInPrepare("version 2", [](Fused* f) {
-    f->bytes[4] = 2;
-    Seal(&f->bytes);
+  CheckRefusedInPrepare("expected 40 option bytes, got 39", [](Node* n) { n->bytes.resize(39); });
+  CheckRefusedInPrepare("expected 40 option bytes, got 0", [](Node* n) { n->bytes.clear(); });
+  CheckRefusedInPrepare("wrong checksum", [](Node* n) { n->bytes[30] ^= 1; });
+  CheckRefusedInPrepare("version 2", [](Node* n) {
+    n->bytes[4] = 2;
+    Seal(&n->bytes);
   });
-  CheckRefusedInPrepare("does not fit num_layers 1",
-                        [](Fused* f) { f->bytes = PackOpOptions(Shape{}.op(kFormFused, 1)); });
-  CheckRefusedInPrepare("flags must be 1 (fused) or 6 (split), got 3",
-                        [](Fused* f) { f->bytes = PackOpOptions(Shape{}.op(kFormFused | kFormScores, 0)); });
-  CheckRefusedInPrepare("flags must be 4, got 1", [](Fused* f) { f->name = kKvAppendName; });
-  CheckRefusedInPrepare("seq_len must be positive", [](Fused* f) {
-    f->name = kKvAppendName;
-    f->bytes = PackOpOptions(Shape{}.op(kFormLayerInput, -1, 0));
+  CheckRefusedInPrepare("does not fit num_layers 1", [](Node* n) { n->bytes = PackOpOptions(Shape{}.op(1)); });
+  CheckRefusedInPrepare("wanted flags 1 and a reserved 0, got 4 and 0; convert the model again", [](Node* n) {
+    n->bytes[6] = 4;
+    Seal(&n->bytes);
   });
 }
 
 void TestDamagedShapes() {
-  CheckRefusedInPrepare("expected 6 inputs and 1 outputs, got 5 and 1", [](Fused* f) { f->drop_inputs = 1; });
-  CheckRefusedInPrepare("expected 6 inputs and 1 outputs, got 0 and 1", [](Fused* f) { f->drop_inputs = 6; });
-  CheckRefusedInPrepare("got 6 and 2", [](Fused* f) { f->extra_outputs = 1; });
-  CheckRefusedInPrepare("an input or output is missing", [](Fused* f) { f->missing_input = 2; });
-  CheckRefusedInPrepare("q must be float32, got int8", [](Fused* f) { f->q_type = tflite::kInt8; });
-  CheckRefusedInPrepare("position must be int32, got int64", [](Fused* f) { f->position_type = tflite::kInt64; });
-  CheckRefusedInPrepare("output o must be float32, got int32", [](Fused* f) { f->o_type = tflite::kInt32; });
-  CheckRefusedInPrepare("q must have shape [1,any,4,8], got [1,3,8]", [](Fused* f) { f->q = {1, 3, 8}; });
-  CheckRefusedInPrepare("q must have shape", [](Fused* f) { f->q = {1, 4, 3, 8}; });
-  CheckRefusedInPrepare("q must have shape", [](Fused* f) { f->q = {2, 3, 4, 8}; });
-  CheckRefusedInPrepare("q must have shape", [](Fused* f) { f->q = {1, 0, 4, 8}; });
-  CheckRefusedInPrepare("k must have shape [1,3,2,8], got [1,2,2,8]", [](Fused* f) { f->k = {1, 2, 2, 8}; });
-  CheckRefusedInPrepare("v must have shape [1,3,2,8], got [1,3,2,9]", [](Fused* f) { f->v = {1, 3, 2, 9}; });
-  CheckRefusedInPrepare("position must have shape [1], got [2]", [](Fused* f) { f->scalar = {2}; });
-  CheckRefusedInPrepare("position must have shape [1], got []", [](Fused* f) { f->scalar = {}; });
+  CheckRefusedInPrepare("expected 6 inputs and 1 outputs, got 5 and 1", [](Node* n) { n->drop_inputs = 1; });
+  CheckRefusedInPrepare("expected 6 inputs and 1 outputs, got 0 and 1", [](Node* n) { n->drop_inputs = 6; });
+  CheckRefusedInPrepare("got 6 and 2", [](Node* n) { n->extra_outputs = 1; });
+  CheckRefusedInPrepare("an input or output is missing", [](Node* n) { n->missing_input = 2; });
+  CheckRefusedInPrepare("q must be float32, got int8", [](Node* n) { n->q_type = tflite::kInt8; });
+  CheckRefusedInPrepare("position must be int32, got int64", [](Node* n) { n->position_type = tflite::kInt64; });
+  CheckRefusedInPrepare("output o must be float32, got int32", [](Node* n) { n->o_type = tflite::kInt32; });
+  CheckRefusedInPrepare("q must have shape [1,any,4,8], got [1,3,8]", [](Node* n) { n->q = {1, 3, 8}; });
+  CheckRefusedInPrepare("q must have shape", [](Node* n) { n->q = {1, 4, 3, 8}; });
+  CheckRefusedInPrepare("q must have shape", [](Node* n) { n->q = {2, 3, 4, 8}; });
+  CheckRefusedInPrepare("q must have shape", [](Node* n) { n->q = {1, 0, 4, 8}; });
+  CheckRefusedInPrepare("k must have shape [1,3,2,8], got [1,2,2,8]", [](Node* n) { n->k = {1, 2, 2, 8}; });
+  CheckRefusedInPrepare("v must have shape [1,3,2,8], got [1,3,2,9]", [](Node* n) { n->v = {1, 3, 2, 9}; });
+  CheckRefusedInPrepare("position must have shape [1], got [2]", [](Node* n) { n->scalar = {2}; });
+  CheckRefusedInPrepare("position must have shape [1], got []", [](Node* n) { n->scalar = {}; });
 }
 
 void TestNullData() {
   TestDelegate delegate(kShape, "mode=dense");
-  FusedGraph graph(kShape, 3);
+  OpGraph graph(kShape, 3);
   CHECK(graph.runtime.Apply(delegate.base()));
   for (int index : {graph.q[0], graph.k[0], graph.v[0], graph.position, graph.o[0]}) {
     void* data = graph.runtime.tensor(index).data;
@@ -208,7 +169,6 @@ void TestNothingToClaim() {
 
 int main() {
   TestIntegers();
-  TestSplitIntegers();
   TestRandomIntegers();
   TestNoPlan();
   TestOtherModel();

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tests/format_bytes.h"
-#include "tflite_abi.h"
+#include "tflite/tflite_abi.h"
 
 namespace shadow::testing {
 

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "little_endian.h"
-#include "op_options.h"
+#include "base/little_endian.h"
+#include "config/op_options.h"
 
 namespace shadow::testing {
 
@@ -35,10 +35,10 @@ inline Bytes PackOpOptions(const OpOptions& o) {
   Bytes bytes;
   PutText(&bytes, "SHDW");
   Put(&bytes, kOpOptionsVersion);
-  Put(&bytes, o.form);
+  Put(&bytes, kFused);
   for (int32_t field : {o.layer, o.num_layers, o.num_heads, o.num_kv_heads, o.head_dim}) Put(&bytes, field);
   Put(&bytes, o.softmax_scale);
-  Put(&bytes, o.seq_len);
+  Put(&bytes, int32_t{0});
   Put(&bytes, uint32_t{0});
   Seal(&bytes);
   return bytes;

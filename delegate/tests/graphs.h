@@ -8,13 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "delegate.h"
-#include "kv_append_op.h"
-#include "options.h"
-#include "sparse_attention_op.h"
+#include "engine/options.h"
 #include "tests/check.h"
 #include "tests/fake_runtime.h"
 #include "tests/format_bytes.h"
+#include "tflite/delegate.h"
+#include "tflite/sparse_attention_op.h"
 
 namespace shadow::testing {
 
@@ -26,9 +25,7 @@ struct Shape {
   float centre = 0.125f;
   float scale = 0.03f;
 
-  OpOptions op(uint16_t form, int layer, int seq_len = 0) const {
-    return {form, layer, num_layers, num_heads, num_kv_heads, head_dim, 0.25f, seq_len};
-  }
+  OpOptions op(int layer) const { return {layer, num_layers, num_heads, num_kv_heads, head_dim, 0.25f}; }
 };
 
 // A delegate with a plan for the shape. settings: "key=value;key=value" of a cache.
@@ -63,10 +60,10 @@ class TestDelegate {
   std::unique_ptr<ShadowDelegate> delegate_;
 };
 
-// num_layers fused ops side by side, each with its own q, k, v and the same integers.
-class FusedGraph {
+// num_layers ops side by side, each with its own q, k, v and the same integers.
+class OpGraph {
  public:
-  FusedGraph(const Shape& shape, int time) : shape_(shape), time_(time) {
+  OpGraph(const Shape& shape, int time) : shape_(shape), time_(time) {
     position = runtime.AddTensor(tflite::kInt32, {1});
     n_valid = runtime.AddTensor(tflite::kInt32, {1});
     cache = runtime.AddTensor(tflite::kInt32, {1});
@@ -76,7 +73,7 @@ class FusedGraph {
       k.push_back(runtime.AddTensor(tflite::kFloat32, {1, time, shape.num_kv_heads, shape.head_dim}));
       v.push_back(runtime.AddTensor(tflite::kFloat32, {1, time, shape.num_kv_heads, shape.head_dim}));
       o.push_back(runtime.AddTensor(tflite::kFloat32, {1, 1, 1}));
-      runtime.AddNode(kSparseAttentionName, PackOpOptions(shape.op(kFormFused, layer)),
+      runtime.AddNode(kSparseAttentionName, PackOpOptions(shape.op(layer)),
                       {q.back(), k.back(), v.back(), position, n_valid, cache}, {o.back()});
     }
     runtime.SetGraphOutputs(o);
@@ -98,52 +95,6 @@ class FusedGraph {
  private:
   const Shape shape_;
   const int time_;
-};
-
-// ShadowKvAppend of one bucket; runs any layer.
-struct AppendGraph {
-  AppendGraph(const Shape& shape, int time, int seq_len) {
-    q = runtime.AddTensor(tflite::kFloat32, {1, time, shape.num_heads, shape.head_dim});
-    k = runtime.AddTensor(tflite::kFloat32, {1, time, shape.num_kv_heads, shape.head_dim});
-    v = runtime.AddTensor(tflite::kFloat32, {1, time, shape.num_kv_heads, shape.head_dim});
-    std::vector<int> inputs = {q, k, v};
-    for (int i = 0; i < 4; ++i) inputs.push_back(integers[i] = runtime.AddTensor(tflite::kInt32, {1}));
-    kv_len = runtime.AddTensor(tflite::kInt32, {1});
-    q_i8 = runtime.AddTensor(tflite::kInt8, {1, 1, 1});
-    k_i8 = runtime.AddTensor(tflite::kInt8, {1, 1, 1});
-    runtime.AddNode(kKvAppendName, PackOpOptions(shape.op(kFormLayerInput, -1, seq_len)), inputs, {kv_len, q_i8, k_i8});
-    runtime.SetGraphOutputs({kv_len, q_i8, k_i8});
-  }
-  bool Run(int32_t position, int32_t n_valid, int32_t cache, int32_t layer) {
-    const int32_t values[] = {position, n_valid, cache, layer};
-    for (int i = 0; i < 4; ++i) *runtime.data<int32_t>(integers[i]) = values[i];
-    return runtime.Invoke();
-  }
-  FakeRuntime runtime;
-  int q, k, v, kv_len, q_i8, k_i8;
-  int integers[4];  // position, n_valid, cache, layer
-};
-
-// The split ShadowSparseAttention.
-struct AttendGraph {
-  AttendGraph(const Shape& shape, int time, int seq_len) {
-    q = runtime.AddTensor(tflite::kFloat32, {1, time, shape.num_heads, shape.head_dim});
-    scores =
-        runtime.AddTensor(tflite::kInt8, {shape.num_kv_heads, shape.num_heads / shape.num_kv_heads * time, seq_len});
-    std::vector<int> inputs = {q, scores};
-    for (int i = 0; i < 5; ++i) inputs.push_back(integers[i] = runtime.AddTensor(tflite::kInt32, {1}));
-    o = runtime.AddTensor(tflite::kFloat32, {1, 1, 1});
-    runtime.AddNode(kSparseAttentionName, PackOpOptions(shape.op(kFormScores | kFormLayerInput, -1)), inputs, {o});
-    runtime.SetGraphOutputs({o});
-  }
-  bool Run(int32_t position, int32_t n_valid, int32_t cache, int32_t layer, int32_t kv_len) {
-    const int32_t values[] = {position, n_valid, cache, layer, kv_len};
-    for (int i = 0; i < 5; ++i) *runtime.data<int32_t>(integers[i]) = values[i];
-    return runtime.Invoke();
-  }
-  FakeRuntime runtime;
-  int q, scores, o;
-  int integers[5];  // position, n_valid, cache, layer, kv_len
 };
 
 }  // namespace shadow::testing

@@ -1,5 +1,5 @@
-// Bounds of a page against a plain loop, for head dims around the vector width; the transposition of bits.
-#include "key_bounds.h"
+// Bounds of a page against a plain loop, for head dims around the vector width.
+#include "cache/key_bounds.h"
 
 #include <algorithm>
 
@@ -36,21 +36,11 @@ void TestBounds(int d, int column, std::mt19937* generator) {
   }
 }
 
-void TestTranspose(std::mt19937_64* generator) {
-  uint64_t matrix[64], transposed[64];
-  for (int i = 0; i < 64; ++i) transposed[i] = matrix[i] = (*generator)();
-  TransposeBits(transposed);
-  for (int i = 0; i < 64; ++i)
-    for (int j = 0; j < 64; ++j) CHECK((matrix[i] >> j & 1) == (transposed[j] >> i & 1));
-}
-
 }  // namespace
 
 int main() {
   std::mt19937 generator(Seed());
   for (int d : {1, 3, 4, 5, 20, 63, 64, 65, 128})
     for (int column : {0, 1, 63}) TestBounds(d, column, &generator);
-  std::mt19937_64 wide(Seed());
-  TestTranspose(&wide);
   return Finish();
 }

@@ -1,14 +1,11 @@
 // The observers against the op itself: an observed error is what a run at that threshold differs by, an observed count
 // is what it keeps.
-#include "observer.h"
+#include "observe/observer.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "append_rows.h"
-#include "attention_job.h"
-#include "tests/check.h"
-#include "tests/format_bytes.h"
+#include "tests/attention_bench.h"
 
 using namespace shadow;
 using namespace shadow::testing;
@@ -19,24 +16,9 @@ constexpr int64_t kLength = 300;
 constexpr float kOnes[] = {1, 1, 1, 1};
 constexpr int kAt = 8;  // of the ladder: 2^-6
 
-struct Text {
-  std::vector<float> q, k, v;
-};
+OpOptions ThisOp() { return {0, 1, 4, 2, 24, 0.5f}; }
 
-OpOptions MakeOp() { return {kFormFused, 0, 1, 4, 2, 24, 0.5f, 0}; }
-
-CacheSettings MakeSettings(const std::string& text) {
-  CacheSettings settings;
-  CHECK_OK(ParseCacheSettings((text + ";cache_type=f32").c_str(), CacheStage::kCreation, &settings));
-  return settings;
-}
-
-Plan MakePlan(const OpOptions& op) {
-  const Bytes bytes = PackPlan({op.num_layers, op.num_heads, op.num_kv_heads, op.head_dim}, 0.125f, 3.0f / 127);
-  Plan plan;
-  CHECK_OK(Plan::Parse(bytes.data(), bytes.size(), "plan", &plan));
-  return plan;
-}
+CacheSettings Settings(const std::string& text) { return MakeSettings(text + ";cache_type=f32"); }
 
 struct Outcome {
   std::vector<float> out;
@@ -46,39 +28,10 @@ struct Outcome {
 // The text in chunks of 70. observer: may be null. factors [H]: of the heads.
 Outcome Run(const Text& text, const CacheSettings& settings, Observer* observer, int num_threads = 1,
             const float* factors = kOnes) {
-  const OpOptions op = MakeOp();
-  const KernelTable kernels(DetectArch());
-  const Plan plan = MakePlan(op);
-  Thresholds thresholds;
-  CHECK_OK(Thresholds::Create(settings, plan, &thresholds));
-  ThreadPool pool(num_threads);
-  KvCache cache(0, settings);
-  CHECK_OK(cache.Bind(op, true));
-  if (observer != nullptr) observer->Bind(op);
-  const int64_t width = op.num_heads * op.head_dim, kv_width = op.num_kv_heads * op.head_dim;
-  Outcome outcome{std::vector<float>(kLength * width), {}};
-  for (int64_t position = 0; position < kLength; position += 70) {
-    const Chunk chunk{0, position, std::min<int64_t>(70, kLength - position)};
-    const NewRows rows{text.k.data() + position * kv_width, text.v.data() + position * kv_width, op.num_kv_heads,
-                       op.head_dim};
-    CHECK_OK(AppendRows(rows, chunk, &plan, kernels, &pool, &cache));
-    AttentionJob job{op,
-                     kernels,
-                     cache,
-                     &plan,
-                     &thresholds,
-                     factors,
-                     settings,
-                     chunk,
-                     70,
-                     text.q.data() + position * width,
-                     outcome.out.data() + position * width,
-                     HeadGroup::All(op),
-                     {}};
-    job.observer = observer;
-    CHECK_OK(RunAttention(job, &pool, &outcome.statistics));
-    cache.Commit(chunk);
-  }
+  const OpOptions op = ThisOp();
+  AttentionBench bench(op, settings, PlanBytes(op, 0.125f, 3.0f / 127), {DetectArch(), num_threads, factors, observer});
+  Outcome outcome{bench.RunAll(text, 70), {}};
+  outcome.statistics = bench.statistics;
   return outcome;
 }
 
@@ -91,11 +44,11 @@ std::vector<double> Read(const Observer& observer, const char* name, int64_t cou
 std::string AtThreshold(double threshold) { return "min_k=64;sinks=1;latest=4;threshold=" + std::to_string(threshold); }
 
 void TestErrors(const Text& text, const std::string& more) {
-  const OpOptions op = MakeOp();
+  const OpOptions op = ThisOp();
   Observer observer;
   observer.Start(kObserveErrors);
-  const Outcome all = Run(text, MakeSettings("min_k=64;sinks=1;latest=4;threshold=1e-30" + more), &observer);
-  const Outcome some = Run(text, MakeSettings(AtThreshold(double(ObservedThreshold(kAt))) + more), nullptr);
+  const Outcome all = Run(text, Settings("min_k=64;sinks=1;latest=4;threshold=1e-30" + more), &observer);
+  const Outcome some = Run(text, Settings(AtThreshold(double(ObservedThreshold(kAt))) + more), nullptr);
   const int64_t per_head = kObservedOctaves * kObservedThresholds;
   const std::vector<double> errors = Read(observer, "errors", op.num_heads * per_head);
   const std::vector<double> rows = Read(observer, "error_rows", op.num_heads * kObservedOctaves);
@@ -119,10 +72,10 @@ void TestErrors(const Text& text, const std::string& more) {
 }
 
 void TestHistogram(const Text& text) {
-  const OpOptions op = MakeOp();
+  const OpOptions op = ThisOp();
   Observer observer;
   observer.Start(kObserveHistogram);
-  const Outcome some = Run(text, MakeSettings(AtThreshold(double(ObservedThreshold(kAt)))), &observer, 2);
+  const Outcome some = Run(text, Settings(AtThreshold(double(ObservedThreshold(kAt)))), &observer, 2);
   const std::vector<double> bins = Read(observer, "histogram", op.num_heads * kObservedOctaves * kObservedBins);
   const std::vector<double> rows = Read(observer, "rows", op.num_heads * kObservedOctaves);
   double selected = 0, pairs = 0, sparse_rows = 0;
@@ -139,12 +92,12 @@ void TestHistogram(const Text& text) {
 }
 
 void TestHeads(const Text& text) {
-  const OpOptions op = MakeOp();
+  const OpOptions op = ThisOp();
   for (const char* mode :
        {"threshold=1e-30", "mode=float_estimate;sinks=0;latest=1;keep_ratio=0.5", "threshold=0.02"}) {
     Observer observer;
     observer.Start(kObserveHeads);
-    const Outcome outcome = Run(text, MakeSettings(std::string("min_k=1;") + mode), &observer);
+    const Outcome outcome = Run(text, Settings(std::string("min_k=1;") + mode), &observer);
     const std::vector<double> heads = Read(observer, "heads", op.num_heads * 4);
     double selected = 0;
     for (int head = 0; head < op.num_heads; ++head) {
@@ -160,10 +113,10 @@ void TestHeads(const Text& text) {
 }
 
 void TestRanges(const Text& text) {
-  const OpOptions op = MakeOp();
+  const OpOptions op = ThisOp();
   Observer observer;
   observer.Start(kObserveRanges);
-  const Outcome dense = Run(text, MakeSettings("mode=dense"), &observer, 2);
+  const Outcome dense = Run(text, Settings("mode=dense"), &observer, 2);
   const std::vector<double> ranges = Read(observer, "ranges", kObservedRanges);
   const auto largest = [](const std::vector<float>& values) {
     float most = 0;
@@ -189,7 +142,7 @@ void TestRanges(const Text& text) {
 }
 
 void TestNothingChanges(const Text& text) {
-  const CacheSettings settings = MakeSettings("threshold=0.01");
+  const CacheSettings settings = Settings("threshold=0.01");
   Observer observer;
   observer.Start(kObserveAll);
   CHECK(Run(text, settings, &observer).out == Run(text, settings, nullptr).out);
@@ -202,9 +155,9 @@ void TestNothingChanges(const Text& text) {
 }
 
 void TestAblatedHeads(const Text& text) {
-  const OpOptions op = MakeOp();
+  const OpOptions op = ThisOp();
   const float factors[] = {1, INFINITY, 0, 1};
-  const std::vector<float> out = Run(text, MakeSettings("threshold=0.01"), nullptr, 1, factors).out;
+  const std::vector<float> out = Run(text, Settings("threshold=0.01"), nullptr, 1, factors).out;
   for (int64_t t = 0; t < kLength; ++t) {
     for (int head = 0; head < op.num_heads; ++head) {
       const float* row = out.data() + (t * op.num_heads + head) * op.head_dim;
@@ -219,10 +172,11 @@ void TestRead() {
   double numbers[8] = {1, 1, 1, 1, 1, 1, 1, 1};
   CHECK_OK(observer.Read("heads", numbers, 8));  // before any op: nothing was seen
   CHECK(numbers[7] == 0);
-  observer.Bind(MakeOp());
+  observer.Bind(ThisOp());
   CHECK_REFUSED(observer.Read("heads", numbers, 8), "observed heads has 16 numbers, wanted 8");
-  CHECK_REFUSED(observer.Read("head", numbers, 8),
-                "nothing is observed by the name of 'head'; wanted one of histogram");
+  CHECK_REFUSED(observer.Read("head", numbers, 8), "there is no table 'head'; wanted one of histogram");
+  CHECK_REFUSED(observer.Read("heads", nullptr, 16), "got a null pointer of 16");
+  CHECK_REFUSED(observer.Read("heads", numbers, -1), "got a pointer of -1");
   CHECK(ObservedOctave(1) == 0 && ObservedOctave(127) == 0 && ObservedOctave(128) == 1 &&
         ObservedOctave(1 << 20) == 10);
 }
@@ -231,10 +185,8 @@ void TestRead() {
 
 int main() {
   std::mt19937 generator(Seed());
-  const OpOptions op = MakeOp();
-  const size_t kv = kLength * op.num_kv_heads * op.head_dim;
-  const Text text{RandomFloats(kLength * op.num_heads * op.head_dim, &generator), RandomFloats(kv, &generator),
-                  RandomFloats(kv, &generator)};
+  const OpOptions op = ThisOp();
+  const Text text = RandomText(op, kLength, &generator);
   TestErrors(text, "");
   TestErrors(text, ";compensate=off");
   TestHistogram(text);

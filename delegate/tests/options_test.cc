@@ -1,5 +1,5 @@
 // key=value settings: what is read, what is refused, and that the refusal lists what is allowed.
-#include "options.h"
+#include "engine/options.h"
 
 #include "tests/check.h"
 
@@ -23,15 +23,17 @@ Status Parse(const char* key, const char* value) {
   return Parse({{key, value}}, &ignored);
 }
 
+bool Dense(const CacheSettings& settings) { return RunningMode(settings).name == std::string("dense"); }
+
 void TestDefaults() {
   DelegateOptions o;
   CHECK_OK(ParseDelegateOptions(nullptr, nullptr, 0, &o));
   CHECK(o.num_threads == 1 && o.verbosity == 0 && o.benchmark_rows == 0 && o.plan.empty());
   CHECK(o.arch == DetectArch());
-  CHECK(o.cache.mode == Mode::kShadow && o.cache.keep_ratio == kAutoKeepRatio && o.cache.threshold == 0);
+  CHECK(o.cache.mode->name == std::string("shadow") && o.cache.keep_ratio == kAutoKeepRatio && o.cache.threshold == 0);
   CHECK(o.cache.compensate && o.cache.min_k == 64 && o.cache.sinks == 1);
   CHECK(o.cache.latest == 1 && o.cache.cache_type == CacheType::kFloat16 && o.cache.max_length == 32768);
-  CHECK(!o.cache.dense());
+  CHECK(!Dense(o.cache));
 }
 
 void TestValues() {
@@ -51,17 +53,18 @@ void TestValues() {
                   {"verbosity", "2"},
                   {"benchmark_rows", "99"}},
                  &o));
-  CHECK(o.num_threads == 8 && o.cache.mode == Mode::kDense && o.cache.keep_ratio == 1e-3 && o.cache.min_k == 1);
+  CHECK(o.num_threads == 8 && o.cache.mode->name == std::string("dense") && o.cache.keep_ratio == 1e-3 &&
+        o.cache.min_k == 1);
   CHECK(o.cache.threshold == 0.125 && !o.cache.compensate);
   CHECK(o.cache.sinks == 0 && o.cache.latest == 3 && o.cache.cache_type == CacheType::kFloat32);
   CHECK(o.cache.max_length == 100 && o.plan == "a=b;c" && o.arch == kArchScalar && o.verbosity == 2);
-  CHECK(o.benchmark_rows == 99 && o.cache.dense());
+  CHECK(o.benchmark_rows == 99 && Dense(o.cache));
   CHECK_OK(Parse({{"keep_ratio", "1.0"}}, &o));
-  CHECK(o.cache.dense());
+  CHECK(Dense(o.cache));
   CHECK_OK(Parse({{"keep_ratio", "1.0"}, {"threshold", "0.01"}}, &o));
-  CHECK(!o.cache.dense());  // the threshold goes before the keep ratio
+  CHECK(!Dense(o.cache));  // the threshold goes before the keep ratio
   CHECK_OK(Parse({{"keep_ratio", "auto"}, {"compensate", "on"}}, &o));
-  CHECK(o.cache.keep_ratio == kAutoKeepRatio && o.cache.compensate && !o.cache.dense());
+  CHECK(o.cache.keep_ratio == kAutoKeepRatio && o.cache.compensate && !Dense(o.cache));
 }
 
 void TestModes() {
@@ -71,8 +74,8 @@ void TestModes() {
   for (const auto& [name, selects] : modes) {
     DelegateOptions o;
     CHECK_OK(Parse({{"mode", name}, {"keep_ratio", "1"}}, &o));
-    CHECK(std::string(ModeName(o.cache.mode)) == name && o.cache.selects() == selects);
-    CHECK(o.cache.dense() == (selects || o.cache.mode == Mode::kDense));
+    CHECK(o.cache.mode->name == std::string(name) && o.cache.mode->selects == selects);
+    CHECK(Dense(o.cache) == (selects || name == std::string("dense")));
   }
 }
 
@@ -110,19 +113,33 @@ void TestRefusals() {
 }
 
 void TestCacheSettings() {
-  CacheSettings s;
+  CacheSettings s{DefaultMode()};
   CHECK_OK(ParseCacheSettings("", CacheStage::kCreation, &s));
   CHECK_OK(ParseCacheSettings(nullptr, CacheStage::kCreation, &s));
   CHECK_OK(ParseCacheSettings("mode=dense;max_length=7;;", CacheStage::kCreation, &s));
-  CHECK(s.mode == Mode::kDense && s.max_length == 7 && s.keep_ratio == kAutoKeepRatio);
+  CHECK(s.mode->name == std::string("dense") && s.max_length == 7 && s.keep_ratio == kAutoKeepRatio);
   CHECK_REFUSED(ParseCacheSettings("mode", CacheStage::kCreation, &s), "expected key=value");
   CHECK_REFUSED(ParseCacheSettings("keep_ratio=0.5;plan=x", CacheStage::kCreation, &s), "allowed are mode");
   CHECK_REFUSED(ParseCacheSettings("max_length=9", CacheStage::kInUse, &s), "unknown option 'max_length'");
   CHECK(s.keep_ratio == kAutoKeepRatio);  // a refused text changes nothing
   CHECK_OK(ParseCacheSettings("keep_ratio=0.5;mode=shadow", CacheStage::kInUse, &s));
-  CHECK(s.keep_ratio == 0.5 && !s.dense());
+  CHECK(s.keep_ratio == 0.5 && !Dense(s));
   CHECK_OK(ParseCacheSettings("threshold=0.01;compensate=off;keep_ratio=auto", CacheStage::kInUse, &s));
   CHECK(s.keep_ratio == kAutoKeepRatio && s.threshold == 0.01 && !s.compensate);
+}
+
+// The text of settings reads as the same settings, and says everything.
+void TestFormat() {
+  const std::string defaults =
+      "mode=shadow;keep_ratio=auto;threshold=0;compensate=on;min_k=64;sinks=1;latest=1;max_skipped_mass=0.01;"
+      "cache_type=f16;max_length=32768";
+  CHECK(FormatCacheSettings(CacheSettings(DefaultMode())) == defaults);
+  const std::string other =
+      "mode=int8;keep_ratio=0.1;threshold=1e-30;compensate=off;min_k=1;sinks=0;latest=16777216;"
+      "max_skipped_mass=0.3333333333333333;cache_type=f32;max_length=7";
+  CacheSettings s{DefaultMode()};
+  CHECK_OK(ParseCacheSettings(other.c_str(), CacheStage::kCreation, &s));
+  CHECK(s.max_skipped_mass == 0.3333333333333333 && FormatCacheSettings(s) == other);
 }
 
 }  // namespace
@@ -133,5 +150,6 @@ int main() {
   TestModes();
   TestRefusals();
   TestCacheSettings();
+  TestFormat();
   return Finish();
 }

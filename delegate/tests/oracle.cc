@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 #include <set>
+#include <string>
 
 namespace shadow::testing {
 namespace {
@@ -181,8 +182,10 @@ double OracleThreshold(const CacheSettings& settings, int64_t n) {
 }
 
 OracleResult OracleRow(const Text& text, const OracleOptions& o, int64_t t, int head) {
-  const bool dense = o.settings.dense() || t + 1 <= o.settings.min_k;
-  if (!dense && o.settings.mode == Mode::kShadow) return ShadowRow({text, o, t, head});
+  const std::string mode = o.settings.mode->name;
+  const bool all = mode == "dense" || (o.settings.keep_ratio >= 1 && o.settings.threshold == 0);
+  const bool dense = all || t + 1 <= o.settings.min_k;
+  if (!dense && mode == "shadow") return ShadowRow({text, o, t, head});
   std::vector<int64_t> selected = AllPositions(t + 1);
   if (!dense) selected = OracleSelect(OracleScores(text, o, t, head), o.settings, head % 2 == 0 ? 0.75 : 1.25);
   return {Attend({text, o, t, head}, selected), selected};

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "op_options.h"
-#include "options.h"
+#include "config/op_options.h"
+#include "config/settings.h"
 
 namespace shadow::testing {
 

@@ -1,12 +1,12 @@
 // Pages that share slabs: none overlaps another, what is given back is used again, and memory that nothing needs goes.
-#include "page_slabs.h"
+#include "cache/page_slabs.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
-#include "aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "tests/check.h"
 
 using namespace shadow;

@@ -1,5 +1,5 @@
 // plan.bin: the golden file that the Python twin writes, and every kind of damage.
-#include "plan.h"
+#include "config/plan.h"
 
 #include <cmath>
 #include <cstring>
@@ -63,9 +63,9 @@ void TestGolden() {
   }
   TestGoldenTable(plan.thresholds());
   TestGoldenGrid(plan);
-  CHECK_OK(plan.CheckFits({kFormFused, 0, 2, 4, 2, 3, 1.0f, 0}));
-  CHECK_REFUSED(plan.CheckFits({kFormFused, 0, 2, 2, 2, 3, 1.0f, 0}), "pass the plan of this bundle");
-  CHECK_REFUSED(plan.CheckFits({kFormFused, 0, 3, 4, 2, 3, 1.0f, 0}), "made for 2 layers");
+  CHECK_OK(plan.CheckFits({0, 2, 4, 2, 3, 1.0f}));
+  CHECK_REFUSED(plan.CheckFits({0, 2, 2, 2, 3, 1.0f}), "pass the plan of this bundle");
+  CHECK_REFUSED(plan.CheckFits({0, 3, 4, 2, 3, 1.0f}), "made for 2 layers");
 }
 
 void TestDamage() {

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <thread>
 
-#include "shadow_abi.h"
+#include "abi/shadow_abi.h"
 #include "tests/graphs.h"
 
 using namespace shadow;
@@ -40,7 +40,7 @@ tflite::Delegate* CreateWithPlan(const Shape& shape, const char* key, const char
 }
 
 void TestFacts() {
-  CHECK(shadow_abi_version() == SHADOW_ABI_VERSION && SHADOW_ABI_VERSION == 3);
+  CHECK(shadow_abi_version() == SHADOW_ABI_VERSION && SHADOW_ABI_VERSION == 4);
   CHECK(Contains(shadow_build_info(), "shadowattn "));
   CHECK(std::strcmp(shadow_best_isa(), ArchName(DetectArch())) == 0);
   tflite::Delegate* delegate = Create("isa", "scalar");
@@ -66,7 +66,7 @@ void TestCaches() {
   CHECK(shadow_cache_configure(delegate, cache, "mode=dense") == 0);
   CHECK(shadow_cache_configure(delegate, cache, "cache_type=f32") == -1);
   CHECK(shadow_cache_configure(delegate, 9, "") == -1 && Contains(shadow_last_error(), "cache 9"));
-  FusedGraph graph(kShape, 4);
+  OpGraph graph(kShape, 4);
   CHECK(graph.runtime.Apply(delegate) && graph.Run(0, 4, cache));
   CHECK(shadow_cache_length(delegate, cache) == 4 && shadow_cache_length(delegate, 0) == 0);
   CHECK(shadow_cache_rewind(delegate, cache, 2) == 0 && shadow_cache_length(delegate, cache) == 2);
@@ -82,7 +82,7 @@ void TestCaches() {
 
 void TestStatistics() {
   tflite::Delegate* delegate = Create("mode", "dense");
-  FusedGraph graph(kShape, 4);
+  OpGraph graph(kShape, 4);
   CHECK(graph.runtime.Apply(delegate) && graph.Run(0, 3));
   ShadowStats stats{};
   CHECK(shadow_stats(delegate, 0, &stats) == -1 && Contains(shadow_last_error(), "struct_size"));
@@ -94,29 +94,6 @@ void TestStatistics() {
   CHECK(shadow_stats_reset(delegate, 0) == 0 && shadow_stats(delegate, 0, &stats) == 0);
   CHECK(stats.rows == 0 && stats.length == 3);
   CHECK(shadow_stats(delegate, 5, &stats) == -1);
-  tflite_plugin_destroy_delegate(delegate);
-}
-
-// A step of the coarse scores is worth too many logits for the tail; kShape's plan gives 1000 as variance of the keys.
-void TestRowsNotCompensated() {
-  tflite::Delegate* delegate = CreateWithPlan(kShape, "threshold", "0.1");
-  AppendGraph append(kShape, 4, 16);
-  AttendGraph attend(kShape, 4, 16);
-  CHECK(append.runtime.Apply(delegate) && attend.runtime.Apply(delegate));
-  const float sizes[] = {0.01f, 100.0f};
-  for (int i : {0, 1}) {
-    std::fill_n(append.runtime.data<float>(append.q), 4 * 32, sizes[i]);
-    std::fill_n(attend.runtime.data<float>(attend.q), 4 * 32, sizes[i]);
-    CHECK(shadow_stats_reset(delegate, 0) == 0);
-    CHECK(append.Run(0, 4, 0, 0) && attend.Run(0, 4, 0, 0, 4));
-    ShadowStats stats{};
-    stats.struct_size = sizeof(stats);
-    CHECK(shadow_stats(delegate, 0, &stats) == 0 && stats.rows_not_compensated == (i == 0 ? 0 : 12));  // all but row 0
-    std::fill_n(attend.runtime.data<int8_t>(attend.scores), 2 * 8 * 16, int8_t{127});                  // clipped
-    CHECK(append.Run(0, 4, 0, 0) && attend.Run(0, 4, 0, 0, 4));
-    CHECK(shadow_stats(delegate, 0, &stats) == 0 && stats.rows_not_compensated == (i == 0 ? 12 : 24));
-    std::fill_n(attend.runtime.data<int8_t>(attend.scores), 2 * 8 * 16, int8_t{0});
-  }
   tflite_plugin_destroy_delegate(delegate);
 }
 
@@ -144,7 +121,7 @@ void TestFactors() {
 
 void TestPointersKeptTooLong() {
   tflite::Delegate* delegate = Create("mode", "dense");
-  FusedGraph graph(kShape, 4);
+  OpGraph graph(kShape, 4);
   CHECK(graph.runtime.Apply(delegate));
   tflite_plugin_destroy_delegate(delegate);
   tflite_plugin_destroy_delegate(delegate);  // twice
@@ -157,7 +134,7 @@ void TestOpenAndClose() {
   for (int i = 0; i < 1000; ++i) {
     tflite::Delegate* delegate = Create("mode", "dense");
     const int32_t cache = shadow_cache_create(delegate, "");
-    FusedGraph graph(kShape, 4);
+    OpGraph graph(kShape, 4);
     CHECK(graph.runtime.Apply(delegate) && graph.Run(0, 4, cache));
     if (i % 2 == 0) CHECK(shadow_cache_destroy(delegate, cache) == 0);
     if (i % 3 == 0) CHECK(shadow_set_num_threads(delegate, 2) == 0 && graph.Run(0, 4));
@@ -168,12 +145,12 @@ void TestOpenAndClose() {
 void TestSignatures() {
   tflite::Delegate* delegate = Create("mode", "dense");
   CHECK(shadow_set_signatures(delegate, "decode,prefill_4") == 0);
-  FusedGraph closed(kShape, 4);
+  OpGraph closed(kShape, 4);
   closed.runtime.tensor(0).name = "prefill_8:tokens";
   CHECK(closed.runtime.Apply(delegate) && !closed.Run(0, 1));
   CHECK(Contains(closed.runtime.error(), "signature prefill_8 was not opened"));
   CHECK(shadow_set_signatures(delegate, "") == 0);
-  FusedGraph open(kShape, 4);
+  OpGraph open(kShape, 4);
   open.runtime.tensor(0).name = "prefill_8:tokens";
   CHECK(open.runtime.Apply(delegate) && open.Run(0, 1));
   CHECK(!closed.Run(0, 1));  // the choice holds for interpreters made after it
@@ -195,7 +172,6 @@ int main() {
   TestRefusedCreation();
   TestCaches();
   TestStatistics();
-  TestRowsNotCompensated();
   TestFactors();
   TestPointersKeptTooLong();
   TestSignatures();

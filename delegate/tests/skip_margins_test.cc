@@ -1,5 +1,5 @@
 // Margins from what rows noted: which count, in which blocks, and what rewinding leaves of them.
-#include "skip_margins.h"
+#include "cache/skip_margins.h"
 
 #include <algorithm>
 #include <cmath>

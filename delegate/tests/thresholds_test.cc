@@ -1,9 +1,10 @@
 // The threshold of a row: a setting, the plan's for auto, or out of the plan's table (the golden plan's, as in
 // tests/models/test_plan.py), between its entries and beyond them.
-#include "thresholds.h"
+#include "attention/thresholds.h"
 
 #include <cmath>
 
+#include "engine/modes.h"
 #include "tests/check.h"
 #include "tests/format_bytes.h"
 
@@ -19,12 +20,10 @@ Plan GoldenPlan() {
 }
 
 double At(const Plan& plan, double keep_ratio, int64_t length, double threshold = 0) {
-  CacheSettings settings;
+  CacheSettings settings{DefaultMode()};
   settings.keep_ratio = keep_ratio;
   settings.threshold = threshold;
-  Thresholds thresholds;
-  CHECK_OK(Thresholds::Create(settings, plan, &thresholds));
-  return thresholds.At(length);
+  return Thresholds(settings, plan).At(length);
 }
 
 void TestConstants() {

@@ -1,6 +1,7 @@
 // k of a row, and which positions it keeps whatever their score.
-#include "top_k.h"
+#include "baselines/top_k.h"
 
+#include "engine/modes.h"
 #include "tests/check.h"
 #include "tests/oracle.h"
 
@@ -10,8 +11,7 @@ using namespace shadow::testing;
 namespace {
 
 CacheSettings MakeSettings(double keep_ratio, int min_k, int sinks, int latest) {
-  CacheSettings settings;
-  settings.mode = Mode::kShadowPaper;
+  CacheSettings settings{DefaultMode()};
   settings.keep_ratio = keep_ratio;
   settings.min_k = min_k;
   settings.sinks = sinks;

@@ -1,4 +1,4 @@
-"""shadow_append and shadow_attend (delegate/shadow_abi.h): the steps between the graphs of the pipelined executor.
+"""shadow_append and shadow_attend (delegate/abi/shadow_abi.h): the steps between the graphs of the pipelined executor.
 
 They read q, k and v where a linear graph left them, write what estimate graphs read, and put o where the next linear
 graph takes it: nothing is copied on the way.
