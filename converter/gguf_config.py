@@ -186,7 +186,7 @@ def _refuse_rope_keys(path: Path, rope: str, metadata: Mapping[str, Any]) -> Non
 
 
 def _llama3_scaling(path: Path, config: Mapping[str, Any], divisors: np.ndarray) -> dict[str, Any] | None:
-    """The llama3 scaling that yields these divisors of the plain frequencies. None: they are no scaling. Raises ValueError for others."""
+    """The llama3 scaling that yields these divisors of the plain frequencies, None for ones. Raises ValueError."""
     theta, head_dim = config["rope_theta"], config["head_dim"]
     divisors = divisors.reshape(-1).astype(np.float64)
     if divisors.size != head_dim // 2 or not np.isfinite(divisors).all() or divisors.min() <= 0:
