@@ -19,13 +19,19 @@ native = cd delegate && export PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset 
 SOURCES := pyproject.toml $(shell find src models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
 
-.PHONY: demo test test-fast lint native-test sanitize tsan abi-check test-aarch64 bazel-test bench accuracy wheel clean
+.PHONY: demo test test-fast python-test lint native-test sanitize tsan abi-check test-aarch64 bazel-test bench accuracy wheel clean
 
 demo: $(VENV)/.demo  ## convert SmolLM2 and answer a long prompt; a second run reuses what is there
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test native-test lint  ## every test; needs a few GB of disk and about 20 minutes on two cores
+test: native-test lint python-test  ## every test; needs a few GB of disk and about 20 minutes on two cores
+
+python-test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
+
+test-fast: $(VENV)/.test  ## what no change should break, under 3 minutes
+	$(BIN)/python -m pytest -q -m "not slow" $(FAST)
+	@echo "left out (make test runs it): $(filter-out $(FAST),$(wildcard tests/*/)) slow tests, C++ tests, linters"
 
 lint: $(VENV)/.test build/dev/shadowattn  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .

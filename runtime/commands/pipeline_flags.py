@@ -102,7 +102,7 @@ def pipeline_options(flag_values: flags.FlagValues, profile: "LatencyProfile | N
 
 
 def found_profile(bundle: Path, flag_values: flags.FlagValues) -> "LatencyProfile | None":
-    """That of --profile, or else the one beside the bundle; None if there is none. Raises ValueError; warns."""
+    """That of --profile, or else the one beside the bundle; None without one. Raises ValueError; warns."""
     from shadowattn.models.bundle import read_manifest
     from shadowattn.runtime.pipeline.profile import find_profile
     from shadowattn.runtime.session.modes import MODES

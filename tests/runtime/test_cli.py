@@ -375,7 +375,7 @@ def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
     write_tiny_bundle(tmp_path / "b")
     odd = os.fsencode(tmp_path) + b"/\xff"
     os.rename(tmp_path / "b", odd)
-    for flag, code, line in (("--nowho_runs", 0, ""), ("--who_runs", 1, "wanted a path in UTF-8")):
+    for flag, code, line in (("--nonode_assignments", 0, ""), ("--node_assignments", 1, "wanted a path in UTF-8")):
         command = [sys.executable, "-m", "shadowattn.runtime.cli", "inspect", odd, flag]
         done = subprocess.run(command, capture_output=True, env=environment(), timeout=60, check=False)
         assert (done.returncode, line.encode() in done.stderr) == (code, True), done.stderr

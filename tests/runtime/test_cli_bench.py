@@ -117,7 +117,8 @@ def test_table_and_json(shared_bundle: Path, tmp_path: Path, speaking: bool) -> 
         assert all(entry["runner"] == "shadow" and entry["nodes"] == 2 for entry in ops)
     if speaking:
         table = run_process("bench", bundle, *args)
-        assert "dense against shadow at keep_ratio 0.1; medians of 3 runs in turn; text: pydoc_data.topics" in table.out
+        title = "dense against shadow at keep_ratio 0.1; medians of 3 runs interleaved; text: pydoc_data.topics"
+        assert title in table.out
         assert "peak RSS sparse MiB" in table.out
         assert "Custom op nodes (sparse): all 4 by the delegate, nothing fell back (decode, prefill_16)." in table.out
 

@@ -11,6 +11,8 @@ from cli_runner import run, run_process, write_speaking_bundle
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
+from shadowattn.runtime.executor.chunking import Chunk
+from shadowattn.runtime.session.cached_tokens import CachedTokens
 from shadowattn.runtime.session.session import Session
 
 STATISTICS = re.compile(
@@ -229,14 +231,14 @@ def test_a_prompt_that_is_not_text(capsys: pytest.CaptureFixture[str], shared_bu
 
 def interrupt_decode(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Ctrl-C arrives once, in the decode step with that number."""
-    real, calls = Session.decode, iter(range(10**6))
+    real, calls = CachedTokens.step, iter(range(10**6))
 
-    def decode(session: Session, token_id: int) -> object:
-        if next(calls) == after:
+    def step(cached: CachedTokens, chunk: Chunk, ids: list[int], wants_hidden: bool = False) -> object:
+        if chunk.length == 1 and next(calls) == after:
             raise KeyboardInterrupt
-        return real(session, token_id)
+        return real(cached, chunk, ids, wants_hidden)
 
-    monkeypatch.setattr(Session, "decode", decode)
+    monkeypatch.setattr(CachedTokens, "step", step)
 
 
 def test_ctrl_c_in_an_answer_ends_the_command(

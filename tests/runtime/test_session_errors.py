@@ -29,7 +29,7 @@ from shadowattn.runtime.pipeline.executor import choose_bucket
         ({"max_skipped_mass": 1.0}, r"max_skipped_mass must be a share in \[0, 1\), got 1.0; 0 scores every page"),
         ({"max_skipped_mass": -0.01}, r"max_skipped_mass must be a share in \[0, 1\), got -0.01"),
         ({"max_skipped_mass": math.nan}, r"max_skipped_mass must be a share in \[0, 1\), got nan"),
-        ({"threshold": 1.0}, r"threshold must be a probability in \[0, 1\), got 1.0; 0 is none"),
+        ({"threshold": 1.0}, r"threshold must be a probability in \[0, 1\), got 1.0; 0 switches it off"),
         ({"threshold": -0.5}, r"threshold must be a probability in \[0, 1\), got -0.5"),
         ({"threshold": math.nan}, r"threshold must be a probability in \[0, 1\), got nan"),
         ({"threshold": "auto"}, r"threshold must be a probability in \[0, 1\), got 'auto'"),
@@ -191,7 +191,7 @@ def _replace_model(bundle: Path, data: bytes) -> None:
         (_cut_model, "expected .* bytes, got .*; the file was changed or truncated"),
         (_not_a_model, "LiteRT cannot open it .*; convert the model again"),
         (_no_manifest, "not a bundle, manifest.json is missing"),
-        (_future_manifest, "version 99 is not 2"),
+        (_future_manifest, "bundle version 99, wanted 3; update shadowattn"),
         (_unknown_field, "unknown field 'colour'"),
         (_other_shape, "inputs of 'prefill_4' are .*, the manifest says"),
         (_other_input, "inputs of 'prefill_4' are"),
@@ -213,7 +213,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         Session.open(tmp_path / "nothing")
 
 
-def test_a_bundle_without_split_graphs(tiny: Path, tmp_path: Path) -> None:
+def test_a_bundle_without_linear_graphs(tiny: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(tiny, bundle)
 
@@ -222,7 +222,7 @@ def test_a_bundle_without_split_graphs(tiny: Path, tmp_path: Path) -> None:
         manifest["graphs"] = [graph for graph in manifest["graphs"] if graph["role"] in fused]
 
     _edit(bundle, change)
-    with pytest.raises(ValueError, match="no split graphs for the pipelined executor"):
+    with pytest.raises(ValueError, match="no linear graphs for the pipelined executor"):
         Session.open(bundle, executor="pipelined")
     with Session.open(bundle) as session:
         session.prefill([1, 2, 3])
