@@ -240,7 +240,9 @@ def _prepare_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the whole process
     if type(sys.stdout) is io.TextIOWrapper:  # the process's own; it stays alive as sys.__stdout__
         own = sys.stdout
-        sys.stdout = _Watched(own.buffer, own.encoding, own.errors, line_buffering=own.line_buffering)
+        sys.stdout = _Watched(
+            own.buffer, own.encoding, own.errors, line_buffering=own.line_buffering, write_through=own.write_through
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and (stream is sys.stdout or stream.errors == "strict"):
             stream.reconfigure(errors="replace")  # for characters that this terminal lacks, paths that are not UTF-8
@@ -264,8 +266,17 @@ class _Watched(io.TextIOWrapper):
     failed = False
 
     def write(self, text: str) -> int:
-        try:
+        with self._remembering():
             return super().write(text)
+
+    def flush(self) -> None:
+        with self._remembering():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
         except OSError:
             self.failed = True
             raise
