@@ -1,6 +1,5 @@
 """The interactive chat on a pseudo-terminal: pastes, history, commands, Ctrl-C, and what it says of a short context."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -27,8 +26,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=READERS)
 def reader(request: pytest.FixtureRequest) -> str:
-    if request.param == "prompt_toolkit" and importlib.util.find_spec("prompt_toolkit") is None:
-        pytest.skip("prompt_toolkit is not installed here")
     return str(request.param)
 
 
@@ -73,9 +70,8 @@ def test_a_paste_of_30_lines_is_one_message(bundle: Path, reader: str, tmp_path:
     chat.quit()
 
 
+@pytest.mark.parametrize("reader", ["prompt_toolkit", "readline"])  # a terminal's own line editing has no history
 def test_history_goes_over_runs_and_pastes_stay_whole_in_it(bundle: Path, reader: str, tmp_path: Path) -> None:
-    if reader == "plain":
-        pytest.skip("a terminal's own line editing has no history")
     first = Chat(bundle, reader, tmp_path)
     first.ask(PASTE.format("one\ntwo"))
     first.quit()
