@@ -96,7 +96,6 @@ def test_a_trace_file_holds_what_was_recorded_whatever_ended_it(tmp_path: Path, 
 # --- the picture ---
 
 
-@pytest.mark.skipif(not gantt.can_plot(), reason=gantt.MISSING)
 def test_predicted_above_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
