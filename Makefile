@@ -16,7 +16,7 @@ FIXED_ADDRESSES = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 # $(call native,PRESET,configure flags,build flags,ctest flags,ctest's launcher): one of delegate/CMakePresets.json
 native = cd delegate && export PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset $(1) $(2) && cmake --build --preset $(1) $(3) && \
   $(5) ctest --preset $(1) $(4)
-SOURCES := pyproject.toml $(shell find models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
+SOURCES := pyproject.toml $(shell find src models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
 
 .PHONY: demo test test-fast lint native-test sanitize tsan abi-check test-aarch64 bazel-test bench accuracy wheel clean
@@ -30,7 +30,7 @@ test: $(VENV)/.test native-test lint  ## every test; needs a few GB of disk and 
 lint: $(VENV)/.test build/dev/shadowattn  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=build/dev $(BIN)/mypy -p shadowattn.models -p shadowattn.converter -p shadowattn.runtime
+	MYPYPATH=build/dev $(BIN)/mypy -p shadowattn
 	MYPYPATH=build/dev:benchmarks $(BIN)/mypy benchmarks
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'delegate/*.cc' 'delegate/*.h')
 
@@ -96,6 +96,6 @@ $(VENV)/.test: $(VENV)/.demo
 	$(PIP) install '.[converter,test]'
 	touch $@
 
-build/dev/shadowattn:
+build/dev/shadowattn: src/shadowattn/__init__.py
 	mkdir -p $@
-	for part in models converter runtime; do ln -sfn ../../../$$part $@/$$part; done
+	for part in models converter runtime src/shadowattn/__init__.py; do ln -sfn ../../../$$part $@/$${part##*/}; done

@@ -3,13 +3,14 @@
 import dataclasses
 import importlib
 import importlib.metadata
-import json
 import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
+
+from shadowattn.runtime.commands.output import print_json
 
 _PYTHON = (3, 11)
 # distribution -> module; the runtime needs them all
@@ -51,7 +52,7 @@ class Doctor:
         checks = examine()
         if flag_values.json:
             body = [dataclasses.asdict(check) for check in checks]
-            print(json.dumps({"ok": all(check.ok for check in checks), "checks": body}, indent=1))
+            print_json({"ok": all(check.ok for check in checks), "checks": body})
         else:
             print(_report(checks))
         return 0 if all(check.ok for check in checks) else 1

@@ -2,7 +2,7 @@
 
 import ctypes
 import dataclasses
-import importlib.resources
+import importlib.metadata
 import os
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,10 @@ def library_path() -> Path:
 
 
 def _installed() -> list[Path]:
+    """Where pip put it, also when this code is a checkout's (build/dev, an editable installation)."""
     try:
-        return [Path(str(importlib.resources.files("shadowattn.delegate").joinpath(LIBRARY)))]
-    except ModuleNotFoundError:
+        return [Path(str(importlib.metadata.distribution("shadowattn").locate_file(f"shadowattn/delegate/{LIBRARY}")))]
+    except importlib.metadata.PackageNotFoundError:
         return []
 
 

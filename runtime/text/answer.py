@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from shadowattn.runtime.text.streaming import StreamingDetokenizer
 from shadowattn.runtime.text.tokenizer import BundleTokenizer
@@ -22,7 +22,7 @@ class Generator(Protocol):
 
     @property
     def generate(self) -> Callable[..., Iterator[int]]:
-        """generate(token_ids, max_new_tokens, on_progress=, and what Sampling.options names)."""
+        """generate(token_ids, max_new_tokens, on_progress=, and the fields of Sampling)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,6 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
     repetition_penalty: float = 1.0
-
-    def options(self) -> dict[str, Any]:
-        """For Generator.generate; a penalty that changes nothing is not asked for."""
-        options = dataclasses.asdict(self)
-        return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +77,9 @@ class AnswerStream:
         token_ids: list[int] = []
         times = [time.perf_counter()]
         stopped_by = None
-        stream = self._session.generate(prompt_ids, max_new_tokens, **sampling.options(), on_progress=on_progress)
+        stream = self._session.generate(
+            prompt_ids, max_new_tokens, **dataclasses.asdict(sampling), on_progress=on_progress
+        )
         try:
             for token_id in stream:
                 times.append(time.perf_counter())
@@ -98,16 +95,25 @@ class AnswerStream:
         return Answer(tuple(token_ids), "".join(pieces), len(prompt_ids), stopped_by, *_latencies(times))
 
 
-def check_prompt_fits(prompt_tokens: int, max_length: int) -> None:
-    """Raises ValueError if there is no prompt, or if it does not fit. The first token of an answer needs no position
-    of its own: its logits are those after the prompt."""
-    if prompt_tokens == 0:
-        raise ValueError("the prompt is empty; wanted at least one token, give a text with --prompt or --prompt_file")
-    if prompt_tokens > max_length:
-        raise ValueError(
+class PromptTooLongError(ValueError):
+    """A prompt needs more positions than the session has."""
+
+    def __init__(self, prompt_tokens: int, max_length: int) -> None:
+        super().__init__(
             f"the prompt has {prompt_tokens:,} tokens, but this session holds {max_length:,}; shorten the prompt, "
             "start the chat anew, or convert the model with a larger --max_length"
         )
+        self.prompt_tokens = prompt_tokens
+        self.max_length = max_length
+
+
+def check_prompt_fits(prompt_tokens: int, max_length: int) -> None:
+    """Raises ValueError if there is no prompt, PromptTooLongError if it does not fit. The first token of an answer
+    needs no position of its own: its logits are those after the prompt."""
+    if prompt_tokens == 0:
+        raise ValueError("the prompt is empty; wanted at least one token, give a text with --prompt or --prompt_file")
+    if prompt_tokens > max_length:
+        raise PromptTooLongError(prompt_tokens, max_length)
 
 
 def _latencies(times: Sequence[float]) -> tuple[float | None, float | None]:

@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_tokens() -> None:
         ({"top_p": float("nan")}, r"top_p must be in \(0, 1\]"),
         ({"repetition_penalty": 0.0}, r"repetition_penalty must be positive \(1.0: none\), got 0.0"),
         ({"repetition_penalty": float("inf")}, "repetition_penalty must be positive"),
-        ({"seed": -3}, "seed must not be negative"),
+        ({"seed": -3}, "seed must be an integer that is not negative, got"),
     ],
 )
 def test_refuses(settings: dict[str, float], message: str) -> None:

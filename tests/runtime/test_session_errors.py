@@ -85,7 +85,7 @@ def test_calls_refuse_and_change_nothing(tiny: Path, call: Callable[[Session], o
 
 def test_token_ids_must_be_integers(tiny: Path) -> None:
     with Session.open(tiny) as session:
-        with pytest.raises(TypeError):
+        with pytest.raises(ValueError, match=r"token ids must be integers, got 1\.5 at index 0"):
             session.prefill([1.5])  # type: ignore[list-item]
         session.prefill(np.array([1, 2], np.int64))  # type: ignore[arg-type]
         assert session.tokens == [1, 2]
