@@ -6,8 +6,8 @@
 #include <atomic>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "tests/check.h"
-#include "thread_pool.h"
 
 using namespace shadow;
 using namespace shadow::testing;
@@ -16,7 +16,9 @@ namespace {
 
 bool RunsEveryItemOnce(ThreadPool* pool) {
   std::vector<std::atomic<int>> runs(100);
-  if (!pool->ParallelFor(100, true, [&](int64_t item, Scratch*) { ++runs[item]; })) return false;
+  pool->ParallelFor(100, true, [&](ThreadPool::Items* items) {
+    for (int64_t item; items->Take(&item);) ++runs[item];
+  });
   for (auto& run : runs) {
     if (run != 1) return false;
   }

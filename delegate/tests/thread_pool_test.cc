@@ -1,4 +1,4 @@
-// The pool: every item once, failures rethrown as they are, resizing, several callers at once, forks.
+// The pool: every item once, failures rethrown as they are, resizing, several callers at once.
 #include "base/thread_pool.h"
 
 #include <new>

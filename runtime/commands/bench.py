@@ -197,7 +197,7 @@ def _row(length: int, taken: "dict[str, list[Run]]") -> dict[str, Any]:
 def _custom_ops(process: "SessionProcess") -> list[dict[str, Any]]:
     """Who ran the custom ops: a count per signature, op and runner."""
     counts = collections.Counter(
-        (signature, op, runner) for signature, op, runner in process.who_runs() if op.startswith("Shadow")
+        (signature, op, runner) for signature, op, runner in process.node_assignments() if op.startswith("Shadow")
     )
     keys = ("signature", "op", "runner")
     return [dict(zip(keys, node, strict=True)) | {"nodes": count} for node, count in sorted(counts.items())]

@@ -68,7 +68,7 @@ def uncalibrated(layer: Projections) -> np.ndarray:
 
 def recall(scores: np.ndarray, truth: np.ndarray, positions: np.ndarray, keep_ratio: float) -> np.ndarray:
     """scores, truth [H,R,S] of the rows at `positions` -> [H]: mean share of the true top-k that the scores' top-k
-    finds, k = keep_ratio of what a row sees; equal scores newest first."""
+    finds, k = keep_ratio of what is visible; equal scores newest first."""
     heads, rows, _ = scores.shape
     found = np.zeros((heads, rows))
     for r, causal in enumerate((positions + 1).tolist()):

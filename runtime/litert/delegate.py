@@ -113,7 +113,7 @@ class ShadowLibrary:
 
     def _bind(self) -> None:
         self._library.shadow_abi_version.restype = ctypes.c_int32
-        for name in ("shadow_build_info", "shadow_best_isa", "shadow_last_error"):
+        for name in ("shadow_build_info", "shadow_best_isa", "shadow_last_error", "shadow_cache_defaults"):
             getattr(self._library, name).restype = ctypes.c_char_p
         for name, (result, arguments) in _DELEGATE_FUNCTIONS.items():
             function = getattr(self._library, name)
@@ -124,6 +124,16 @@ class ShadowLibrary:
     def build_info(self) -> str:
         """Project version, compiler, ISA levels compiled in."""
         return str(self._library.shadow_build_info().decode())
+
+    @property
+    def isa_levels(self) -> tuple[str, ...]:
+        """The ISA levels compiled in, the slowest first; which of them this machine has is another question."""
+        return tuple(self.build_info.partition("isa: ")[2].split())
+
+    @property
+    def cache_defaults(self) -> str:
+        """The settings of a cache that is told nothing: "key=value;key=value" with every key."""
+        return str(self._library.shadow_cache_defaults().decode())
 
     @property
     def best_isa(self) -> str:
@@ -143,7 +153,7 @@ class ShadowLibrary:
 
 
 class ShadowDelegate:
-    """The caches of one living delegate. `pointer` is what tflite_plugin_create_delegate returned."""
+    """The caches of one delegate. `pointer` is what tflite_plugin_create_delegate returned."""
 
     def __init__(self, library: ShadowLibrary, pointer: int) -> None:
         self._library = library
@@ -157,6 +167,11 @@ class ShadowDelegate:
     def call(self, name: str, *arguments: object) -> int:
         """A function of the C ABI, with this delegate. Raises ValueError with its message."""
         return self._library.call(name, self.pointer, *arguments)
+
+    @property
+    def cache_defaults(self) -> str:
+        """See ShadowLibrary.cache_defaults."""
+        return self._library.cache_defaults
 
     @property
     def num_caches(self) -> int:
@@ -177,8 +192,8 @@ class ShadowDelegate:
         self.call("shadow_cache_configure", cache, options.encode())
 
     def set_factors(self, cache: int, factors: np.ndarray | None) -> None:
-        """Factors [L,H] of the heads' thresholds instead of the plan's (0: a head reads all, inf: nothing); None: the
-        plan's again. Raises ValueError."""
+        """Factors [L,H] of the heads' thresholds instead of the plan's; None restores the plan's. A head of factor 0
+        selects all positions, one of inf is ablated. Raises ValueError."""
         values = np.ascontiguousarray([] if factors is None else factors, np.float32)
         pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         self.call("shadow_cache_set_factors", cache, pointer, values.size)

@@ -115,10 +115,10 @@ class EstimateRunner:
             del self._delegate, self._interpreter, self.q_i8, self.k_i8, self.scores_i8
         self._graph = None
 
-    def keep_for_ever(self) -> None:
+    def keep_alive(self) -> None:
         """For a forked child, where the threads of a delegate do not exist."""
-        litert.keep_for_ever(self._native)
-        litert.keep_for_ever(self._probe)
+        litert.keep_alive(self._native)
+        litert.keep_alive(self._probe)
 
     def _check_tensor(self, tensor: str, index: int, wanted: tuple[int, ...]) -> float:
         """The tensor's scale. Raises ValueError unless it is static INT8 of that shape, with one scale and no zero
@@ -214,9 +214,9 @@ class Estimator:
         """In a forked child: nothing is ever destroyed, for the delegate's threads do not exist here."""
         self._lock = threading.RLock()  # the parent may have held the other
         self._closer.detach()
-        litert.keep_for_ever(self._delegate)
+        litert.keep_alive(self._delegate)
         for runner in self._runners.values():
-            runner.keep_for_ever()
+            runner.keep_alive()
 
     def _prepared(self, key: EstimateKey) -> EstimateRunner:
         if key.bucket not in self._multipliers:

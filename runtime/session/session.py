@@ -34,7 +34,7 @@ from shadowattn.runtime.session.prompts import (
 )
 from shadowattn.runtime.session.sampler import Sampler
 from shadowattn.runtime.session.scoring import ScoreSlice, score_slices
-from shadowattn.runtime.session.settings import IN_USE, CacheSettings, settings_for
+from shadowattn.runtime.session.settings import IN_USE, CacheSettings, parse_settings, settings_for
 from shadowattn.runtime.session.stats import SessionStats, session_stats
 from shadowattn.runtime.session.threads import default_num_threads
 
@@ -99,7 +99,8 @@ class Session(Instruments):
             choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
             forced = {"min_k": min_k, "sinks": sinks, "latest": latest}
             rule = {"threshold": threshold, "max_skipped_mass": max_skipped_mass, "compensate": compensate}
-            settings = settings_for(engine.manifest, max_length, **choices, **forced, **rule)
+            defaults = parse_settings(engine.shadow.cache_defaults)
+            settings = settings_for(engine.manifest, defaults, max_length, **choices, **forced, **rule)
             with engine.lock:
                 how = (
                     FusedExecutor(engine)

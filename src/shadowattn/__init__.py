@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     open = Session.open
 
 __all__ = ["CancelledError", "Session", "__version__", "open"]
-__version__ = "0.1.0"  # pyproject.toml reads it here
+__version__ = "0.2.0"  # pyproject.toml reads it here
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ FORCED = Forced(min_k=64, sinks=1, latest=4)
 
 
 def observations(error_scale: np.ndarray, octaves: int = 5) -> Observations:
-    """Heads whose rows keep 0.1 / threshold positions and are wrong by error_scale * threshold, at every length."""
+    """Heads whose rows select 0.1 / threshold positions and are wrong by error_scale * threshold, at every length."""
     shape = error_scale.shape
     lengths = 64.0 * 2 ** np.arange(OCTAVES)
     rows = np.where(np.arange(OCTAVES) < octaves, lengths, 0.0)

@@ -230,7 +230,7 @@ def test_head_rows(tiny: Path) -> None:
     assert (dense["kept_min"], dense["mass_min"], dense["recall_min"]) == (1.0, 1.0, 1.0)
     for row in (shadow, paper):
         assert 0.0 < row["kept_mean"] < 1.0
-        assert row["kept_mean"] <= row["mass_mean"] <= 1.0 + 1e-6  # what is read weighs more than what is not
+        assert row["kept_mean"] <= row["mass_mean"] <= 1.0 + 1e-6  # what is read has more mass than what is not
         assert 0.5 < row["recall_min"] <= 1.0
 
 
