@@ -143,8 +143,8 @@ def test_one_prompt_as_it_is_asked(shared_bundle: Path, tmp_path: Path) -> None:
 
 def test_a_prompt_that_does_not_fit(capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path) -> None:
     prompt = tmp_path / "question.txt"
-    for length, message in ((300, "the prompt has 300 tokens"), (250, "250 tokens and 32 decode steps need more than")):
+    for length in (300, 250):
         prompt.write_text("x" * length)
         outcome = run(capsys, "bench", shared_bundle, f"--prompt_file={prompt}")
         assert outcome.code == 1
-        assert message in outcome.error
+        assert f"{length} tokens and 32 decode steps need more than" in outcome.error
