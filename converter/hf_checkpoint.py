@@ -1,171 +1,148 @@
 """A Hugging Face directory: config.json, safetensors (single or sharded), tokenizer files."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 
-from shadowattn.converter import toolchain
-from shadowattn.converter.checkpoint import Checkpoint, Origin, Shape, TokenizerFiles, finite
-from shadowattn.converter.vocabulary import LM_HEAD
+from shadowattn.converter.checkpoint import Checkpoint, Origin, Shape, TokenizerFiles
+from shadowattn.converter.hf_tokenizer import tokenizer_files
+from shadowattn.converter.hf_weights import WeightFiles
+from shadowattn.converter.json_files import read_json
+from shadowattn.converter.sampling import of_generation_config
+from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
 
-DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+_QUANTIZATIONS = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
+_USUAL_BLOCK = (128, 128)
 
 
 class HfCheckpoint(Checkpoint):
-    """Opens the directory: every safetensors header is read, no weights."""
+    """Opens the directory: every safetensors header is read, no weights but those that may be one and the same."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = _read_json(path, "config.json")
-        if self.config.get("quantization_config") is not None:
-            raise ValueError(
-                f"{path}: config.json has a quantization_config, and only float32, float16 and bfloat16 weights can be "
-                "read; get the model's unquantised files"
-            )
-        self._files = _weight_files(path)
-        self._shapes = {name: _shape(self._files[name], name) for name in self._files}
-        if self.config.get("tie_word_embeddings") is None:
-            self.config["tie_word_embeddings"] = LM_HEAD not in self._shapes
-        generation = _read_json(path, "generation_config.json", optional=True)
+        _refuse_other_folders(path)
+        config = read_json(path, "config.json")
+        _refuse_quantization(path, config)
+        self._weights = WeightFiles(path, config.get("transformers_weights"), _scale_block(config))
+        self.config = {**config, "tie_word_embeddings": self._tied(config.get("tie_word_embeddings"))}
+        generation = read_json(path, "generation_config.json", optional=True)
         bos = generation.get("bos_token_id", self.config.get("bos_token_id"))
         self.bos_token_id = next(iter(_ids(bos)), None)
         self.stop_token_ids = _ids(self.config.get("eos_token_id"), generation.get("eos_token_id"))
+        self.sampling, left_out = of_generation_config(path, generation)
+        self.warnings = (*self.warnings, *left_out)
 
     @property
     def origin(self) -> Origin:
-        """Name and licence as config.json and the model card (README.md) state them."""
-        name = str(self.config.get("_name_or_path") or self.path.resolve().name)
-        return Origin(name, str(self.path), _licence(self.path))
+        """Name and licence as the Hugging Face cache, config.json and the model card (README.md) state them."""
+        return Origin(_name(self.path, self.config), str(self.path), _licence(self.path))
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Every weight by its name."""
-        return self._shapes
+        """Every weight by its name; a second copy of tied embeddings is left out."""
+        shapes = self._weights.shapes()
+        if self.config.get("tie_word_embeddings") is True:
+            shapes.pop(LM_HEAD, None)
+        return shapes
 
     def read(self, name: str) -> np.ndarray:
         """One weight as float32."""
-        file = self._files[name]
-        try:
-            with safetensors.safe_open(file, framework="pt") as opened:
-                weight = opened.get_tensor(name).float().numpy()
-        except (safetensors.SafetensorError, OSError) as error:
-            raise ValueError(f"{file}: weight {name} cannot be read ({error}); get the file again") from None
-        return finite(weight, f"{file}: weight {name}")
+        return self._weights.read(name)
+
+    def missing(self, name: str) -> str:
+        """The sentence about a weight that shapes() lacks."""
+        return self._weights.not_there(name) or super().missing(name)
+
+    def _tied(self, said: Any) -> Any:
+        """What the files hold, given what the config says: transformers compares too, and unties what differs.
+
+        Where the config says nothing, a model without lm_head is tied, as llama.cpp reads it.
+        """
+        shapes = self._weights.shapes()
+        if said is None:
+            return LM_HEAD not in shapes
+        if said is not True or LM_HEAD not in shapes:
+            return said
+        if EMBEDDING not in shapes:
+            self._weights.rename(LM_HEAD, EMBEDDING)
+        elif not self._weights.equal(EMBEDDING, LM_HEAD):
+            self.warnings = (
+                f"{self.path}: config.json says tie_word_embeddings, but {LM_HEAD} differs from {EMBEDDING}; both are "
+                "used as they are",
+            )
+            return False
+        return True
 
     def tokenizer(self) -> TokenizerFiles | None:
-        """tokenizer.json as it is; a slow tokenizer (tokenizer.model, vocab.json) is converted by transformers."""
-        settings = _read_json(self.path, "tokenizer_config.json", optional=True)
-        file = self.path / "tokenizer.json"
-        if file.is_file():
-            text = json.dumps(_read_json(self.path, "tokenizer.json"), ensure_ascii=False)
-        elif any((self.path / name).is_file() for name in ("tokenizer.model", "vocab.json")):
-            text = _convert_slow_tokenizer(self.path)
-        else:
-            return None
-        special = {key: token for key in _SPECIAL_TOKENS if (token := _token_text(settings.get(key))) is not None}
-        return TokenizerFiles(text, self._chat_template(settings), special)
-
-    def _chat_template(self, settings: Mapping[str, Any]) -> str | None:
-        file = self.path / "chat_template.jinja"
-        if file.is_file():
-            try:
-                return file.read_text("utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{file}: not UTF-8 text ({error}); get the file again") from None
-        template = settings.get("chat_template")
-        if isinstance(template, list):
-            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-            template = named.get("default")
-        return template if isinstance(template, str) else None
+        """The tokenizer, loaded by transformers."""
+        return tokenizer_files(self.path, self.config)
 
 
-def _read_json(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:
-    path = folder / name
-    if not path.is_file():
-        if optional:
-            return {}
-        raise ValueError(f"{folder}: {name} is missing; wanted a Hugging Face model directory with {name}")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error!s:.200}); get the file again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}; get the file again")
-    return content
-
-
-def _weight_files(folder: Path) -> dict[str, Path]:
-    """Weight name -> file that holds it."""
-    if (folder / _INDEX).is_file():
-        names = _read_json(folder, _INDEX).get("weight_map")
-        if not isinstance(names, dict) or not names:
-            raise ValueError(f"{folder / _INDEX}: weight_map is missing or empty; get the file again")
-        for name, file in names.items():
-            if not isinstance(file, str) or file in ("", ".", "..") or Path(file).name != file or "\0" in file:
-                raise ValueError(
-                    f"{folder / _INDEX}: weight {name} is said to be in {file!r:.60}; wanted the name of a file in the "
-                    "same folder, get the file again"
-                )
-        return {name: folder / file for name, file in names.items()}
-    if (folder / _SINGLE).is_file():
-        with _open(folder / _SINGLE) as opened:
-            return {name: folder / _SINGLE for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    others = sorted(file.name for file in folder.glob("*.bin"))
-    found = f"got {', '.join(others[:3])}: convert it to safetensors first" if others else "got no weight file"
-    raise ValueError(f"{folder}: wanted {_SINGLE} or {_INDEX}, {found}")
-
-
-def _open(file: Path) -> Any:
-    if not file.is_file():
-        raise ValueError(f"{file}: the file is missing, though the index names it; get the model's files again")
-    try:
-        return safetensors.safe_open(file, framework="pt")
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: not a whole safetensors file ({error}); get the file again") from None
-
-
-def _shape(file: Path, name: str) -> Shape:
-    with _open(file) as opened:
-        try:
-            view = opened.get_slice(name)
-        except safetensors.SafetensorError:
-            raise ValueError(
-                f"{file}: weight {name} is not in it, though the index says so; get the file again"
-            ) from None
-        if view.get_dtype() not in DTYPES:
-            raise ValueError(
-                f"{file}: weight {name} is {view.get_dtype()}; wanted float32, float16 or bfloat16, "
-                "get unquantised files"
-            )
-        return tuple(view.get_shape())
-
-
-def _convert_slow_tokenizer(folder: Path) -> str:
-    from transformers import AutoTokenizer
-
-    try:
-        with toolchain.quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return str(tokenizer.backend_tokenizer.to_str())
-    except Exception as error:
+def _refuse_other_folders(folder: Path) -> None:
+    """Names what a folder without a whole model of its own is."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    adapters = [name for name in names if name == "adapter_config.json" or name.startswith("adapter_model.")]
+    whole = "config.json" in names
+    if adapters:
+        base = read_json(folder, "adapter_config.json", optional=True).get("base_model_name_or_path")
+        beside = ", or move it away to convert the model without it" if whole else ""
         raise ValueError(
-            f"{folder}: the tokenizer cannot be turned into tokenizer.json ({type(error).__name__}: {error!s:.200}); "
-            "add a tokenizer.json"
-        ) from error
+            f"{folder}: {adapters[-1]} is a PEFT adapter{f' of {base!s:.80}' if base else ''}; merge it into its model "
+            f"(PEFT's merge_and_unload, then save_pretrained) and convert the result{beside}"
+        )
+    if whole:
+        return
+    if "snapshots" in names:
+        inside = sorted(str(entry) for entry in (folder / "snapshots").iterdir())
+        main = folder / "refs" / "main"
+        newest = str(folder / "snapshots" / main.read_text().strip()) if main.is_file() else ""
+        one = newest if newest in inside else inside[-1] if inside else "a snapshot, after downloading one"
+        raise ValueError(f"{folder}: a folder of the Hugging Face cache, not a model; give {one}")
+    if found := [name for name in names if name.endswith(".gguf")]:
+        raise ValueError(f"{folder}: holds {', '.join(found[:3])}; give that file instead of the folder")
+    if "params.json" in names:
+        raise ValueError(
+            f"{folder}: holds params.json, a model in Mistral's or Meta's own format; get the same model in Hugging "
+            "Face's format, with config.json"
+        )
 
 
-def _token_text(entry: Any) -> str | None:
-    """A special token of tokenizer_config.json: its text, or an object with `content`."""
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else None
+def _refuse_quantization(folder: Path, config: Mapping[str, Any]) -> None:
+    """FP8 weights are multiplied with their scales; other formats need the code of those who made them."""
+    for key in ("quantization_config", "quantization"):  # the second is MLX's
+        said = config.get(key)
+        method = said.get("quant_method") if isinstance(said, dict) else said
+        if said is not None and method not in _QUANTIZATIONS:
+            raise ValueError(
+                f"{folder}: config.json has a {key} ({method!r:.60}), and only float32, float16, bfloat16 and FP8 "
+                "weights can be read; get the model's unquantised files"
+            )
+
+
+def _scale_block(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns that share a scale in FP8 weights."""
+    said = config.get("quantization_config") or {}
+    groups = said.get("config_groups")
+    listed = groups.values() if isinstance(groups, dict) else ()
+    schemes = [group.get("weights") for group in listed if isinstance(group, dict)]
+    structures = [scheme.get("block_structure") for scheme in schemes if isinstance(scheme, dict)]
+    for block in (said.get("weight_block_size"), *structures):
+        if isinstance(block, list) and len(block) == 2 and all(isinstance(size, int) and size > 0 for size in block):
+            return block[0], block[1]
+    return _USUAL_BLOCK
+
+
+def _name(folder: Path, config: Mapping[str, Any]) -> str:
+    """org/name of a snapshot in the Hugging Face cache; else what config.json says, unless that is a path."""
+    real = folder.resolve()
+    if real.parent.name == "snapshots" and (parts := real.parent.parent.name.split("--", 2))[0] == "models":
+        return "/".join(parts[1:])
+    said = config.get("_name_or_path")
+    if isinstance(said, str) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", said) and said.strip("."):
+        return said
+    return real.name
 
 
 def _ids(*entries: Any) -> tuple[int, ...]:

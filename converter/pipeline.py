@@ -16,9 +16,10 @@ import numpy as np
 from shadowattn.converter.assemble import assemble
 from shadowattn.converter.calibrate import Calibration, GridChoice, calibrate
 from shadowattn.converter.calibration_text import CalibrationText, calibration_text
-from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, check_weights, open_checkpoint
+from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, check_weights
 from shadowattn.converter.estimate import write_estimates
 from shadowattn.converter.export import convert_pieces
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.recipes import Recipe, recipe_named
 from shadowattn.converter.resources import check_resources, model_file_bytes
 from shadowattn.converter.split import SCORE_ROWS, plan_graphs, prefill_ladder, sequence_buckets, split_chunks
@@ -64,6 +65,7 @@ class _Job:
     tokenizer: TokenizerFiles | None
     tokens: KnownTokens
     text: CalibrationText
+    warnings: tuple[str, ...]
 
     def graphs(self) -> tuple[bundle.Graph, ...]:
         """Every graph of model.tflite."""
@@ -105,7 +107,7 @@ def convert(
     output = Path(output)
     with step("reading the model"):
         job = _decide(Path(model), output, options)
-    for sentence in (*(job.tokenizer.doubts if job.tokenizer else ()), *job.tokens.doubts):
+    for sentence in job.warnings:
         print(f"warning: {sentence}", file=stream, flush=True)
     with written_aside(output, options.overwrite) as folder:
         calibration = _calibrate(job, step)
@@ -147,16 +149,18 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     check_output(output, options.overwrite)
     checkpoint = open_checkpoint(model)
     spec = read_config(checkpoint.config, str(model / "config.json" if model.is_dir() else model))
-    check_weights(checkpoint, spec)
+    about_weights = check_weights(checkpoint, spec)
     max_length = _max_length(options.max_length, spec)
     ladder = prefill_ladder(options.prefill_chunks, max_length)
     buckets = sequence_buckets(max_length)
     check_resources(spec, recipe, plan_graphs(spec, ladder), output.resolve().parent)
     tokenizer = readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
     tokens = known_tokens(checkpoint, tokenizer, spec.vocab_size)
+    about_tokenizer = tokenizer.warnings if tokenizer else ()
+    warnings = (*about_weights, *checkpoint.warnings, *about_tokenizer, *tokens.warnings)
     own = None if options.calibration_text is None else Path(options.calibration_text)
     text = calibration_text(spec, tokenizer.json if tokenizer else None, own)
-    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens, text)
+    return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens, text, warnings)
 
 
 def _max_length(asked: int | None, spec: ModelSpec) -> int:
@@ -201,7 +205,12 @@ def _write_tokenizer(job: _Job, folder: Path) -> bundle.Tokenizer:
     if files.chat_template is not None:
         template = bundle.CHAT_TEMPLATE
         (folder / template).write_text(files.chat_template, "utf-8")
-    return make(file=bundle.TOKENIZER, chat_template=template, special_tokens=dict(files.special_tokens))
+    return make(
+        file=bundle.TOKENIZER,
+        chat_template=template,
+        special_tokens=dict(files.special_tokens),
+        chat_adds_bos=files.chat_adds_bos and job.tokens.bos is not None,
+    )
 
 
 def _calibration_facts(calibration: Calibration, text: CalibrationText, verification: Verification) -> dict[str, Any]:
@@ -236,6 +245,7 @@ def _write_manifest(
         tokenizer=tokenizer,
         calibration=facts,
         files={file.name: bundle.file_info(file) for file in sorted(folder.iterdir())},
+        sampling=job.checkpoint.sampling,
     )
     (folder / bundle.MANIFEST).write_text(manifest.to_json(), "utf-8")
     bundle.read_manifest(folder)
@@ -250,5 +260,4 @@ def _version() -> str:
 
 def _peak_memory_gb() -> float:
     """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -1,12 +1,12 @@
 """What a conversion will need (file size, disk, memory), estimated and checked before work begins."""
 
-import os
 import shutil
 from pathlib import Path
 
 from shadowattn.converter.flatbuffer import FILE_LIMIT
 from shadowattn.converter.recipes import Recipe
 from shadowattn.models.bundle import Graph
+from shadowattn.models.memory import available_memory_bytes
 from shadowattn.models.spec import ModelSpec
 
 _BYTES_PER_OPERATOR = 400
@@ -55,34 +55,6 @@ def check_resources(spec: ModelSpec, recipe: Recipe, graphs: tuple[Graph, ...], 
             f"converting needs about {_gib(memory)} of memory, {_gib(available)} are available; "
             "close other programs or convert on a larger machine"
         )
-
-
-def available_memory_bytes() -> int | None:
-    """Memory this process may still take: of the machine, and of its cgroup. None where the system does not say."""
-    limits = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                limits.append(int(line.split()[1]) * 1024)
-    limits += _cgroup_headroom()
-    if not limits and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        limits.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(limits) if limits else None
-
-
-def _cgroup_headroom() -> list[int]:
-    """Limit minus use, of cgroup v2."""
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        cache = 0
-        for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
-            if line.startswith(("inactive_file ", "active_file ")):
-                cache += int(line.split()[1])
-        return [] if limit == "max" else [int(limit) - used + cache]
-    except (OSError, ValueError):
-        return []
 
 
 def _gib(size: int) -> str:

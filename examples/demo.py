@@ -59,7 +59,7 @@ def main() -> None:
     else:
         shadowattn("convert", find_model(), "-o", BUNDLE)
     PROMPT.write_text(long_prompt(), "utf-8")
-    ask = ("generate", BUNDLE, "--chat", f"--prompt_file={PROMPT}", "--max_new_tokens=48")
+    ask = ("generate", BUNDLE, "--chat", f"--prompt_file={PROMPT}", "--max_new_tokens=48", "--stats")
     print(f"\nThe question at the end of {PROMPT}: {QUESTION}")
     shadowattn(*ask)
     shadowattn(*ask, "--mode=dense")

@@ -7,6 +7,7 @@ estimate graphs of head groups), and the tokenizer's files. docs/bundle_format.m
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,13 +62,34 @@ class Graph:
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """How text becomes token ids. file None: the bundle takes token ids only."""
+    """How text becomes token ids. file None: the bundle takes token ids only. chat_adds_bos: a conversation begins with
+    BOS even where the chat template does not write it."""
 
     file: str | None
     chat_template: str | None
     bos_token_id: int | None
     stop_token_ids: tuple[int, ...]
     special_tokens: Mapping[str, str]
+    chat_adds_bos: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How the model's makers draw its tokens; the defaults take the most likely one."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.temperature < math.inf, f"temperature must be 0 or positive, got {self.temperature}")
+        _need(self.top_k >= 0, f"top_k must be 0 (all tokens) or positive, got {self.top_k}")
+        _need(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
+        _need(
+            0 < self.repetition_penalty < math.inf,
+            f"repetition_penalty must be positive, got {self.repetition_penalty}",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +103,8 @@ class FileInfo:
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """manifest.json. `source`, `licence`: where the weights come from; `calibration`: what the plan was fitted on;
-    keep_ratio: the default of sessions, None for auto; estimates: the graphs in estimates.zip by name."""
+    keep_ratio: the default of sessions, None for auto; estimates: the graphs in estimates.zip by name; sampling: the
+    default of answers."""
 
     created_by: str
     name: str
@@ -99,6 +122,7 @@ class Manifest:
     tokenizer: Tokenizer
     calibration: Mapping[str, Any]
     files: Mapping[str, FileInfo]
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
 
     def graph(self, signature: str) -> Graph:
         """The graph of that name. Raises ValueError with the names there are."""
@@ -220,6 +244,8 @@ def _check_sizes(manifest: Manifest) -> None:
     _need(any(name in manifest.files for name in _PLANS), f"files lacks {plan_file.FILE_NAME}")
     for name in manifest.files:
         _need(Path(name).name == name and name not in ("", ".", ".."), f"file name {name!r} leaves the bundle")
+    adds_bos = manifest.tokenizer.chat_adds_bos
+    _need(not adds_bos or manifest.tokenizer.bos_token_id is not None, "tokenizer.chat_adds_bos needs a bos_token_id")
     for label, file in (("file", manifest.tokenizer.file), ("chat_template", manifest.tokenizer.chat_template)):
         _need(file is None or file in manifest.files, f"tokenizer.{label} {file!r} is not in files")
 
@@ -287,4 +313,5 @@ _CONTAINERS: strict_json.FieldTypes = {
     (Manifest, "tokenizer"): Tokenizer,
     (Manifest, "calibration"): (dict, Any),
     (Manifest, "files"): (dict, FileInfo),
+    (Manifest, "sampling"): Sampling,
 }

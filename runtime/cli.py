@@ -8,6 +8,7 @@ converter and runtime. The entry point names an object with these attributes (no
     define_flags(flag_values)             defines its absl flags there, never in the global FLAGS; must be cheap
     run(positional, flag_values) -> int   does the work, returns the exit code; heavy imports belong in here
     extra           (optional) the pip extra that run() needs
+    research        (optional) names of flags that nobody needs every day; --help shows them last
 
 The command line itself adds --help and --verbosity to each. run() raises absl.flags.Error for wrong usage (exit 2) and
 any other exception for a failure (exit 1): one line on stderr, a traceback only with --verbosity=1 or more.
@@ -20,6 +21,7 @@ import errno
 import importlib.metadata
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -29,6 +31,9 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from absl import flags
+
+from shadowattn.runtime.commands.failures import DISTRIBUTION, describe_error
+from shadowattn.runtime.commands.help_text import command_help, overview
 
 GROUP = "shadowattn.commands"
 # Where the subcommands live, for a checkout that was not installed (build/dev); the order is that of the help text.
@@ -47,6 +52,7 @@ BUILT_IN = {
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 130, 141, 143  # 128 + the signal's number
 _HELP = ("--help", "-h", "-help")
+_VERSION = ("version", "--version", "-V")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,16 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(args: list[str]) -> int:
     commands = find_commands()
     if not args:
-        print(_overview(commands), file=sys.stderr)
+        print(overview(commands), file=sys.stderr)
         return EXIT_USAGE
     first, rest = args[0], args[1:]
-    if first == "--version":
+    if first in _VERSION:
         print(f"shadowattn {version()}")
         return EXIT_OK
     if first == "help" and rest:
         first, rest = rest[0], ["--help"]
     if first in ("help", *_HELP):
-        print(_overview(commands))
+        print(overview(commands))
         return EXIT_OK
     if first not in commands:
         hint = _did_you_mean(first, commands)
@@ -96,18 +102,23 @@ def _run_command(entry: EntryPoint, args: list[str]) -> int:
         command = entry.load()
         flag_values = command_flags(command)
         if _asks_for_help(args):
-            print(_command_help(command, flag_values))
+            print(command_help(command, flag_values))
             return EXIT_OK
         flag_values.set_gnu_getopt(True)
-        positional = flag_values([entry.name, *args])[1:]
+        positional = flag_values([entry.name, *_with_underscores(args, flag_values)])[1:]
         return int(command.run(positional, flag_values))
+    except flags.UnrecognizedFlagError as error:
+        return _fail(f"{_about_flag(error.flagname, flag_values)}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
     except flags.Error as error:
-        return _fail(f"{error}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
+        text = re.sub(r"\('Non-boolean argument to boolean flag', (.*)\)", r"it takes no value, got \1", str(error))
+        return _fail(f"{text}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:  # noqa: BLE001, RUF100 - the one place where every failure becomes a line and a code
         if verbose:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is None and _stdout_fails():
+            raise
         return _fail(describe_error(error, entry.name, getattr(command, "extra", None)), EXIT_FAILED)
 
 
@@ -115,7 +126,8 @@ def command_flags(command: Any) -> flags.FlagValues:
     """The flags of a subcommand: its own, and those that every subcommand has."""
     flag_values = flags.FlagValues()
     command.define_flags(flag_values)
-    flags.DEFINE_integer("verbosity", 0, "0: errors in one line; 1: with traceback", flag_values=flag_values)
+    verbosity = "0: errors in one line; 1: with traceback, and with what LiteRT logs"
+    flags.DEFINE_integer("verbosity", 0, verbosity, flag_values=flag_values)
     flags.DEFINE_bool("help", False, "show this text", short_name="h", flag_values=flag_values)
     return flag_values
 
@@ -131,84 +143,9 @@ def find_commands() -> dict[str, EntryPoint]:
 def version() -> str:
     """The installed version, or "unknown (not installed)" in a checkout."""
     try:
-        return importlib.metadata.version("shadowattn")
+        return importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         return "unknown (not installed)"
-
-
-def describe_error(error: BaseException, name: str, extra: str | None = None) -> str:
-    """One line for a failure: what happened, where, and where we know it the next step."""
-    text = " ".join(str(error).split())
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("shadowattn"):
-        return f"this installation is incomplete ({text}); reinstall with: pip install --force-reinstall shadowattn"
-    if isinstance(error, ModuleNotFoundError):
-        target = f"'shadowattn[{extra}]'" if extra else "shadowattn"
-        return f"{name} needs packages that are not installed ({text}); install them with: pip install {target}"
-    if isinstance(error, MemoryError):
-        return f"not enough memory{': ' + text if text else ''}; use a shorter prompt or a machine with more"
-    if isinstance(error, UnicodeDecodeError):
-        return f"text is not UTF-8 ({text}); convert it to UTF-8 first"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, (ValueError, RuntimeError, OSError)):
-        return text or type(error).__name__
-    return f"{type(error).__name__}: {text} (a defect of shadowattn: run again with --verbosity=1 and report it)"
-
-
-# --- help texts ---
-
-
-def _overview(commands: dict[str, EntryPoint]) -> str:
-    width = max(map(len, commands))
-    lines = ["usage: shadowattn COMMAND [ARGUMENTS] [--FLAGS]", "", "commands:"]
-    for name, entry in commands.items():
-        try:
-            summary = entry.load().summary
-        except ImportError as error:
-            summary = f"(cannot be loaded: {error})"
-        lines.append(f"  {name:<{width}}  {summary}")
-    lines += [
-        "",
-        "`shadowattn COMMAND --help` explains one command. `shadowattn --version` prints the version.",
-        "Exit codes: 0 done, 1 failed, 2 wrong usage.",
-        "",
-        "example:",
-        "  shadowattn generate smollm2.bundle --chat --prompt='What is a list comprehension?'",
-    ]
-    return "\n".join(lines)
-
-
-def _command_help(command: Any, flag_values: flags.FlagValues) -> str:
-    rows = list(_flag_rows(flag_values))
-    width = min(max(len(left) for left, _ in rows), 30)
-    lines = [
-        f"usage: shadowattn {command.name} {command.usage}",
-        "",
-        f"{command.summary[0].upper()}{command.summary[1:]}.",
-        "",
-        "flags:",
-    ]
-    for left, right in rows:
-        lines.append(f"  {left:<{width}}  {right}")
-    lines += ["", "example:", *(f"  {line}" for line in command.example.splitlines())]
-    return "\n".join(lines)
-
-
-def _flag_rows(flag_values: flags.FlagValues) -> Iterator[tuple[str, str]]:
-    """(how to write the flag, what it does and its default), in the order of definition."""
-    for name in flag_values:
-        flag = flag_values[name]
-        if name != flag.name:  # the short name of a flag that has its own row
-            continue
-        short = f", -{flag.short_name}" if flag.short_name else ""
-        if flag.boolean:
-            left, default = f"--[no]{name}{short}", "on by default" if flag.default else ""
-        else:
-            left, default = (
-                f"--{name}=..{short}",
-                "" if flag.default is None else "default " + flag.default_as_str.strip("'"),
-            )
-        yield left, f"{' '.join((flag.help or '').split())}{f' ({default})' if default else ''}"
 
 
 # --- arguments and ends ---
@@ -227,6 +164,39 @@ def _asks_for_traceback(args: list[str]) -> bool:
             value = value or (args[position + 1] if position + 1 < len(args) else "")
             return value.isdigit() and int(value) > 0
     return False
+
+
+def _with_underscores(args: list[str], flag_values: flags.FlagValues) -> list[str]:
+    """--max-new-tokens for --max_new_tokens; values and what is behind `--` stay as they are."""
+    result: list[str] = []
+    is_value = False
+    for position, arg in enumerate(args):
+        if arg == "--" and not is_value:
+            return result + args[position:]
+        name, equals, value = arg.partition("=")
+        flag_name = name.lstrip("-").replace("-", "_")
+        if flag_name.startswith("no_") and _find_flag(flag_name[3:], flag_values) is not None:
+            flag_name = f"no{flag_name[3:]}"
+        if not is_value and name.startswith("--") and _find_flag(flag_name, flag_values) is not None:
+            arg = f"--{flag_name}{equals}{value}"
+        flag = None if is_value or not arg.startswith("-") else _find_flag(flag_name, flag_values)
+        is_value = flag is not None and not flag.boolean and not equals
+        result.append(arg)
+    return result
+
+
+def _find_flag(name: str, flag_values: flags.FlagValues) -> flags.Flag | None:
+    """Also for --noNAME of a boolean one."""
+    if name in flag_values:
+        return flag_values[name]
+    positive = name.removeprefix("no")
+    return flag_values[positive] if positive in flag_values and flag_values[positive].boolean else None
+
+
+def _about_flag(name: str, flag_values: flags.FlagValues) -> str:
+    known = [flag_name for flag_name in flag_values if len(flag_name) > 1]
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    return f"unknown flag --{name}" + (f", did you mean --{near[0]}?" if near else "")
 
 
 def _kind(word: str) -> str:
@@ -283,6 +253,15 @@ def _flush_stdout(code: int) -> int:
         _silence_stdout()
         return code or _fail(_about_stdout(error), EXIT_FAILED)  # one line: a command that failed has had its own
     return code
+
+
+def _stdout_fails() -> bool:
+    """Whether standard output is what an OSError without a file's name was about: what it holds cannot go out."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _about_stdout(error: OSError) -> str:

@@ -2,6 +2,7 @@
 the delegate's rooms run one way too (docs/architecture.md), as its build files say."""
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def test_parts_import_only_what_lies_below(part: str) -> None:
         for module in imported_modules(path):
             if module.startswith("shadowattn."):
                 assert module.split(".")[1] in ALLOWED_PARTS[part], f"{path.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("part", ["models", "converter"])
+def test_no_module_imports_itself_through_others(part: str) -> None:
+    """Imports within functions count too: a circle that is broken at run time is one to the reader."""
+    names = {
+        f"shadowattn.{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}": path
+        for path in sources(part)
+    }
+    graph = {name: imported_modules(path) & names.keys() for name, path in names.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the circle
 
 
 @pytest.mark.parametrize("part", ["models", "runtime"])

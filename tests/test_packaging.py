@@ -1,6 +1,6 @@
-"""What pip installs is what the tree holds: every module, the typing markers, and the delegate."""
+"""What pip installs is what the tree holds: every module, the typing marker, the version, and the delegate."""
 
-import importlib.resources
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("models", "converter", "runtime")
 
 
 def installed_files() -> set[str]:
@@ -20,10 +21,10 @@ def installed_files() -> set[str]:
 
 def test_every_module_is_in_the_wheel() -> None:
     files = installed_files()
-    for part in ("models", "converter", "runtime"):
-        for path in (ROOT / part).rglob("*"):
+    for folder, package in (*((part, f"shadowattn/{part}") for part in PARTS), ("src/shadowattn", "shadowattn")):
+        for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".tflite", ".json") or path.name == "py.typed":
-                assert f"shadowattn/{path.relative_to(ROOT)}" in files
+                assert f"{package}/{path.relative_to(ROOT / folder)}" in files
 
 
 def test_no_folder_of_the_tree_becomes_an_import() -> None:
@@ -32,10 +33,39 @@ def test_no_folder_of_the_tree_becomes_an_import() -> None:
 
 
 def test_the_delegate_is_installed() -> None:
+    assert "shadowattn/delegate/libshadow_delegate.so" in installed_files()
+    code = "from shadowattn.runtime.litert.delegate import library_path; print(library_path())"
+    environment = {name: value for name, value in os.environ.items() if name != "SHADOWATTN_DELEGATE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=True
+    )
+    assert Path(done.stdout.strip()).parts[-2:] == ("delegate", "libshadow_delegate.so")
+
+
+def test_the_version_is_the_packages() -> None:
     installed_files()
-    assert importlib.resources.files("shadowattn.delegate").joinpath("libshadow_delegate.so").is_file()
+    code = "import shadowattn; print(shadowattn.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == metadata.version("shadowattn")
 
 
 def test_runtime_does_not_load_torch() -> None:
     code = "import sys, shadowattn.runtime.session.session, shadowattn.runtime.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd="/", check=False).returncode == 0
+
+
+def test_the_wheel_is_for_any_python_3() -> None:
+    installed_files()
+    text = metadata.distribution("shadowattn").read_text("WHEEL") or ""
+    tags = [line.removeprefix("Tag: ") for line in text.splitlines() if line.startswith("Tag: ")]
+    assert tags
+    assert all(tag.startswith("py3-none-") for tag in tags)
+
+
+def test_the_delegate_brings_its_own_cpp_library() -> None:
+    """Or it would ask for the libstdc++ of the machine that built it, or a newer one."""
+    files = {str(file): file for file in metadata.files("shadowattn") or []} if installed_files() else {}
+    data = Path(str(files["shadowattn/delegate/libshadow_delegate.so"].locate())).read_bytes()
+    assert b"libc.so.6" in data
+    assert b"libstdc++.so" not in data
+    assert b"libgcc_s.so" not in data

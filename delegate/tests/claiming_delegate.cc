@@ -10,10 +10,12 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,6 +52,35 @@ struct Options {
 // The delegate and its nodes that are alive; closed_early counts delegates destroyed before their nodes.
 std::atomic<int64_t> delegates_alive{0};
 std::atomic<int64_t> closed_early{0};
+
+// While it is closed, invokes wait in it. A minute is the end of a test that never opens it.
+struct Gate {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool closed = false;
+  int waiting = 0;
+
+  bool Pass() {
+    std::unique_lock<std::mutex> lock(mutex);
+    ++waiting;
+    changed.notify_all();
+    const bool open = changed.wait_for(lock, std::chrono::minutes(1), [this] { return !closed; });
+    --waiting;
+    return open;
+  }
+
+  void Hold(bool hold) {
+    std::lock_guard<std::mutex> lock(mutex);
+    closed = hold;
+    changed.notify_all();
+  }
+
+  bool AwaitSomebody() {
+    std::unique_lock<std::mutex> lock(mutex);
+    return changed.wait_for(lock, std::chrono::minutes(1), [this] { return waiting > 0; });
+  }
+};
+Gate gate;
 
 struct ClaimingDelegate {
   tflite::Delegate base{};
@@ -193,6 +224,10 @@ tflite::ReturnCode NodeInvoke(tflite::Context* context, tflite::Node* node) {
     context->report_error(context, "claiming delegate: invoke %ld fails, as asked", invoke);
     return tflite::kError;
   }
+  if (!gate.Pass()) {
+    context->report_error(context, "claiming delegate: invoke %ld was held for a minute", invoke);
+    return tflite::kError;
+  }
   std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(options.delay_ms));
   Multiply(context->tensors[product.a], context->tensors[product.b], context->tensors[product.out]);
   return tflite::kOk;
@@ -263,3 +298,8 @@ CLAIMING_EXPORT void tflite_plugin_destroy_delegate(tflite::Delegate* delegate) 
 CLAIMING_EXPORT int64_t claiming_delegates_alive(void) { return delegates_alive; }
 
 CLAIMING_EXPORT int64_t claiming_closed_early(void) { return closed_early; }
+
+// From now on invokes wait (1) or run (0); 1 once one waits.
+CLAIMING_EXPORT void claiming_hold_invokes(int64_t hold) { gate.Hold(hold != 0); }
+
+CLAIMING_EXPORT int64_t claiming_await_held_invoke(void) { return gate.AwaitSomebody() ? 1 : 0; }

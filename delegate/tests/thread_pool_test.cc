@@ -1,8 +1,5 @@
-// The pool: every item once, failures rethrown as they are, resizing, several callers at once, forks.
+// The pool: every item once, failures rethrown as they are, resizing, several callers at once.
 #include "base/thread_pool.h"
-
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <new>
 #include <stdexcept>
@@ -58,32 +55,9 @@ void TestManyCallers(ThreadPool* pool) {
   CHECK(done == 4 * 200 * 5);
 }
 
-// The child has no workers: it must neither wait for them nor count on them.
-void TestFork() {
-  auto* pool = new ThreadPool(3);
-  TestEveryItemOnce(pool);
-  pid_t child = fork();
-  if (child == 0) {
-    alarm(10);
-    TestEveryItemOnce(pool);
-    pool->SetNumThreads(2);
-    TestEveryItemOnce(pool);
-    delete pool;
-    pool = new ThreadPool(3);
-    TestEveryItemOnce(pool);
-    _exit(0);
-  }
-  int status = -1;
-  CHECK(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
-  TestEveryItemOnce(pool);
-  delete pool;
-}
-
 }  // namespace
 
 int main() {
-  TestFork();
   for (int threads : {1, 2, 5}) {
     ThreadPool pool(threads);
     CHECK(pool.num_threads() == threads);

@@ -1,19 +1,12 @@
 """The memory lines: what the kernel counts for this process, Python's own share included."""
 
-import sys
+import resource
 from pathlib import Path
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
-
-def peak_mb() -> float | None:
-    """Largest resident size so far, as the stock tool reads it on Linux (ru_maxrss); None where nobody counts it."""
-    if resource is None:
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+def peak_mb() -> float:
+    """Largest resident size so far, as the stock tool reads it (ru_maxrss)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def status_lines() -> list[str]:

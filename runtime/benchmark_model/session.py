@@ -142,10 +142,8 @@ def _log_values(log: Log, values: dict[str, np.ndarray]) -> None:
         log.info(f"Input {name}: {value.dtype} {list(value.shape)}{shown}")
 
 
-def _report_memory(log: Log, request: Request, start: float | None, init: float | None) -> None:
+def _report_memory(log: Log, request: Request, start: float, init: float) -> None:
     peak = memory.peak_mb()
-    if start is None or init is None or peak is None:
-        return
     log.info("Note: as the benchmark tool itself affects memory footprint, the following is only APPROXIMATE to the "
              "actual memory footprint of the model at runtime. Here the tool is Python.")  # fmt: skip
     log.info("Memory footprint delta from the start of the tool (MB): "

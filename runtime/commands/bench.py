@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from shadowattn.models.progress import Progress, waiting
-from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, session_options
+from shadowattn.runtime.commands.output import print_json
+from shadowattn.runtime.commands.session_flags import (
+    SESSION_RESEARCH,
+    bundle_argument,
+    check_bundle,
+    check_files,
+    define_session_flags,
+    session_options,
+)
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Manifest
@@ -44,6 +51,7 @@ class Bench:
         "shadowattn bench smollm2.bundle --text=report.txt --json > bench.json\n"
         "shadowattn bench smollm2.bundle --executor=pipelined --prompt_lengths=2048"
     )
+    research = SESSION_RESEARCH
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
         lengths = "prompt lengths in tokens; default: those of 512,1024,2048,4096 that fit"
@@ -59,8 +67,10 @@ class Bench:
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.models.bundle import read_manifest
 
-        bundle = bundle_argument(positional, f"shadowattn bench {self.usage}")
+        bundle = bundle_argument(positional, flag_values, f"shadowattn bench {self.usage}")
         lengths = _check_usage(flag_values)
+        check_bundle(bundle)
+        check_files(flag_values, "text", "prompt_file")
         manifest = read_manifest(bundle)
         workload = _workload(bundle, manifest, flag_values, lengths)
         with contextlib.ExitStack() as stack:
@@ -69,7 +79,7 @@ class Bench:
             measurement = _Measurement(processes, flag_values.decode_tokens, manifest.prefill_chunks[-1])
             report["rows"] = measurement.rows(workload, flag_values.runs)
             report["custom_ops"] = {name: _custom_ops(process) for name, process in processes.items()}
-        print(json.dumps(report, indent=1) if flag_values.json else _text(report))
+        print_json(report) if flag_values.json else print(_text(report))
         return 0
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from shadowattn.runtime.commands.session_flags import readable_file
+
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.runtime.benchmark_model.arguments import InputLayer
     from shadowattn.runtime.benchmark_model.session import Request
@@ -110,14 +112,20 @@ class BenchmarkModel:
 def _request(flag_values: flags.FlagValues) -> "Request":
     """Raises flags.Error for what cannot be read."""
     from shadowattn.runtime.benchmark_model.arguments import parse_delegate_options
-    from shadowattn.runtime.benchmark_model.session import Request
-    from shadowattn.runtime.benchmark_model.timing import Pace
 
     try:
         options = parse_delegate_options(flag_values.external_delegate_options)
         layers = _layers(flag_values)
     except ValueError as error:
         raise flags.Error(str(error)) from None
+    for layer in layers:
+        if layer.file is not None:
+            readable_file(str(layer.file))
+    if not Path(flag_values.graph).exists():
+        raise ValueError(f"{flag_values.graph}: there is no such file; --graph wants a .tflite file or a bundle folder")
+    from shadowattn.runtime.benchmark_model.session import Request
+    from shadowattn.runtime.benchmark_model.timing import Pace
+
     csv = flag_values.profiling_output_csv_file
     delay, most = flag_values.run_delay, flag_values.max_secs
     return Request(

@@ -1,12 +1,19 @@
 """`shadowattn calibrate`: fits a bundle's thresholds and budgets to a text, and puts them into the bundle."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.commands.session_flags import bundle_argument, define_run_flags, run_options
+from shadowattn.runtime.commands.pipeline_flags import output_file
+from shadowattn.runtime.commands.session_flags import (
+    RUN_RESEARCH,
+    bundle_argument,
+    check_bundle,
+    check_files,
+    define_run_flags,
+    run_options,
+)
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.plan import Plan
@@ -26,6 +33,7 @@ class Calibrate:
         "shadowattn calibrate smollm2.bundle --text=a.txt,b.txt --effort=long\n"
         "shadowattn calibrate smollm2.bundle --paper_budgets --output=plan.bin"
     )
+    research = ("paper_budgets", "budget_clamp", *RUN_RESEARCH)
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
         text = "files to fit to, the same share of each; default: Python's own documentation"
@@ -44,22 +52,28 @@ class Calibrate:
         define_run_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
+        bundle = bundle_argument(positional, flag_values, f"shadowattn calibrate {self.usage}")
+        options = _options(flag_values)
+        file = output_file("output", flag_values.output)
+        check_bundle(bundle)
+        check_files(flag_values, "text")
         from shadowattn.runtime.calibrate.bundle_plan import replace_plan, write_plan
         from shadowattn.runtime.calibrate.calibration import calibrate
 
-        bundle = bundle_argument(positional, f"shadowattn calibrate {self.usage}")
-        options = _options(flag_values)
-        _check_output(flag_values.output)
-        outcome = calibrate(bundle, options, flag_values.verbosity)
+        try:
+            outcome = calibrate(bundle, options, flag_values.verbosity)
+        except KeyboardInterrupt:
+            print("\nshadowattn: the finished steps are kept; the same command goes on from there", file=sys.stderr)
+            raise
         print(_text(outcome.plan, outcome.note))
         if flag_values.dry_run:
             return 0
-        if flag_values.output:
-            write_plan(outcome.plan, Path(flag_values.output))
+        if file is not None:
+            write_plan(outcome.plan, file)
         else:
             replace_plan(bundle, outcome.plan, outcome.note)
         outcome.steps.forget()
-        print(f"shadowattn: wrote {flag_values.output or bundle / 'plan.bin'}", file=sys.stderr)
+        print(f"shadowattn: wrote {file or bundle / 'plan.bin'}", file=sys.stderr)
         return 0
 
 
@@ -78,12 +92,6 @@ def _options(flag_values: flags.FlagValues) -> "CalibrateOptions":
         )
     except ValueError as error:
         raise flags.Error(str(error)) from None
-
-
-def _check_output(output: str | None) -> None:
-    """Before work begins. Raises flags.Error."""
-    if output and (Path(output).is_dir() or not Path(output).absolute().parent.is_dir()):
-        raise flags.Error(f"--output: wanted a file in a folder that exists, got {output!r}")
 
 
 def _text(plan: "Plan", note: dict[str, Any]) -> str:

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.commands.session_flags import bundle_argument, define_run_flags, run_options
+from shadowattn.runtime.commands.output import print_json
+from shadowattn.runtime.commands.pipeline_flags import output_file
+from shadowattn.runtime.commands.session_flags import (
+    RUN_RESEARCH,
+    bundle_argument,
+    check_bundle,
+    check_files,
+    define_run_flags,
+    run_options,
+)
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.runtime.evaluate.options import EvalOptions
-
-_STDOUT = "-"
 
 
 class Eval:
@@ -25,8 +32,12 @@ class Eval:
     example = (
         "shadowattn eval smollm2.bundle\n"
         "shadowattn eval smollm2.bundle --modes=shadow,shadow:uncompensated --keep_ratios=0.1,0.05 --text=a.txt,b.txt\n"
-        "shadowattn eval smollm2.bundle --tasks=needle,greedy --text=book.txt --json=eval.json\n"
+        "shadowattn eval smollm2.bundle --tasks=needle,greedy --text=book.txt --report=eval.json\n"
         "shadowattn eval smollm2.bundle --window=8192 --max_tokens=16384 --plots=pictures"
+    )
+    research = (
+        *("stride", "skip_tokens", "needle_lengths", "needle_depths", "needles", "prompts", "prompt_tokens"),
+        *("continue_tokens", "seed", *RUN_RESEARCH),
     )
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
@@ -34,25 +45,31 @@ class Eval:
         _define_texts(flag_values)
         _define_tasks(flag_values)
         flags.DEFINE_integer("seed", 1, "of needles and random tokens", flag_values=flag_values)
-        flags.DEFINE_string("json", None, "write the report there; - prints it instead", flag_values=flag_values)
+        flags.DEFINE_bool("json", False, "print the report as one JSON object", flag_values=flag_values)
+        report = "also write the report to this file, as JSON"
+        flags.DEFINE_string("report", None, report, flag_values=flag_values)
         flags.DEFINE_string("plots", None, "a folder for pictures; needs matplotlib", flag_values=flag_values)
         define_run_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
+        bundle = bundle_argument(positional, flag_values, f"shadowattn eval {self.usage}")
+        options = _options(flag_values)
+        file = output_file("report", flag_values.report)
+        _check_plots(flag_values.plots)
+        check_bundle(bundle)
+        check_files(flag_values, "text")
         from shadowattn.runtime.evaluate import plots
         from shadowattn.runtime.evaluate.evaluation import evaluate
         from shadowattn.runtime.evaluate.report import format_report
 
-        bundle = bundle_argument(positional, f"shadowattn eval {self.usage}")
-        options = _options(flag_values)
-        _check_places(flag_values)
         draws = bool(flag_values.plots) and plots.can_plot()
         if flag_values.plots and not draws:  # now, not after an hour of work
             print(f"shadowattn: {plots.MISSING} (the tables come all the same)", file=sys.stderr)
         report = evaluate(bundle, options, flag_values.verbosity)
-        if flag_values.json and flag_values.json != _STDOUT:
-            Path(flag_values.json).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-        print(json.dumps(report, indent=1) if flag_values.json == _STDOUT else format_report(report))
+        if file is not None:
+            file.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+            print(f"shadowattn: wrote {file}", file=sys.stderr)
+        print_json(report) if flag_values.json else print(format_report(report))
         if draws:
             for path in plots.draw(report["rows"], Path(flag_values.plots)):
                 print(f"shadowattn: wrote {path}", file=sys.stderr)
@@ -132,14 +149,10 @@ def _numbers(name: str, flag_values: flags.FlagValues, read: Callable[[str], Any
         raise flags.Error(f"--{name}: wanted numbers with commas between, got {','.join(values)!r}") from None
 
 
-def _check_places(flag_values: flags.FlagValues) -> None:
-    """Where results go, before work begins. Raises flags.Error."""
-    if flag_values.json and flag_values.json != _STDOUT:
-        path = Path(flag_values.json)
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            raise flags.Error(f"--json: wanted a file in a folder that exists, or -, got {flag_values.json!r}")
-    if flag_values.plots and Path(flag_values.plots).exists() and not Path(flag_values.plots).is_dir():
-        raise flags.Error(f"--plots: wanted a folder, got the file {flag_values.plots!r}")
+def _check_plots(plots: str | None) -> None:
+    """Before work begins. Raises flags.Error."""
+    if plots and Path(plots).exists() and not Path(plots).is_dir():
+        raise flags.Error(f"--plots: wanted a folder, got the file {plots!r}")
 
 
 COMMAND = Eval()

@@ -1,24 +1,28 @@
 """`shadowattn generate`: answers a prompt with a bundle, or chats with it."""
 
-import contextlib
-import dataclasses
-import json
+import math
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 from absl import flags
 
-from shadowattn.models.progress import Progress, waiting
-from shadowattn.runtime.commands.pipeline_flags import define_pipeline_flags, output_file, pipeline_overrides
-from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session, require_share
-
-if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
-    from shadowattn.runtime.session.session import Session
-    from shadowattn.runtime.text.answer import Answer, Sampling
-    from shadowattn.runtime.text.chat import Conversation
-    from shadowattn.runtime.text.tokenizer import BundleTokenizer
+from shadowattn.runtime.commands.output import print_json
+from shadowattn.runtime.commands.pipeline_flags import (
+    PIPELINE_RESEARCH,
+    check_pipeline_flags,
+    define_pipeline_flags,
+    trace_needs_the_pipeline,
+)
+from shadowattn.runtime.commands.session_flags import (
+    SESSION_RESEARCH,
+    bundle_and_words,
+    check_bundle,
+    define_session_flags,
+    readable_file,
+    require_share,
+)
+from shadowattn.runtime.commands.speaker import Speaker, open_speaker, print_notes, print_statistics
+from shadowattn.runtime.text.files import decode_prompt, read_prompt
 
 _STDIN = "-"
 
@@ -28,281 +32,139 @@ class Generate:
 
     name = "generate"
     summary = "answer a prompt with a bundle, or chat with it when no prompt is given"
-    usage = "BUNDLE [-] [flags]        (-: the prompt comes from standard input)"
+    usage = "BUNDLE [PROMPT] [flags]        (-: the prompt comes from standard input)"
     example = (
-        "shadowattn generate smollm2.bundle --chat --prompt='What is a list comprehension?'\n"
-        "shadowattn generate smollm2.bundle --chat --prompt_file=question.txt --keep_ratio=0.1 --max_new_tokens=64\n"
+        "shadowattn generate smollm2.bundle --chat 'What is a list comprehension?'\n"
+        "shadowattn generate -m smollm2.bundle -p 'Once upon a time' -n 64 --temp=0.8\n"
+        "shadowattn generate smollm2.bundle --chat --prompt_file=question.txt --keep_ratio=0.1 --stats\n"
         "shadowattn generate smollm2.bundle --prompt_file=question.txt --npu='delegate:libvendor.so' --trace=run.json\n"
         "cat report.txt | shadowattn generate smollm2.bundle - --json\n"
         "shadowattn generate smollm2.bundle --system='You answer in one sentence.'    # interactive"
     )
+    research = (*SESSION_RESEARCH, *PIPELINE_RESEARCH)
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
-        flags.DEFINE_string("prompt", None, "the prompt", flag_values=flag_values)
-        flags.DEFINE_string(
-            "prompt_file", None, "a file with the prompt, - for standard input", flag_values=flag_values
-        )
-        flags.DEFINE_bool("chat", False, "put the prompt into the model's chat template", flag_values=flag_values)
-        flags.DEFINE_string("system", None, "the system message of a chat", flag_values=flag_values)
-        flags.DEFINE_integer("max_new_tokens", 256, "most tokens of an answer", lower_bound=1, flag_values=flag_values)
-        flags.DEFINE_float("temperature", 0.0, "0 takes the likeliest token", lower_bound=0.0, flag_values=flag_values)
-        flags.DEFINE_integer(
-            "top_k", 0, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values
-        )
-        flags.DEFINE_float("top_p", 1.0, "draw from the likeliest tokens with this mass", flag_values=flag_values)
-        require_share("top_p", flag_values)
-        flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
-        flags.DEFINE_bool("json", False, "one JSON object at the end instead of text", flag_values=flag_values)
+        _define_prompt_flags(flag_values)
+        most = "most tokens of an answer"
+        flags.DEFINE_integer("max_new_tokens", 256, most, short_name="n", lower_bound=1, flag_values=flag_values)
+        _define_sampling_flags(flag_values)
+        flags.DEFINE_bool("stats", False, "times and counts under every answer, on stderr", flag_values=flag_values)
+        flags.DEFINE_bool("json", False, "print one JSON object instead of text", flag_values=flag_values)
         define_session_flags(flag_values)
         define_pipeline_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
-        bundle = bundle_argument(positional, f"shadowattn generate {self.usage}", at_most=2)
-        prompt = _read_prompt(positional[1:], flag_values)
-        if prompt is None and flag_values.json:
+        bundle, words = bundle_and_words(positional, flag_values, f"shadowattn generate {self.usage}")
+        read = _prompt_source(words, flag_values)
+        if read is None and flag_values.json:
             raise flags.Error("--json needs a prompt, it has no meaning in an interactive chat")
-        if flag_values.system and prompt is not None and not flag_values.chat:
+        if flag_values.system and read is not None and not flag_values.chat:
             raise flags.Error("--system needs --chat")
-        output_file("trace", flag_values.trace)
-        with _open(bundle, flag_values, chat=flag_values.chat or prompt is None) as speaker:
+        trace_needs_the_pipeline(flag_values)
+        check_pipeline_flags(flag_values)
+        check_bundle(bundle)
+        prompt = None if read is None else _checked(read())
+        with open_speaker(bundle, flag_values, chat=flag_values.chat or prompt is None) as speaker:
             if prompt is None:
-                return speaker.converse()
-            return speaker.answer_once(prompt)
+                return _converse(speaker, flag_values.stats)
+            return _answer_once(speaker, prompt, flag_values)
 
 
-@dataclasses.dataclass
-class _Speaker:
-    """An open session with what it takes to speak through it."""
+def _converse(speaker: Speaker, show_statistics: bool) -> int:
+    from shadowattn.runtime.commands.chat_loop import ChatLoop
 
-    session: "Session"
-    tokenizer: "BundleTokenizer"
-    conversation: "Conversation | None"
-    sampling: "Sampling"
-    max_new_tokens: int
-    as_json: bool
+    assert speaker.conversation is not None
+    return ChatLoop(speaker, speaker.conversation, show_statistics).run()
 
-    def answer_once(self, prompt: str) -> int:
-        if not prompt.strip():
-            raise ValueError("the prompt is empty; give a text with --prompt, --prompt_file or on standard input")
-        token_ids = self.conversation.ask(prompt) if self.conversation else self.tokenizer.encode(prompt)
-        answer, facts = self._run(token_ids, on_interrupt="raise")
-        if self.as_json:
-            print(json.dumps(facts, ensure_ascii=False))
-        else:
-            print()
-            print(_statistics(facts), file=sys.stderr)
-        _note_if_full(answer, self.session)
-        return 0
 
-    def converse(self) -> int:
-        """Questions from the terminal until Ctrl-D. Ctrl-C ends an answer; at the prompt it ends the command."""
-        conversation = self.conversation
-        assert conversation is not None
-        print("Ask something. /reset forgets the conversation, /exit or Ctrl-D ends it.", file=sys.stderr)
-        for text in _lines_from_terminal():
-            if text == "/exit":
-                break
-            if text == "/reset":
-                conversation.clear()
-                continue
-            self._reply(conversation, text)
-        return 0
-
-    def _reply(self, conversation: "Conversation", text: str) -> None:
-        try:
-            token_ids = conversation.ask(text)
-        except ValueError as error:
-            print(f"shadowattn: error: {error}", file=sys.stderr)
-            return
-        try:
-            answer, facts = self._run(token_ids, on_interrupt="keep")
-        except ValueError as error:  # the conversation outgrew the context
-            conversation.take_back()
-            print(f"shadowattn: error: {error} (here: /reset)", file=sys.stderr)
-            return
-        if answer.token_ids:
-            conversation.answer(answer.text)
-        else:  # Ctrl-C before the first token
-            conversation.take_back()
+def _answer_once(speaker: Speaker, prompt: str, flag_values: flags.FlagValues) -> int:
+    token_ids = speaker.conversation.ask(prompt) if speaker.conversation else speaker.tokenizer.encode(prompt)
+    answer, facts = speaker.answer(token_ids, on_interrupt="raise")
+    if flag_values.json:
+        print_json(facts, indent=None)
+    else:
         print()
-        print(_statistics(facts), file=sys.stderr)
-        _note_if_full(answer, self.session)
-
-    def _run(self, token_ids: list[int], on_interrupt: str) -> "tuple[Answer, dict[str, Any]]":
-        from shadowattn.runtime.text.answer import AnswerStream
-
-        self.session.reset_stats()
-        prefilled = len(token_ids)
-        with Progress("prefill", "tokens") as prefill, Progress("answer", "tokens") as decode:
-
-            def on_progress(done: int, total: int) -> None:
-                nonlocal prefilled
-                prefilled = total
-                prefill.update(done, total)
-
-            def write(piece: str) -> None:
-                prefill.close()
-                if self.as_json:
-                    decode.update(self.session.length - len(token_ids), self.max_new_tokens)
-                else:
-                    print(piece, end="", flush=True)
-
-            stream = AnswerStream(self.session, self.tokenizer, write)
-            answer = stream.run(
-                token_ids,
-                self.max_new_tokens,
-                self.sampling,
-                continues_prompt=self.conversation is None,
-                on_progress=on_progress,
-                on_interrupt=on_interrupt,
-            )
-        return answer, _facts(answer, prefilled, self.session)
+    if flag_values.stats:
+        print_statistics(facts)
+    print_notes(answer, facts, speaker.session.max_length)
+    return 0
 
 
-@contextlib.contextmanager
-def _open(bundle: Path, flag_values: flags.FlagValues, chat: bool) -> Iterator[_Speaker]:
-    """The small files first, so that a bundle without tokenizer or template fails before the model is loaded."""
-    from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.pipeline.trace import traced
-    from shadowattn.runtime.text.answer import Sampling
-    from shadowattn.runtime.text.chat import ChatTemplate, Conversation
-    from shadowattn.runtime.text.tokenizer import BundleTokenizer
-
-    manifest = read_manifest(bundle)
-    tokenizer = BundleTokenizer.open(bundle, manifest)
-    conversation = None
-    if chat:
-        conversation = Conversation(ChatTemplate.open(bundle, manifest), tokenizer, flag_values.system)
-    sampling = Sampling(flag_values.temperature, flag_values.top_k, flag_values.top_p, flag_values.seed)
-    with waiting(f"opening {bundle}"):
-        session = open_session(bundle, flag_values, **pipeline_overrides(bundle, flag_values))
-    with session, contextlib.ExitStack() as stack:
-        if flag_values.trace:
-            stack.enter_context(traced(session.pipelined.clock, Path(flag_values.trace), model=manifest.name))
-        yield _Speaker(session, tokenizer, conversation, sampling, flag_values.max_new_tokens, flag_values.json)
+def _define_sampling_flags(flag_values: flags.FlagValues) -> None:
+    """What is unset is as the bundle's makers have it."""
+    temperature = "0 takes the likeliest token (also --temp); default of this and the next three: the bundle's"
+    flags.DEFINE_float("temperature", None, temperature, lower_bound=0.0, flag_values=flag_values)
+    flags.DEFINE_alias("temp", "temperature", flag_values=flag_values)
+    flags.DEFINE_integer(
+        "top_k", None, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values
+    )
+    flags.DEFINE_float("top_p", None, "draw from the likeliest tokens with this mass", flag_values=flag_values)
+    require_share("top_p", flag_values)
+    penalty = "above 1 makes tokens less likely that were there before, 1 changes nothing"
+    flags.DEFINE_float("repetition_penalty", None, penalty, flag_values=flag_values)
+    flags.register_validator(
+        "repetition_penalty",
+        lambda value: value is None or 0 < value < math.inf,
+        "wanted a positive number",
+        flag_values,
+    )
+    flags.DEFINE_integer("seed", None, "makes drawing repeatable", lower_bound=0, flag_values=flag_values)
 
 
-def _read_prompt(extra: list[str], flag_values: flags.FlagValues) -> str | None:
-    """The prompt from wherever it was given; None: nowhere, and a terminal is there to ask."""
-    sources: list[tuple[str, Callable[[], str]]] = []
+def _define_prompt_flags(flag_values: flags.FlagValues) -> None:
+    prompt = "the prompt, - for standard input"
+    flags.DEFINE_string("prompt", None, prompt, short_name="p", flag_values=flag_values)
+    flags.DEFINE_string("prompt_file", None, "a file with the prompt, - for standard input", flag_values=flag_values)
+    flags.DEFINE_bool("chat", False, "put the prompt into the model's chat template", flag_values=flag_values)
+    flags.DEFINE_string("system", None, "the system message of a chat", flag_values=flag_values)
+
+
+def _prompt_source(words: list[str], flag_values: flags.FlagValues) -> Callable[[], str] | None:
+    """What reads the prompt from wherever it was given; None: nowhere, and a terminal is there to ask. Raises
+    flags.Error, and for a file or stream that is not there what opening it raises."""
+    sources: dict[str, Callable[[], str]] = {}
     if flag_values.prompt is not None:
-        sources.append(("--prompt", lambda: _check_argument(flag_values.prompt)))
+        sources["--prompt"] = _word_or_stdin("--prompt", flag_values.prompt)
     if flag_values.prompt_file is not None:
-        sources.append(("--prompt_file", lambda: _read_text(flag_values.prompt_file)))
-    if extra:
-        if extra != [_STDIN]:
-            raise flags.Error(
-                f"unexpected argument {extra[0]!r}; give the prompt with --prompt, or - for standard input"
-            )
-        sources.append((_STDIN, lambda: _read_text(_STDIN)))
+        sources["--prompt_file"] = _file(flag_values.prompt_file)
+    if words:
+        sources[_STDIN if words == [_STDIN] else "a prompt as argument"] = _word_or_stdin("prompt", words[0])
     if len(sources) > 1:
-        raise flags.Error(f"wanted one prompt, got {' and '.join(name for name, _ in sources)}")
+        raise flags.Error(f"wanted one prompt, got {' and '.join(sources)}")
     if sources:
-        return sources[0][1]()
+        return next(iter(sources.values()))
     if sys.stdin is None or not sys.stdin.isatty():
         raise flags.Error("wanted a prompt: --prompt=TEXT, --prompt_file=FILE, or - to read standard input")
     return None
 
 
-def _check_argument(text: str) -> str:
+def _word_or_stdin(where: str, text: str) -> Callable[[], str]:
+    return _file(_STDIN) if text == _STDIN else lambda: _check_argument(where, text)
+
+
+def _file(name: str) -> Callable[[], str]:
+    """Looks for it now, so that a wrong name is known before work begins, and reads it later."""
+    if name != _STDIN:
+        path = readable_file(name)
+        return lambda: read_prompt(path)
+    if sys.stdin is None:
+        raise ValueError("standard input is closed; give the prompt with --prompt or --prompt_file")
+    return lambda: decode_prompt("standard input", sys.stdin.buffer.read())
+
+
+def _checked(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError("the prompt is empty; give a text with --prompt, --prompt_file or on standard input")
+    return prompt
+
+
+def _check_argument(where: str, text: str) -> str:
     """Bytes of a command line that are no UTF-8 arrive as lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"--prompt: not UTF-8 text (character {error.start}); check the terminal's encoding") from None
+        raise ValueError(f"{where}: not UTF-8 text (character {error.start}); check the terminal's encoding") from None
     return text
-
-
-def _read_text(file: str) -> str:
-    where = "standard input" if file == _STDIN else file
-    if file == _STDIN and sys.stdin is None:
-        raise ValueError("standard input is closed; give the prompt with --prompt or --prompt_file")
-    data = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 text (byte {error.start}); convert it, for example with iconv") from None
-
-
-def _lines_from_terminal() -> Iterator[str]:
-    """Questions typed at the prompt, without empty ones."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - importing it gives input() line editing
-    while True:
-        try:
-            text = input("> ").strip()
-            text.encode()
-        except EOFError:
-            print()
-            return
-        except UnicodeError:
-            print("shadowattn: error: this line is not UTF-8 text; check the terminal's encoding", file=sys.stderr)
-            continue
-        if text:
-            yield text
-
-
-def _facts(answer: "Answer", prefilled: int, session: "Session") -> dict[str, Any]:
-    stats = session.stats()
-    return {
-        "text": answer.text,
-        "stopped_by": answer.stopped_by,
-        "prompt_tokens": answer.prompt_tokens,
-        "prefilled_tokens": prefilled,
-        "new_tokens": len(answer.token_ids),
-        "ttft_s": answer.ttft,
-        "tpot_ms": answer.tpot,
-        "mean_keep_ratio": stats.mean_keep_ratio,
-        "token_ids": list(answer.token_ids),
-        "pipeline": _pipeline_facts(session),
-    }
-
-
-def _pipeline_facts(session: "Session") -> dict[str, Any] | None:
-    """None with the fused executor."""
-    try:
-        executor = session.pipelined
-    except ValueError:
-        return None
-    return {"estimates": executor.npu_name, **executor.record.totals()}
-
-
-def _statistics(facts: dict[str, Any]) -> str:
-    """The line under an answer."""
-    reused = facts["prompt_tokens"] - facts["prefilled_tokens"]
-    parts = [f"{facts['prompt_tokens']:,} prompt tokens" + (f" ({reused:,} reused)" if reused else "")]
-    if facts["ttft_s"] is not None:
-        parts.append(f"TTFT {facts['ttft_s']:.2f} s")
-    parts.append(f"{facts['new_tokens']:,} new tokens")
-    if facts["tpot_ms"] is not None:
-        parts.append(f"TPOT {facts['tpot_ms']:.1f} ms")
-    parts.append(f"mean keep_ratio {facts['mean_keep_ratio']:.3f}")
-    if facts["pipeline"] is not None:
-        parts.append(_pipeline(facts["pipeline"]))
-    return f"[{', '.join(parts)}]"
-
-
-def _pipeline(facts: dict[str, Any]) -> str:
-    """What the estimates were, and what overlap gained; scales that the grid lacks, if there were any."""
-    if not facts["launches"]:
-        return "no estimate was launched"
-    told = f"{facts['launches']:,} launches by {facts['estimates']}"
-    told += f", gain {facts['gain']:.2f} of at most {facts['bound']:.2f}"
-    if facts["outside"]:
-        told += f", {facts['outside']:,} scales outside every bucket ({facts['clamped']:,} elements clamped)"
-    return told
-
-
-def _note_if_full(answer: "Answer", session: "Session") -> None:
-    from shadowattn.runtime.session.session import CONTEXT_FULL
-
-    if answer.stopped_by == CONTEXT_FULL:
-        total = answer.prompt_tokens + len(answer.token_ids)
-        print(
-            f"shadowattn: the answer was cut: the context is full ({total:,} of {session.max_length:,} tokens); "
-            "shorten the prompt, start the chat anew, or convert the model with a larger --max_length",
-            file=sys.stderr,
-        )
 
 
 COMMAND = Generate()

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from shadowattn.models.progress import waiting
-from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
+from shadowattn.runtime.commands.output import print_json
+from shadowattn.runtime.commands.session_flags import (
+    SESSION_RESEARCH,
+    bundle_argument,
+    define_session_flags,
+    open_session,
+)
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.models.bundle import Graph, Manifest
@@ -28,6 +33,7 @@ class Inspect:
         "shadowattn inspect smollm2.bundle --estimates --nowho_runs\n"
         "shadowattn inspect smollm2.bundle --json --nowho_runs"
     )
+    research = ("estimates", "nodes", *SESSION_RESEARCH)
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
         flags.DEFINE_bool("verify", False, "compare the SHA-256 of every file", flag_values=flag_values)
@@ -50,7 +56,7 @@ class Inspect:
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         from shadowattn.models.bundle import read_manifest, verify
 
-        bundle = bundle_argument(positional, f"shadowattn inspect {self.usage}")
+        bundle = bundle_argument(positional, flag_values, f"shadowattn inspect {self.usage}")
         manifest = read_manifest(bundle)
         problems: list[str] | None = None
         if flag_values.verify:
@@ -58,13 +64,13 @@ class Inspect:
                 problems = verify(bundle, manifest)
         report = describe(bundle, manifest)
         if flag_values.estimates and not problems:
-            report["estimates"]["prepared"] = _prepare(bundle, manifest, flag_values.num_threads)
+            report["estimates"]["prepared"] = _prepare(bundle, manifest, flag_values)
         if flag_values.verify:
             report["verified"] = not problems
         if flag_values.who_runs and not problems:
             report["nodes"] = _who_runs(bundle, flag_values)
         if flag_values.json:
-            print(json.dumps(report, indent=1))
+            print_json(report)
         else:
             print(_text(report, manifest, flag_values.nodes))
         if problems:
@@ -97,14 +103,20 @@ def describe(bundle: Path, manifest: "Manifest") -> dict[str, Any]:
     }
 
 
-def _prepare(bundle: Path, manifest: "Manifest", num_threads: int | None) -> list[dict[str, Any]]:
+def _prepare(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues) -> list[dict[str, Any]]:
+    from shadowattn.runtime.litert.interpreter import keep_infos_off_stderr
     from shadowattn.runtime.measure.estimate_cost import prepare
     from shadowattn.runtime.session.threads import default_num_threads
 
     if not manifest.estimates:
         return []
+    if flag_values.verbosity == 0:
+        keep_infos_off_stderr()
     with waiting(f"preparing the estimate graphs of {bundle}"):
-        return [dataclasses.asdict(row) for row in prepare(bundle, manifest, num_threads or default_num_threads())]
+        return [
+            dataclasses.asdict(row)
+            for row in prepare(bundle, manifest, flag_values.num_threads or default_num_threads())
+        ]
 
 
 def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any]]:
@@ -162,6 +174,7 @@ def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
         "tokenizer": tokenizer.file or "none: takes token ids only",
         "chat template": tokenizer.chat_template or "none",
         "stop tokens": ", ".join(map(str, tokenizer.stop_token_ids)) or "none",
+        "sampling": ", ".join(f"{name} {value:g}" for name, value in dataclasses.asdict(manifest.sampling).items()),
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())

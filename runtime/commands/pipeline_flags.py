@@ -1,15 +1,19 @@
 """The flags that say how the pipelined executor runs, shared by the subcommands that have it."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
+
+from shadowattn.runtime.commands.session_flags import check_files, readable_file
 
 if TYPE_CHECKING:  # loaded when a session is opened: `--help` needs none of it
     from shadowattn.runtime.pipeline.options import PipelineOptions
     from shadowattn.runtime.pipeline.profile import LatencyProfile
 
 _NAMES = ("npu", "require_npu", "scales", "planner", "profile", "trace")
+PIPELINE_RESEARCH = _NAMES  # flags that --help shows last
 
 
 def define_npu_flags(flag_values: flags.FlagValues) -> None:
@@ -47,6 +51,30 @@ def pipelined_only(flag_values: flags.FlagValues, what: str) -> None:
     """Raises flags.Error where another executor was asked for. what: the command or flag that has only this one."""
     if flag_values["executor"].present and flag_values.executor != "pipelined":
         raise flags.Error(f"{what} is of the pipelined executor; leave out --executor={flag_values.executor}")
+
+
+def check_pipeline_flags(flag_values: flags.FlagValues) -> None:
+    """--npu, --profile and --trace, before anything is loaded. Raises flags.Error, OSError."""
+    try:
+        npu = pipeline_options(flag_values, None).npu
+    except ValueError as error:
+        raise flags.Error(str(error)) from None
+    named = [npu.blobs] if npu.blobs else []
+    if npu.delegate and os.sep in npu.delegate.library:  # any other name the system's loader looks for
+        named.append(Path(npu.delegate.library))
+    for file in named:
+        readable_file(str(file))
+    if "profile" in flag_values:
+        check_files(flag_values, "profile")
+    if "trace" in flag_values:
+        output_file("trace", flag_values.trace)
+
+
+def trace_needs_the_pipeline(flag_values: flags.FlagValues) -> None:
+    """A trace must not change the executor that is traced. Raises flags.Error."""
+    chosen = flag_values.executor == "pipelined" or any(flag_values[name].present for name in _NAMES if name != "trace")
+    if flag_values.trace is not None and not chosen:
+        raise flags.Error("--trace records the pipelined executor, which is not the default; add --executor=pipelined")
 
 
 def pipeline_overrides(bundle: Path, flag_values: flags.FlagValues) -> dict[str, Any]:

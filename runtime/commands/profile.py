@@ -9,13 +9,22 @@ from absl import flags
 
 from shadowattn.models.progress import Progress
 from shadowattn.runtime.commands.pipeline_flags import (
+    PIPELINE_RESEARCH,
+    check_pipeline_flags,
     define_npu_flags,
     output_file,
     pipeline_options,
     pipelined,
     pipelined_only,
 )
-from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
+from shadowattn.runtime.commands.session_flags import (
+    SESSION_RESEARCH,
+    bundle_argument,
+    check_bundle,
+    check_files,
+    define_session_flags,
+    open_session,
+)
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.runtime.pipeline.profile import LatencyProfile
@@ -34,6 +43,7 @@ class Profile:
         "shadowattn profile smollm2.bundle --kv_lens=2048,8192 --output=board.json\n"
         "shadowattn profile smollm2.bundle --npu='delegate:libvendor.so?backend=htp'"
     )
+    research = (*SESSION_RESEARCH, *PIPELINE_RESEARCH)
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
         lengths = "cache lengths to measure at; default: those of 1024,2048,4096 that fit"
@@ -42,17 +52,22 @@ class Profile:
         flags.DEFINE_integer("runs", 3, "runs of each launch size, interleaved", lower_bound=1, flag_values=flag_values)
         output = "where to write it; default: BUNDLE.profile.json, where a session looks for it"
         flags.DEFINE_string("output", None, output, flag_values=flag_values)
+        flags.DEFINE_bool("json", False, "print the profile as one JSON object", flag_values=flag_values)
         define_session_flags(flag_values)
         define_npu_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
+        bundle = bundle_argument(positional, flag_values, f"shadowattn profile {self.usage}")
+        pipelined_only(flag_values, "profile")
+        check_pipeline_flags(flag_values)
+        lengths, path = _kv_lens(flag_values.kv_lens), output_file("output", flag_values.output)
+        check_bundle(bundle)
+        check_files(flag_values, "text")
         from shadowattn.runtime.pipeline.profile import default_path
 
-        bundle = bundle_argument(positional, f"shadowattn profile {self.usage}")
-        pipelined_only(flag_values, "profile")
-        path = output_file("output", flag_values.output) or default_path(bundle)
-        profile = measure(bundle, flag_values, _kv_lens(flag_values.kv_lens))
-        print(_text(profile))
+        path = path or default_path(bundle)
+        profile = measure(bundle, flag_values, lengths)
+        print(profile.to_json().rstrip() if flag_values.json else _text(profile))
         path.write_text(profile.to_json(), "utf-8")
         print(f"shadowattn: wrote {path}", file=sys.stderr)
         return 0
@@ -70,8 +85,6 @@ def _kv_lens(words: list[str] | None) -> tuple[int, ...] | None:
 def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...] | None) -> "LatencyProfile":
     """flag_values: with `text` and `runs`. lengths None: the usual ones that fit. Raises ValueError."""
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.measure.workload import from_text
-    from shadowattn.runtime.pipeline.measure import measure_profile
 
     manifest = read_manifest(bundle)
     chunk, most = manifest.prefill_chunks[-1], flag_values.max_length or manifest.max_length
@@ -79,6 +92,9 @@ def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...
     for length in chosen:
         if not chunk <= length <= most:
             raise ValueError(f"cache lengths must be from {chunk:,} (a chunk) to {most:,} (a session), got {length:,}")
+    from shadowattn.runtime.measure.workload import from_text
+    from shadowattn.runtime.pipeline.measure import measure_profile
+
     tokens = from_text(bundle, manifest, flag_values.text, chosen[-1:], 0).items[0].prompt
     options = pipeline_options(flag_values, None)
     # How many launch sizes there are at a length is known when its graphs are; of the bundle's, this is all of them.

@@ -1,14 +1,16 @@
 """`shadowattn schedule`: the schedule of one layer and chunk, what it should gain, and what it does gain here."""
 
 import dataclasses
-import json
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shadowattn.runtime.commands.output import print_json
 from shadowattn.runtime.commands.pipeline_flags import (
+    PIPELINE_RESEARCH,
+    check_pipeline_flags,
     define_pipeline_flags,
     found_profile,
     output_file,
@@ -17,7 +19,14 @@ from shadowattn.runtime.commands.pipeline_flags import (
     pipelined_only,
 )
 from shadowattn.runtime.commands.profile import measure
-from shadowattn.runtime.commands.session_flags import bundle_argument, define_session_flags, open_session
+from shadowattn.runtime.commands.session_flags import (
+    SESSION_RESEARCH,
+    bundle_argument,
+    check_bundle,
+    check_files,
+    define_session_flags,
+    open_session,
+)
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.runtime.pipeline.measure import ChunkRun
@@ -38,6 +47,7 @@ class ScheduleCommand:
         "shadowattn schedule smollm2.bundle --kv_len=2048 --trace=chunk.json    # opens in ui.perfetto.dev\n"
         "shadowattn schedule smollm2.bundle --scales=nearest --npu='delegate:libvendor.so?backend=htp'"
     )
+    research = (*SESSION_RESEARCH, *PIPELINE_RESEARCH)
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
         kv_len = "positions in the cache after the chunk; default: 4096, or what fits"
@@ -50,11 +60,14 @@ class ScheduleCommand:
         define_pipeline_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
+        bundle = bundle_argument(positional, flag_values, f"shadowattn schedule {self.usage}")
+        pipelined_only(flag_values, "schedule")
+        check_pipeline_flags(flag_values)
+        png, trace = (output_file(name, flag_values[name].value) for name in ("png", "trace"))
+        check_bundle(bundle)
+        check_files(flag_values, "text")
         from shadowattn.runtime.pipeline import gantt
 
-        bundle = bundle_argument(positional, f"shadowattn schedule {self.usage}")
-        pipelined_only(flag_values, "schedule")
-        png, trace = (output_file(name, flag_values[name].value) for name in ("png", "trace"))
         if png and not gantt.can_plot():
             raise ValueError(gantt.MISSING)
         report, run, schedule = _measure(bundle, flag_values, trace)
@@ -62,22 +75,23 @@ class ScheduleCommand:
             title = f"{report['model']}, one layer, {report['chunk']} rows at {report['kv_len']:,} positions"
             measured = run.layer(report["measured"]["layer"])
             gantt.draw_gantt(png, title, gantt.predicted_spans(schedule, report["estimates"]), measured)
-        print(json.dumps(report, indent=1) if flag_values.json else _text(report))
+        print_json(report) if flag_values.json else print(_text(report))
         return 0
 
 
 def _measure(bundle: Path, flag_values: flags.FlagValues, trace: Path | None) -> "tuple[Facts, ChunkRun, Schedule]":
     """What to report, the last run of the chunk, and the schedule of its layer that took the median time."""
     from shadowattn.models.bundle import read_manifest
-    from shadowattn.runtime.measure.workload import from_text
-    from shadowattn.runtime.pipeline.measure import run_chunk
-    from shadowattn.runtime.pipeline.trace import traced
 
     manifest = read_manifest(bundle)
     most, chunk = flag_values.max_length or manifest.max_length, manifest.prefill_chunks[-1]
     kv_len = flag_values.kv_len or min(4096, most)
     if not chunk <= kv_len <= most:
         raise ValueError(f"--kv_len: wanted {chunk:,} (a chunk) to {most:,} (the session's positions), got {kv_len:,}")
+    from shadowattn.runtime.measure.workload import from_text
+    from shadowattn.runtime.pipeline.measure import run_chunk
+    from shadowattn.runtime.pipeline.trace import traced
+
     profile = found_profile(bundle, flag_values) or measure(bundle, flag_values, (kv_len,))
     tokens = from_text(bundle, manifest, flag_values.text, (kv_len,), 0).items[0].prompt
     with open_session(bundle, flag_values, **pipelined(pipeline_options(flag_values, profile))) as session:

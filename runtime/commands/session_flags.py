@@ -1,5 +1,7 @@
 """The flags that say how a session is opened, shared by the subcommands that open one."""
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,12 @@ if TYPE_CHECKING:  # at run time only where a session is really opened: --help a
 
 _RUN_NAMES = ("num_threads", "executor", "cache_type", "isa", "max_length")
 _NAMES = (*_RUN_NAMES, "mode", "keep_ratio", "max_skipped_mass")
+RUN_RESEARCH = ("executor", "cache_type", "isa")  # flags that --help shows last
+SESSION_RESEARCH = ("mode", "max_skipped_mass", *RUN_RESEARCH)
 
 
 def define_session_flags(flag_values: flags.FlagValues) -> None:
-    """num_threads, mode, keep_ratio, max_skipped_mass, executor, cache_type, isa, max_length."""
+    """model, num_threads, mode, keep_ratio, max_skipped_mass, executor, cache_type, isa, max_length."""
     flags.DEFINE_enum(
         "mode", None, list(MODES), "shadow (sparse, the default), dense, or a system to compare with: docs/op_spec.md",
         flag_values=flag_values,
@@ -34,10 +38,12 @@ def define_session_flags(flag_values: flags.FlagValues) -> None:
 
 
 def define_run_flags(flag_values: flags.FlagValues) -> None:
-    """num_threads, executor, cache_type, isa, max_length: how a session runs, whatever its mode."""
+    """model, num_threads, executor, cache_type, isa, max_length: how a session runs, whatever its mode."""
+    flags.DEFINE_string("model", None, "the bundle, instead of an argument", short_name="m", flag_values=flag_values)
     flags.DEFINE_integer(
-        "num_threads", None, "threads (default: all CPUs this process may use)", lower_bound=1, flag_values=flag_values
-    )
+        "num_threads", None, "threads (default: all CPUs this process may use)", short_name="t", lower_bound=1,
+        flag_values=flag_values,
+    )  # fmt: skip
     flags.DEFINE_enum(
         "executor", "fused", ["fused", "pipelined"], "one graph per chunk, or the split form", flag_values=flag_values
     )
@@ -85,10 +91,48 @@ def open_session(bundle: Path, flag_values: flags.FlagValues, **overrides: Any) 
     return Session.open(bundle, **(session_options(flag_values) | overrides), verbosity=flag_values.verbosity)
 
 
-def bundle_argument(positional: list[str], usage: str, at_most: int = 1) -> Path:
-    """The first positional argument as a path. Raises flags.Error if it is missing or too many were given."""
-    if not positional:
+def bundle_argument(positional: list[str], flag_values: flags.FlagValues, usage: str) -> Path:
+    """The bundle's path: the only argument, or --model. Raises flags.Error if it is missing or more was given."""
+    bundle, words = bundle_and_words(positional, flag_values, usage, most_words=0)
+    assert not words
+    return bundle
+
+
+def bundle_and_words(
+    positional: list[str], flag_values: flags.FlagValues, usage: str, most_words: int = 1
+) -> tuple[Path, list[str]]:
+    """The bundle's path, of the first argument or of --model, and the arguments that are left. Raises flags.Error."""
+    words = list(positional)
+    name = flag_values.model or (words.pop(0) if words else None)
+    if not name:
         raise flags.Error(f"wanted a bundle (usage: {usage}), got no argument")
-    if len(positional) > at_most:
-        raise flags.Error(f"too many arguments: {' '.join(positional[at_most:])!r} (usage: {usage})")
-    return Path(positional[0])
+    if len(words) > most_words:
+        hint = "; put a prompt of many words in quotes" if most_words else ""
+        raise flags.Error(f"too many arguments: {' '.join(words[most_words:])!r} (usage: {usage}){hint}")
+    return Path(name), words
+
+
+def check_bundle(path: Path) -> None:
+    """Before anything is loaded. Raises ValueError if this is not a whole bundle."""
+    from shadowattn.models.bundle import read_manifest
+
+    read_manifest(path)
+
+
+def readable_file(name: str) -> Path:
+    """Looks whether it can be read, without opening it (it may be a pipe). Raises OSError that names it."""
+    path = Path(name)
+    path.stat()
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    return path
+
+
+def check_files(flag_values: flags.FlagValues, *names: str) -> None:
+    """The files that these flags name can be read. Raises OSError that names the one that cannot."""
+    for name in names:
+        value = flag_values[name].value
+        for file in value if isinstance(value, list) else [value] if value else []:
+            readable_file(file.strip())

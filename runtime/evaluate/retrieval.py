@@ -86,7 +86,9 @@ def needle_rows(
 
 def _ask(session: Session, tokenizer: BundleTokenizer, case: Case) -> Answer:
     session.reset()
-    output = tokenizer.decode(list(session.generate(case.token_ids, ANSWER_TOKENS)))
+    output = tokenizer.decode(
+        list(session.generate(case.token_ids, ANSWER_TOKENS, temperature=0.0, repetition_penalty=1.0))
+    )
     return Answer(output, case.needle.is_in(output))
 
 

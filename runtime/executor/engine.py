@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shadowattn.models import estimate_graphs
 from shadowattn.models import plan as plan_file
@@ -25,6 +25,10 @@ from shadowattn.runtime.litert.nodes import Node
 from shadowattn.runtime.litert.resident import trim_heap
 from shadowattn.runtime.pipeline.estimates import Estimator
 from shadowattn.runtime.pipeline.options import NpuChoice
+
+if TYPE_CHECKING:  # at run time where text is first needed: token ids need none of it
+    from shadowattn.runtime.text.chat import ChatTemplate
+    from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +96,24 @@ class Engine:
         """The bundle's plan. Raises ValueError if it is damaged."""
         path = self.key.bundle / self.manifest.plan_file
         return Plan.from_bytes(path.read_bytes(), str(path))
+
+    @functools.cached_property
+    def tokenizer(self) -> "BundleTokenizer":
+        """The bundle's tokenizer. Raises ValueError if it has none, RuntimeError if the bundle was replaced."""
+        from shadowattn.runtime.text.tokenizer import BundleTokenizer
+
+        tokenizer = BundleTokenizer.open(self.key.bundle, self.manifest)
+        self._check_files()
+        return tokenizer
+
+    @functools.cached_property
+    def chat_template(self) -> "ChatTemplate":
+        """The bundle's chat template. Raises ValueError if it has none, RuntimeError if the bundle was replaced."""
+        from shadowattn.runtime.text.chat import ChatTemplate
+
+        template = ChatTemplate.open(self.key.bundle, self.manifest)
+        self._check_files()
+        return template
 
     def estimator(self, choice: NpuChoice) -> Estimator:
         """The estimate graphs as that choice runs them, one for all sessions. Hold the lock. Raises ValueError."""
@@ -186,9 +208,11 @@ _exiting = False
 def acquire(bundle: Path, num_threads: int, isa: str, verbosity: int) -> Engine:
     """The engine of a bundle, shared if one is open with the same threads and ISA. Raises ValueError.
 
-    verbosity is the first session's.
+    verbosity is the first session's; 0 keeps LiteRT's INFO lines off standard error.
     """
     collect()
+    if verbosity == 0:
+        litert.keep_infos_off_stderr()
     files = _identity(bundle)  # before anything is read: what changes later is then noticed
     manifest = read_manifest(bundle)
     key = EngineKey(_utf8(bundle.resolve()), files, library_path(), num_threads, isa)

@@ -2,7 +2,7 @@
 
 import ctypes
 import dataclasses
-import importlib.resources
+import importlib.metadata
 import os
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,10 @@ def library_path() -> Path:
 
 
 def _installed() -> list[Path]:
+    """Where pip put it, also when this code is a checkout's (build/dev, an editable installation)."""
     try:
-        return [Path(str(importlib.resources.files("shadowattn.delegate").joinpath(LIBRARY)))]
-    except ModuleNotFoundError:
+        return [Path(str(importlib.metadata.distribution("shadowattn").locate_file(f"shadowattn/delegate/{LIBRARY}")))]
+    except importlib.metadata.PackageNotFoundError:
         return []
 
 
@@ -112,7 +113,7 @@ class ShadowLibrary:
 
     def _bind(self) -> None:
         self._library.shadow_abi_version.restype = ctypes.c_int32
-        for name in ("shadow_build_info", "shadow_best_isa", "shadow_last_error"):
+        for name in ("shadow_build_info", "shadow_best_isa", "shadow_last_error", "shadow_cache_defaults"):
             getattr(self._library, name).restype = ctypes.c_char_p
         for name, (result, arguments) in _DELEGATE_FUNCTIONS.items():
             function = getattr(self._library, name)
@@ -123,6 +124,16 @@ class ShadowLibrary:
     def build_info(self) -> str:
         """Project version, compiler, ISA levels compiled in."""
         return str(self._library.shadow_build_info().decode())
+
+    @property
+    def isa_levels(self) -> tuple[str, ...]:
+        """The ISA levels compiled in, the slowest first; which of them this machine has is another question."""
+        return tuple(self.build_info.partition("isa: ")[2].split())
+
+    @property
+    def cache_defaults(self) -> str:
+        """The settings of a cache that is told nothing: "key=value;key=value" with every key."""
+        return str(self._library.shadow_cache_defaults().decode())
 
     @property
     def best_isa(self) -> str:
@@ -156,6 +167,11 @@ class ShadowDelegate:
     def call(self, name: str, *arguments: object) -> int:
         """A function of the C ABI, with this delegate. Raises ValueError with its message."""
         return self._library.call(name, self.pointer, *arguments)
+
+    @property
+    def cache_defaults(self) -> str:
+        """See ShadowLibrary.cache_defaults."""
+        return self._library.cache_defaults
 
     @property
     def num_caches(self) -> int:

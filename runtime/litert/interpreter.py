@@ -4,9 +4,12 @@ SignatureRunner resizes and copies at every call, so signatures are run through 
 (AllocateTensors(subgraph), Invoke(subgraph), numpy views of tensors), which the Interpreter object keeps private.
 """
 
+import contextlib
 import ctypes
 import functools
+import os
 import re
+import tempfile
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -19,6 +22,7 @@ from shadowattn.models.bundle import Graph, Manifest
 from shadowattn.runtime.litert.nodes import Node, NodeProbe
 from shadowattn.runtime.litert.resident import drop_pages
 
+_ONE_OP = Path(__file__).with_name("probe.tflite")
 _DTYPES = {np.float32: "float32", np.int32: "int32", np.int8: "int8"}
 
 
@@ -47,6 +51,32 @@ def load_delegate(library: Path | str, options: Mapping[str, object]) -> Delegat
     except ValueError as error:
         reason = str(error).strip() or "no reason given"
         raise ValueError(f"{library}: delegate refused its options: {reason}") from None
+
+
+@functools.cache
+def keep_infos_off_stderr() -> None:
+    """LiteRT tells standard error once per process what it is ("INFO: Created TensorFlow Lite XNNPACK delegate for
+    CPU."), and has no setting for that. So it tells it here, of a model of one op, into a file; whatever else comes
+    meanwhile, warnings and errors of any thread, goes on to standard error."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # there is none
+        return
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            _apply_xnnpack_once()
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+        file.seek(0)
+        os.write(2, b"".join(line for line in file if not line.startswith(b"INFO: ")))
+
+
+def _apply_xnnpack_once() -> None:
+    interpreter = Interpreter(model_path=str(_ONE_OP), num_threads=1)
+    with contextlib.suppress(RuntimeError):  # XNNPACK is applied by now; the op is our delegate's, which is not here
+        interpreter._interpreter.AllocateTensors(0)
 
 
 def open_interpreter(model: Path | bytes, num_threads: int, use_xnnpack: bool) -> Interpreter:

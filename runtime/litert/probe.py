@@ -12,7 +12,7 @@ import numpy as np
 from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
 from shadowattn.models.plan import Plan
 from shadowattn.runtime.litert.delegate import ShadowDelegate, ShadowLibrary
-from shadowattn.runtime.litert.interpreter import GraphSet, delegate_pointer, load_delegate
+from shadowattn.runtime.litert.interpreter import GraphSet, delegate_pointer, keep_infos_off_stderr, load_delegate
 
 MODEL = Path(__file__).with_name("probe.tflite")
 SIGNATURE = "probe"
@@ -24,6 +24,7 @@ _TOLERANCE = 1e-4
 
 def run_probe(library: Path) -> str:
     """Runs the op in LiteRT. Returns what was found, in words; raises ValueError or RuntimeError if it is wrong."""
+    keep_infos_off_stderr()
     random = np.random.default_rng(7)
     q = random.standard_normal((ROWS, HEADS, HEAD_DIM), np.float32)
     k, v = (random.standard_normal((ROWS, KV_HEADS, HEAD_DIM), np.float32) for _ in range(2))

@@ -10,7 +10,6 @@ import multiprocessing
 import resource
 import signal
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -209,5 +208,4 @@ def peak_rss() -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

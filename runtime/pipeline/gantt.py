@@ -9,7 +9,7 @@ from typing import Any
 from shadowattn.runtime.pipeline.schedule import Schedule
 from shadowattn.runtime.pipeline.trace import CPU, Span
 
-MISSING = "a picture needs matplotlib, which is not installed; install it with: pip install 'shadowattn[plots]'"
+MISSING = "a picture needs matplotlib, which is not installed; install it with: pip install matplotlib"
 _WIDTH, _AXIS, _ROW, _FRAME, _TITLE = 12.0, 10.5, 0.5, 0.75, 0.8  # inches: picture, time axis, worker, panel, title
 _CHARACTER, _FONT = 0.065, 7.5  # inches of a character, its points
 _BAR = 0.8  # of a row

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.session.threads import MOST_THREADS
 
 EXECUTORS = ("fused", "pipelined")
-ISAS = ("auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm")
 
 
 def check_arguments(num_threads: Any, executor: str, isa: str, pipeline: PipelineOptions | None) -> None:
@@ -17,5 +17,5 @@ def check_arguments(num_threads: Any, executor: str, isa: str, pipeline: Pipelin
         raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, got {executor!r}")
     if pipeline is not None and executor != "pipelined":
         raise ValueError(f"pipeline is of executor='pipelined', the executor is {executor!r}; leave one of them out")
-    if isa not in ISAS:
-        raise ValueError(f"isa must be one of {', '.join(ISAS)}, got {isa!r}")
+    if isa != "auto" and isa not in (levels := ShadowLibrary(library_path()).isa_levels):
+        raise ValueError(f"isa must be one of auto, {', '.join(levels)}, got {isa!r}")

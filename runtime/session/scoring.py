@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from shadowattn.runtime.executor.engine import Engine
+from shadowattn.runtime.session.cached_tokens import CachedTokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,15 +18,18 @@ class ScoreSlice:
     logits: np.ndarray
 
 
-def score_slices(engine: Engine, hidden: Iterable[np.ndarray], targets: list[int]) -> Iterator[ScoreSlice]:
+def score_slices(cached: CachedTokens, hidden: Iterable[np.ndarray], targets: list[int]) -> Iterator[ScoreSlice]:
     """hidden: pieces [n_i,D] float32, in order; targets: as many tokens as they have rows together.
 
     At most R x vocab logits exist at a time.
     """
-    rows = engine.manifest.score_rows
+    pieces = _regroup(hidden, cached.engine.manifest.score_rows)
     start = 0
-    for piece in _regroup(hidden, rows):
-        yield _score(engine, piece, targets[start : start + len(piece)], start)
+    while start < len(targets):
+        with cached.alone:
+            piece = next(pieces)
+            scored = _score(cached.engine, piece, targets[start : start + len(piece)], start)
+        yield scored
         start += len(piece)
 
 

@@ -1,54 +1,68 @@
-"""Session: one conversation with a bundle. Open, prefill, decode, rewind, generate, score."""
+"""Session: one conversation with a bundle. Open, chat, complete, and beneath them prefill, decode, generate, score."""
 
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+import dataclasses
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from shadowattn.models.bundle import Manifest
 from shadowattn.runtime.executor import engine as engines
-from shadowattn.runtime.executor.chunking import Chunk, plan_chunks, worth_running
-from shadowattn.runtime.executor.engine import Engine, NodeRow
-from shadowattn.runtime.executor.fused import Executor, FusedExecutor, Step, StepResult
+from shadowattn.runtime.executor.chunking import Chunk
+from shadowattn.runtime.executor.engine import Engine
+from shadowattn.runtime.executor.fused import Executor, FusedExecutor
 from shadowattn.runtime.pipeline.executor import PipelinedExecutor
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.session.arguments import check_arguments
-from shadowattn.runtime.session.observing import HEADS, HeadStats, SessionObserver
+from shadowattn.runtime.session.cached_tokens import CachedTokens, Progress
+from shadowattn.runtime.session.generation import GenerateOptions, Generation, GenerationPlan
+from shadowattn.runtime.session.instruments import Instruments
+from shadowattn.runtime.session.prompts import (
+    Messages,
+    Prompt,
+    check_ids,
+    check_messages,
+    check_room,
+    check_stop_ids,
+    check_stop_strings,
+    check_text,
+    one_token,
+    token_list,
+)
 from shadowattn.runtime.session.sampler import Sampler
 from shadowattn.runtime.session.scoring import ScoreSlice, score_slices
-from shadowattn.runtime.session.settings import IN_USE, CacheSettings, settings_for
+from shadowattn.runtime.session.settings import IN_USE, CacheSettings, parse_settings, settings_for
 from shadowattn.runtime.session.stats import SessionStats, session_stats
 from shadowattn.runtime.session.threads import default_num_threads
-from shadowattn.runtime.session.token_ids import check_ids, check_room, common_prefix
 
-Progress = Callable[[int, int], None]
-STOP_TOKEN, MAX_NEW_TOKENS, CONTEXT_FULL = "stop_token", "max_new_tokens", "context_full"  # why an answer ended
+if TYPE_CHECKING:  # at run time where text is first needed: token ids need none of it
+    from shadowattn.runtime.session.text_stream import TextStream
+    from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 
-class Session:
-    """A KV cache in an opened bundle. Made by Session.open(); a context manager.
+class Session(Instruments):
+    """A KV cache in an opened bundle. Made by shadowattn.open(); a context manager.
+
+    A prompt is a text (str), or token ids: integers in a list, or in an array of shape [n] or [1,n]. A text becomes
+    the ids of `tokenizer`, with the special tokens that the model wants in front (a BOS, say) where the cache is empty.
 
     Sessions of the same bundle (with the same num_threads and isa) share weights and may be used from different
-    threads, where they take turns chunk by chunk; one session belongs to one thread at a time. After any exception,
-    Ctrl-C included, the session holds the tokens of the chunks that were finished (see `tokens`) and can go on. After
-    os.fork() the child cannot use the parent's sessions (RuntimeError), only its own. A bundle that was replaced while
-    open gives RuntimeError as soon as another of its graphs is needed.
+    threads, where they are interleaved chunk by chunk. One session belongs to one thread at a time: a second thread
+    gets ValueError, except from cancel(). After any exception, Ctrl-C included, the session holds the tokens of the
+    chunks that were finished (see `tokens`) and can go on. After os.fork() the child cannot use the parent's sessions
+    (RuntimeError), only its own. A bundle that was replaced while open gives RuntimeError as soon as another of its
+    graphs, or its tokenizer, is needed.
     """
 
     def __init__(self, engine: Engine, executor: Executor, settings: CacheSettings) -> None:
-        """Use Session.open()."""
+        """Use shadowattn.open()."""
         self._engine = engine
-        self._executor = executor
-        self._settings = settings
-        self._tokens: list[int] = []
-        self._computed_with: CacheSettings | None = None  # settings of every row in the cache; None: of several
-        self._revision = 0  # counts changes of the cache, for iterators that are under way
-        self._stop_reason: str | None = None
-        self._cache = engine.shadow.create_cache(settings.creation_text())
-        self._forgotten = weakref.finalize(self, engines.release_later, engine, self._cache)
+        self._cached = CachedTokens(engine, executor, settings)
+        self._cancelled = threading.Event()  # of the call that cancel() would end
+        self._generation: Generation | None = None
 
     @classmethod
     def open(  # noqa: PLR0913  (keywords with defaults)
@@ -85,7 +99,8 @@ class Session:
             choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
             forced = {"min_k": min_k, "sinks": sinks, "latest": latest}
             rule = {"threshold": threshold, "max_skipped_mass": max_skipped_mass, "compensate": compensate}
-            settings = settings_for(engine.manifest, max_length, **choices, **forced, **rule)
+            defaults = parse_settings(engine.shadow.cache_defaults)
+            settings = settings_for(engine.manifest, defaults, max_length, **choices, **forced, **rule)
             with engine.lock:
                 how = (
                     FusedExecutor(engine)
@@ -101,29 +116,37 @@ class Session:
 
     @property
     def manifest(self) -> Manifest:
+        """What the bundle says about itself and its model."""
         return self._engine.manifest
+
+    @property
+    def tokenizer(self) -> "BundleTokenizer":
+        """The bundle's: encode(text) -> token ids, decode(token_ids) -> text. Raises ValueError if it has none."""
+        return self._engine.tokenizer
 
     @property
     def tokens(self) -> list[int]:
         """Token ids in the cache (a copy)."""
-        return list(self._tokens)
+        return list(self._cached.tokens)
 
     @property
     def length(self) -> int:
-        """Positions in the cache."""
-        return len(self._tokens)
+        """Positions in the cache: tokens."""
+        return self._cached.length
 
     @property
     def max_length(self) -> int:
-        return self._settings.max_length
+        """Positions that the session may hold."""
+        return self._cached.settings.max_length
 
     @property
     def settings(self) -> CacheSettings:
         """mode, keep_ratio and their kin, as they are now."""
-        return self._settings
+        return self._cached.settings
 
     @property
     def num_threads(self) -> int:
+        """Threads of the graphs and the custom ops."""
         return self._engine.num_threads
 
     @property
@@ -133,101 +156,200 @@ class Session:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the last generate() ended: stop_token, max_new_tokens or context_full; None while it runs."""
-        return self._stop_reason
+        """Why the last generate(), chat() or complete() ended: stop_token, stop_string, max_new_tokens, context_full or
+        cancelled; None before its end."""
+        return self._generation.stop_reason if self._generation else None
 
-    # --- text in, logits out ---
+    def __repr__(self) -> str:
+        about = f"mode {self.settings.mode}, keep_ratio {self.settings.keep_ratio}"
+        state = f"{self.length:,} of {self.max_length:,} tokens" if self._cached.is_open else "closed"
+        return f"<shadowattn Session of {self.manifest.name}: {about}, {state}>"
+
+    # --- text in, text out ---
+
+    def chat(
+        self,
+        messages: Messages,
+        max_new_tokens: int | None = None,
+        *,
+        stop_strings: str | Iterable[str] = (),
+        **options: Unpack[GenerateOptions],
+    ) -> "TextStream":
+        """The assistant's answer to messages such as {"role": "user", "content": "Hello"}, by the model's own template.
+
+        The answer is an iterator of pieces of text: work begins with the first next(), read() gives all of it at once.
+        Give the whole conversation each time; what the cache holds of it is not computed again. A special token's text
+        in a message (`<|im_end|>`) becomes that token: filter it out of messages you do not trust.
+
+        max_new_tokens, options: as of generate(). stop_strings: the answer ends before the first of them. Raises
+        ValueError, at once, for a bundle without tokenizer or chat template, for messages that the template refuses,
+        and as generate().
+        """
+        found = check_messages(messages)
+        if self.manifest.tokenizer.chat_template is None:
+            raise ValueError(
+                f"{self.manifest.name}: the bundle has no chat template (the model is not made for chat); "
+                "give the whole text to complete()"
+            )
+        ids = self.tokenizer.encode_chat(self._engine.chat_template.render(found))
+        return self._stream(ids, [], max_new_tokens, stop_strings, options)
+
+    def complete(
+        self,
+        text: str,
+        max_new_tokens: int | None = None,
+        *,
+        stop_strings: str | Iterable[str] = (),
+        **options: Unpack[GenerateOptions],
+    ) -> "TextStream":
+        """How the text goes on, as chat() gives it: an iterator of pieces; read() gives all of it.
+
+        Raises ValueError, at once, for a bundle without tokenizer, and as generate().
+        """
+        ids = self.tokenizer.encode(check_text(text))
+        return self._stream(ids, ids, max_new_tokens, stop_strings, options)
+
+    def _stream(
+        self,
+        ids: list[int],
+        before: list[int],
+        max_new_tokens: int | None,
+        stop_strings: str | Iterable[str],
+        options: GenerateOptions,
+    ) -> "TextStream":
+        from shadowattn.runtime.session.text_stream import TextStream
+
+        stops = check_stop_strings(stop_strings)
+        return TextStream(self.generate(ids, max_new_tokens, **options), self.tokenizer, before, stops)
+
+    def cancel(self) -> None:
+        """Ends what the session is doing, from any thread. generate(), chat() and complete() end before their next
+        token, with the stop_reason "cancelled"; prefill() and score() raise shadowattn.CancelledError before their next
+        chunk. The session keeps the finished chunks and can go on. Calls that begin later are not ended."""
+        self._cancelled.set()
+
+    # --- tokens in, logits or tokens out ---
 
     def prepare(self, num_tokens: int) -> None:
         """Opens now what a prompt of that many more tokens, and decoding after it, will need: packing weights takes a
         moment and memory, and would otherwise be part of the first prefill. Raises ValueError if they do not fit."""
-        self._check_open()
+        cached = self._cached
+        cached.check_open()
         check_room(num_tokens, self.length, self.max_length)
         end = self.length
-        for chunk in [*self._plan(num_tokens), Chunk(1, 1)]:
-            end = min(end + chunk.n_valid, self.max_length)
-            with self._engine.lock:
-                self._executor.prepare(chunk.length, end, self._settings)
+        with cached.alone:
+            for chunk in [*cached.plan(num_tokens), Chunk(1, 1)]:
+                end = min(end + chunk.n_valid, self.max_length)
+                with self._engine.lock:
+                    cached.executor.prepare(chunk.length, end, self.settings)
 
-    def prefill(self, token_ids: Iterable[int], *, on_progress: Progress | None = None) -> np.ndarray:
-        """Appends tokens to the cache -> float32 [vocab], logits after the last. May be called again to continue.
+    def prefill(self, prompt: Prompt, *, on_progress: Progress | None = None) -> np.ndarray:
+        """Appends a prompt to the cache -> float32 [vocab], logits after its last token. May be called again to go on.
 
-        on_progress(done, total) is called after each chunk. Raises ValueError for no tokens, an id outside the
-        vocabulary or more tokens than fit.
+        on_progress(done, total), in tokens, is called after each chunk. Raises ValueError for no tokens, for what is
+        not a prompt, an id outside the vocabulary or more tokens than fit; CancelledError after cancel().
         """
-        self._check_open()
-        ids = check_ids(token_ids, self.manifest, self.max_length, self.length)
-        for result in self._advance(ids, on_progress, self._revision):
-            logits = result.logits
+        cached = self._cached
+        cached.check_open()
+        with cached.alone:
+            ids = check_ids(self._ids(prompt, starts=not cached.tokens), self.manifest, self.max_length, self.length)
+            for result in cached.advance(ids, on_progress, self._begin(), cached.revision):
+                logits = result.logits
         return logits
 
-    def decode(self, token_id: int) -> np.ndarray:
-        """Appends one token -> float32 [vocab]. Raises ValueError as prefill does, and before the first prefill."""
-        self._check_open()
-        if not self._tokens:
-            raise ValueError("decode before prefill: the cache is empty; call prefill(token_ids) first")
-        ids = check_ids([token_id], self.manifest, self.max_length, self.length)
-        return self._run(Chunk(1, 1), ids, wants_hidden=False).logits
+    def decode(self, token: int) -> np.ndarray:
+        """Appends one token id -> float32 [vocab], logits after it. Raises ValueError as prefill does, and before the
+        first prefill."""
+        cached = self._cached
+        cached.check_open()
+        if not cached.tokens:
+            raise ValueError("decode before prefill: the cache is empty; call prefill(prompt) first")
+        with cached.alone:
+            ids = check_ids([one_token(token)], self.manifest, self.max_length, self.length)
+            return cached.step(Chunk(1, 1), ids).logits
 
     def generate(  # noqa: PLR0913
         self,
-        token_ids: Iterable[int],
-        max_new_tokens: int,
+        prompt: Prompt,
+        max_new_tokens: int | None = None,
         *,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float | None = None,
         seed: int | None = None,
         stop_token_ids: Iterable[int] | None = None,
+        logprobs: bool = False,
         on_progress: Progress | None = None,
-    ) -> Iterator[int]:
-        """Yields the tokens that follow token_ids, the whole prompt. Work begins with the first next().
+    ) -> Generation:
+        """The tokens that follow the whole prompt, an iterator of ids. Work begins with the first next().
+
+        max_new_tokens: None for as many as the context holds. temperature: 0 takes the likeliest token; above it,
+        logits are divided by it and a token is drawn, from the top_k likeliest (0: from all) and, of those, from the
+        likeliest that together have the probability top_p. repetition_penalty: above 1 makes tokens less likely that
+        were there before. None for these four: as the bundle's makers have it (manifest.sampling). seed: the same seed
+        draws the same tokens. stop_token_ids: end the answer, and are not part of it; None: the bundle's. logprobs:
+        keep `.logprobs` beside the tokens. on_progress: of the prompt, as of prefill.
 
         The longest common prefix of prompt and cache is kept, only the rest is prefilled; nothing is kept of rows that
         were computed with other settings than now (see configure). The cache must not change between two next(), or
-        the second raises RuntimeError. Ends at a stop token (not
-        yielded; None: the bundle's), after max_new_tokens, or when the context is full: see stop_reason. Sampling:
-        see Sampler. Raises ValueError, at once, for arguments that prefill or Sampler would refuse.
+        the second raises RuntimeError. See stop_reason for why it ended. Raises ValueError, at once, for what is no
+        prompt or does not fit, and for arguments that are impossible.
         """
-        self._check_open()
-        sampler = Sampler(temperature, top_k, top_p, seed)
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be positive, got {max_new_tokens}")
-        ids = check_ids(token_ids, self.manifest, self.max_length)
+        cached = self._cached
+        cached.check_open()
+        ids = check_ids(self._ids(prompt, starts=True), self.manifest, self.max_length)
         stop = self.manifest.tokenizer.stop_token_ids if stop_token_ids is None else stop_token_ids
-        return self._generate(ids, max_new_tokens, sampler, frozenset(stop), on_progress)
+        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        sampler = Sampler(**(dataclasses.asdict(self.manifest.sampling) | chosen), seed=seed)
+        stops = frozenset(check_stop_ids(stop, self.manifest))
+        plan = GenerationPlan(ids, max_new_tokens, sampler, stops, logprobs, on_progress)
+        with cached.alone:
+            self._generation = Generation(cached, plan, self._begin())
+        return self._generation
 
-    def score(self, token_ids: Iterable[int], *, on_progress: Progress | None = None) -> np.ndarray:
-        """float32 [n-1]: log-probability of token i+1 given tokens 0 .. i. Starts by emptying the cache.
+    def score(self, prompt: Prompt, *, on_progress: Progress | None = None) -> np.ndarray:
+        """float32 [n-1]: natural logarithm of the probability of token i+1 given tokens 0 .. i. Starts by emptying the
+        cache.
 
         Afterwards the cache holds all tokens but the last. Raises ValueError for fewer than two tokens, or as prefill.
         """
-        return np.concatenate([part.logprobs for part in self.score_slices(token_ids, on_progress=on_progress)])
+        with self._cached.alone:
+            return np.concatenate([part.logprobs for part in self.score_slices(prompt, on_progress=on_progress)])
 
-    def score_slices(self, token_ids: Iterable[int], *, on_progress: Progress | None = None) -> Iterator[ScoreSlice]:
+    def score_slices(self, prompt: Prompt, *, on_progress: Progress | None = None) -> Iterator[ScoreSlice]:
         """score() piece by piece, with the logits: at most score_rows x vocab of them exist at a time.
 
         The cache must not change meanwhile, or the next piece raises RuntimeError.
         """
-        self._check_open()
-        ids = check_ids(token_ids, self.manifest, self.max_length + 1)
+        cached = self._cached
+        cached.check_open()
+        ids = check_ids(self._ids(prompt, starts=True), self.manifest, self.max_length + 1)
         if len(ids) < 2:
             raise ValueError(f"score needs at least 2 tokens, got {len(ids)}")
-        self.reset()
-        results = self._advance(ids[:-1], on_progress, self._revision, wants_hidden=True)
-        return score_slices(self._engine, (result.hidden for result in results if result.hidden is not None), ids[1:])
+        with cached.alone:
+            cached.rewind(0)
+            results = cached.advance(ids[:-1], on_progress, self._begin(), cached.revision, wants_hidden=True)
+        return score_slices(cached, (result.hidden for result in results if result.hidden is not None), ids[1:])
+
+    def _ids(self, prompt: Any, starts: bool) -> list[int]:
+        """Token ids of a prompt. starts: whether it stands at the beginning of the cache."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(check_text(prompt), add_special_tokens=starts)
+        return token_list(prompt)
+
+    def _begin(self) -> threading.Event:
+        """What tells a call that begins now that it was cancelled."""
+        self._cancelled = threading.Event()
+        return self._cancelled
 
     # --- the cache ---
 
     def rewind(self, length: int) -> None:
         """Forgets every position from `length` on. Raises ValueError for more than `length` now, or less than 0."""
-        self._check_open()
-        if not 0 <= length <= self.length:
-            raise ValueError(f"rewind to {length}: must be between 0 and the session's length {self.length}")
-        if length < self.length:
-            self._revision += 1
-        del self._tokens[length:]
-        self._match_cache()
+        with self._cached.alone:
+            self._cached.rewind(length)
 
     def reset(self) -> None:
         """Forgets everything; settings and statistics stay."""
@@ -240,86 +362,34 @@ class Session:
         leaves one as it is. prefill and decode go on from there, and so mix rows of both settings; generate() does not,
         it starts anew.
         """
-        self._check_open()
+        self._cached.check_open()
         if unknown := sorted(set(changes) - set(IN_USE)):
             raise ValueError(f"configure: cannot change {', '.join(unknown)}; allowed are {', '.join(IN_USE)}")
-        changed = self._settings.changed(**changes)
-        with self._engine.lock:
-            self._engine.shadow.configure_cache(self._cache, changed.in_use_text())
-        self._settings = changed
-
-    @property
-    def pipelined(self) -> PipelinedExecutor:
-        """The executor that runs head groups: its options, record and trace. Raises ValueError if it is another."""
-        if not isinstance(self._executor, PipelinedExecutor):
-            raise ValueError("the session runs fused graphs; open it with executor='pipelined'")
-        return self._executor
-
-    def make_pipeline(self, options: PipelineOptions) -> PipelinedExecutor:
-        """Another way to run head groups, for use_pipeline(). Raises ValueError."""
-        self._check_open()
-        with self._engine.lock:
-            return PipelinedExecutor(self._engine, options)
-
-    def use_pipeline(self, executor: PipelinedExecutor) -> None:
-        """The next chunks run so; what is in the cache stays. executor: of make_pipeline(), of this session or another
-        on the same engine. Raises ValueError for others, and for a session of fused graphs."""
-        if self.pipelined.engine is not executor.engine:
-            raise ValueError(
-                "the executor runs another bundle's graphs, or with other threads or ISA; make it with this "
-                "session's make_pipeline()"
-            )
-        self._executor = executor
-
-    def set_factors(self, factors: np.ndarray | None) -> None:
-        """Factors [layers, heads] of the heads' thresholds in mode shadow instead of the plan's (0: a head reads all,
-        inf: it puts out zeros); None: the plan's again. Raises ValueError."""
-        self._check_open()
-        with self._engine.lock:
-            self._engine.shadow.set_factors(self._cache, factors)
-        self._computed_with = None
+        with self._cached.alone:
+            self._cached.configure(self.settings.changed(**changes))
 
     # --- what happened ---
 
     def stats(self) -> SessionStats:
         """Counts and seconds since open() or reset_stats()."""
-        self._check_open()
+        cached = self._cached
+        cached.check_open()
         with self._engine.lock:
-            cache = self._engine.shadow.cache_stats(self._cache)
-        return session_stats(cache, self._executor.seconds, self._executor.copied_bytes)
+            counts = self._engine.shadow.cache_stats(cached.handle)
+        return session_stats(counts, cached.executor.seconds, cached.executor.copied_bytes)
 
     def reset_stats(self) -> None:
-        self._check_open()
+        """Counts, seconds and observations begin anew."""
+        cached = self._cached
+        cached.check_open()
         with self._engine.lock:
-            self._engine.shadow.reset_cache_stats(self._cache)
-            self._engine.shadow.reset_observed(self._cache)
-        self._executor.reset_stats()
-
-    @property
-    def observer(self) -> SessionObserver:
-        """What can be watched of the rows to come; nothing is, until it is told."""
-        self._check_open()
-        return SessionObserver(self._engine, self._cache)
-
-    def observe_heads(self, on: bool = True) -> None:
-        """Watches what head_stats() tells, from nothing: it costs time. Ends other observations."""
-        self.observer.observe(*([HEADS] if on else []))
-
-    def head_stats(self) -> HeadStats:
-        """How much each head reads and finds, since observe_heads() or reset_stats()."""
-        return self.observer.head_stats()
-
-    def who_runs(self) -> list[NodeRow]:
-        """(signature, node index, op, runner) of every node of the signatures that were prepared, for all sessions of
-        the engine. runner: shadow, xnnpack or litert builtin. A Shadow op not run by us raises at first use, a matrix
-        product outside XNNPACK warns."""
-        self._check_open()
-        return self._engine.who_runs()
+            self._engine.shadow.reset_cache_stats(cached.handle)
+            self._engine.shadow.reset_observed(cached.handle)
+        cached.executor.reset_stats()
 
     def close(self) -> None:
         """Frees the cache, and the weights with the last session of the bundle. May be called again."""
-        if self._forgotten.detach() is not None:
-            engines.release(self._engine, self._cache)
+        self._cached.close()
 
     def __enter__(self) -> "Session":
         return self
@@ -328,85 +398,3 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    # --- inside ---
-
-    def _generate(
-        self, ids: list[int], max_new_tokens: int, sampler: Sampler, stop: frozenset[int], on_progress: Progress | None
-    ) -> Iterator[int]:
-        self._stop_reason = None
-        kept = common_prefix(self._tokens, ids) if self._computed_with == self._settings else 0
-        self.rewind(min(kept, len(ids) - 1))
-        logits = self.prefill(ids[self.length :], on_progress=on_progress)
-        for count in range(1, max_new_tokens + 1):
-            token = sampler(logits)
-            if token in stop:
-                self._stop_reason = STOP_TOKEN
-                return
-            ended = MAX_NEW_TOKENS if count == max_new_tokens else CONTEXT_FULL if self._is_full else None
-            self._stop_reason = ended
-            revision = self._revision
-            yield token
-            if ended:
-                return
-            self._check_unchanged(revision)
-            logits = self.decode(token)
-
-    def _advance(
-        self, ids: list[int], on_progress: Progress | None, revision: int, wants_hidden: bool = False
-    ) -> Iterator[StepResult]:
-        """Runs ids chunk by chunk, as long as nobody else changes the cache of that revision."""
-        done = 0
-        for chunk in self._plan(len(ids)):
-            self._check_unchanged(revision)
-            result = self._run(chunk, ids[done : done + chunk.n_valid], wants_hidden)
-            revision = self._revision
-            yield result
-            done += chunk.n_valid
-            if on_progress is not None:
-                on_progress(done, len(ids))
-
-    def _plan(self, num_tokens: int) -> list[Chunk]:
-        with self._engine.lock:
-            ladder = worth_running(num_tokens, self.manifest.prefill_chunks, self._executor.is_open)
-        return plan_chunks(num_tokens, ladder)
-
-    def _run(self, chunk: Chunk, ids: list[int], wants_hidden: bool) -> StepResult:
-        """One chunk. Whatever goes wrong, the delegate's cache is taken back to the tokens of this session."""
-        engines.collect()
-        try:
-            with self._engine.lock:
-                self._check_open()
-                self._match_cache()
-                step = Step(chunk.length, ids, self.length, self._cache, self._settings, wants_hidden)
-                result = self._executor.run(step)
-            self._computed_with = self._settings if self._computed_with == self._settings or not self._tokens else None
-            self._revision += 1
-            self._tokens.extend(ids)
-            return result
-        except BaseException:
-            self._match_cache()
-            raise
-
-    def _match_cache(self) -> None:
-        """The delegate's rows beyond our tokens go: after rewind(), a failed chunk, a Ctrl-C just after a commit."""
-        with self._engine.lock:
-            if self._forgotten.alive and self._engine.shadow.cache_length(self._cache) != self.length:
-                self._engine.shadow.rewind_cache(self._cache, self.length)
-
-    @property
-    def _is_full(self) -> bool:
-        return self.length >= self.max_length
-
-    def _check_open(self) -> None:
-        if not self._forgotten.alive:
-            raise ValueError("the session is closed; open another with Session.open(bundle)")
-        if self._engine.forked:
-            raise RuntimeError("the session was opened before os.fork(); open another in this process")
-
-    def _check_unchanged(self, revision: int) -> None:
-        if self._revision != revision:
-            raise RuntimeError(
-                "the session's cache was changed while generate() or score_slices() was under way; finish one "
-                "iteration before the next call, or open a second session (it shares the weights)"
-            )

@@ -5,7 +5,6 @@ import numbers
 from typing import Any
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.models.oracle.shadow import ShadowRule
 from shadowattn.runtime.session.modes import AUTO, MODES
 
 CACHE_TYPES = ("f16", "f32")
@@ -19,7 +18,6 @@ IN_USE = (
     "sinks",
     "latest",
 )  # may change once rows are stored
-_RULE = ShadowRule()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +31,13 @@ class CacheSettings:
     mode: str
     keep_ratio: float | str
     max_length: int
-    min_k: int = _RULE.min_k
-    sinks: int = _RULE.sinks
-    latest: int = _RULE.latest
-    threshold: float = 0.0
-    max_skipped_mass: float = 0.01
-    compensate: bool = True
-    cache_type: str = "f16"
+    min_k: int
+    sinks: int
+    latest: int
+    threshold: float
+    max_skipped_mass: float
+    compensate: bool
+    cache_type: str
 
     def __post_init__(self) -> None:
         _one_of("mode", self.mode, MODES)
@@ -86,16 +84,35 @@ class CacheSettings:
         return dataclasses.replace(self, **{key: value for key, value in changes.items() if value is not None})
 
 
-def settings_for(manifest: Manifest, max_length: int | None, **changes: Any) -> CacheSettings:
-    """The bundle's defaults with what the caller asked for (None: the default). Raises ValueError."""
+def parse_settings(text: str) -> CacheSettings:
+    """Settings from the library's "key=value;key=value" (shadow_cache_defaults). Raises ValueError."""
+    given = dict(item.split("=", 1) for item in text.split(";"))
+    try:
+        return CacheSettings(
+            mode=given["mode"],
+            keep_ratio=AUTO if given["keep_ratio"] == AUTO else float(given["keep_ratio"]),
+            compensate={"on": True, "off": False}[given["compensate"]],
+            cache_type=given["cache_type"],
+            threshold=float(given["threshold"]),
+            max_skipped_mass=float(given["max_skipped_mass"]),
+            max_length=int(given["max_length"]),
+            min_k=int(given["min_k"]),
+            sinks=int(given["sinks"]),
+            latest=int(given["latest"]),
+        )
+    except KeyError as error:
+        raise ValueError(f"the delegate's default settings {text!r} lack {error}; reinstall shadowattn") from None
+
+
+def settings_for(manifest: Manifest, defaults: CacheSettings, max_length: int | None, **changes: Any) -> CacheSettings:
+    """The delegate's and the bundle's defaults with what the caller asked for (None: as it is). Raises ValueError."""
     if max_length is not None and isinstance(max_length, int) and max_length > manifest.max_length:
         raise ValueError(
             f"max_length must be at most the bundle's {manifest.max_length}, got {max_length}; "
             "convert the model with a larger --max_length"
         )
     length = manifest.max_length if max_length is None else max_length
-    keep_ratio = AUTO if manifest.keep_ratio is None else manifest.keep_ratio
-    return CacheSettings("shadow", keep_ratio, length).changed(**changes)
+    return defaults.changed(max_length=length, keep_ratio=manifest.keep_ratio).changed(**changes)
 
 
 def _is(kind: type, value: object) -> bool:

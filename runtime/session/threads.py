@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
+
+from shadowattn.models import cgroup
 
 MOST_THREADS = 64
 
@@ -21,35 +22,16 @@ def default_num_threads(root: Path = Path("/")) -> int:
 
 def cgroup_cpus(root: Path = Path("/")) -> float | None:
     """CPUs that the cgroup (v2 or v1) and its ancestors grant, None for no limit or no cgroup."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    limits = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            limits += _ancestors(root / "sys/fs/cgroup", path, _quota_v2)
-        elif "cpu" in controllers.split(","):
-            for mount in (controllers, "cpu"):
-                limits += _ancestors(root / "sys/fs/cgroup" / mount, path, _quota_v1)
-    return min(limits, default=None)
-
-
-def _ancestors(mount: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
-    """Limits of a cgroup and all above it. In a container the path may not exist below the mount."""
-    parts = [part for part in path.split("/") if part not in ("", "..")]
-    folders = [mount.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
-    return [limit for folder in folders if (limit := read(folder)) is not None]
+    return min(cgroup.limits(root, "cpu", _quota_v2, _quota_v1), default=None)
 
 
 def _quota_v2(folder: Path) -> float | None:
-    words = _words(folder / "cpu.max")
+    words = cgroup.words(folder / "cpu.max")
     return None if len(words) != 2 or words[0] == "max" else _ratio(words[0], words[1])
 
 
 def _quota_v1(folder: Path) -> float | None:
-    quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
+    quota, period = cgroup.words(folder / "cpu.cfs_quota_us"), cgroup.words(folder / "cpu.cfs_period_us")
     return None if len(quota) != 1 or len(period) != 1 else _ratio(quota[0], period[0])
 
 
@@ -59,10 +41,3 @@ def _ratio(quota: str, period: str) -> float | None:
     except (ValueError, ZeroDivisionError):
         return None
     return limit if limit > 0 else None
-
-
-def _words(file: Path) -> list[str]:
-    try:
-        return file.read_text().split()
-    except OSError:
-        return []

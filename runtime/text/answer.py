@@ -22,17 +22,18 @@ class Generator(Protocol):
 
     @property
     def generate(self) -> Callable[..., Iterator[int]]:
-        """generate(token_ids, max_new_tokens, temperature=, top_k=, top_p=, seed=, on_progress=)."""
+        """generate(token_ids, max_new_tokens, on_progress=, and the fields of Sampling)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn; temperature 0 takes the most likely one."""
+    """How the next token is drawn; temperature 0 takes the most likely one, repetition_penalty 1 changes nothing."""
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int | None = None
+    repetition_penalty: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,16 +95,25 @@ class AnswerStream:
         return Answer(tuple(token_ids), "".join(pieces), len(prompt_ids), stopped_by, *_latencies(times))
 
 
-def check_prompt_fits(prompt_tokens: int, max_length: int) -> None:
-    """Raises ValueError if there is no prompt, or if it does not fit. The first token of an answer needs no position
-    of its own: its logits are those after the prompt."""
-    if prompt_tokens == 0:
-        raise ValueError("the prompt is empty; wanted at least one token, give a text with --prompt or --prompt_file")
-    if prompt_tokens > max_length:
-        raise ValueError(
+class PromptTooLongError(ValueError):
+    """A prompt needs more positions than the session has."""
+
+    def __init__(self, prompt_tokens: int, max_length: int) -> None:
+        super().__init__(
             f"the prompt has {prompt_tokens:,} tokens, but this session holds {max_length:,}; shorten the prompt, "
             "start the chat anew, or convert the model with a larger --max_length"
         )
+        self.prompt_tokens = prompt_tokens
+        self.max_length = max_length
+
+
+def check_prompt_fits(prompt_tokens: int, max_length: int) -> None:
+    """Raises ValueError if there is no prompt, PromptTooLongError if it does not fit. The first token of an answer
+    needs no position of its own: its logits are those after the prompt."""
+    if prompt_tokens == 0:
+        raise ValueError("the prompt is empty; wanted at least one token, give a text with --prompt or --prompt_file")
+    if prompt_tokens > max_length:
+        raise PromptTooLongError(prompt_tokens, max_length)
 
 
 def _latencies(times: Sequence[float]) -> tuple[float | None, float | None]:

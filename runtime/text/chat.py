@@ -72,13 +72,24 @@ class Conversation:
     def __init__(self, template: ChatTemplate, tokenizer: BundleTokenizer, system: str | None = None) -> None:
         self._template = template
         self._tokenizer = tokenizer
-        self._system = system
+        self.system = system
         self.messages: list[Message] = []
         self.clear()
 
     def clear(self) -> None:
         """Forgets every message but the system's."""
-        self.messages = [{"role": "system", "content": self._system}] if self._system else []
+        self.messages = self._system_messages()
+
+    def start_with(self, system: str | None) -> None:
+        """Forgets every message and takes another system message. Raises ValueError, and changes nothing, if the
+        template refuses it."""
+        before, self.system = self.system, system
+        try:
+            self._encode([*self._system_messages(), {"role": "user", "content": "x"}])
+        except ValueError:
+            self.system = before
+            raise
+        self.clear()
 
     def ask(self, text: str) -> list[int]:
         """Adds the user's message; token ids of the prompt for the answer. A refused message is not kept.
@@ -88,10 +99,14 @@ class Conversation:
         """
         self.messages.append({"role": "user", "content": text})
         try:
-            return self._tokenizer.encode(self._template.render(self.messages), add_special_tokens=False)
+            return self._encode(self.messages)
         except ValueError:
             self.messages.pop()
             raise
+
+    def tokens_alone(self, text: str) -> int:
+        """Tokens of the prompt, were this the first question."""
+        return len(self._encode([*self._system_messages(), {"role": "user", "content": text}]))
 
     def answer(self, text: str) -> None:
         """Adds the assistant's answer to the last question."""
@@ -100,6 +115,12 @@ class Conversation:
     def take_back(self) -> None:
         """Drops the last question, which got no answer."""
         self.messages.pop()
+
+    def _system_messages(self) -> list[Message]:
+        return [{"role": "system", "content": self.system}] if self.system else []
+
+    def _encode(self, messages: list[Message]) -> list[int]:
+        return self._tokenizer.encode_chat(self._template.render(messages))
 
 
 class _GenerationBlock(jinja2.ext.Extension):

@@ -20,6 +20,7 @@ class BundleTokenizer:
         self._tokenizer = tokenizer
         self.stop_token_ids = frozenset(manifest.tokenizer.stop_token_ids)
         self.special_tokens = dict(manifest.tokenizer.special_tokens)
+        self._chat_bos = manifest.tokenizer.bos_token_id if manifest.tokenizer.chat_adds_bos else None
 
     @classmethod
     def open(cls, bundle: Path, manifest: Manifest) -> "BundleTokenizer":
@@ -37,9 +38,16 @@ class BundleTokenizer:
         return cls(tokenizer, manifest)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text. add_special_tokens: whether tokenizer.json adds its own (a BOS, say); a rendered chat
-        template already holds them."""
+        """Token ids of a text. add_special_tokens: whether tokenizer.json adds its own (a BOS, say)."""
         return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def encode_chat(self, text: str) -> list[int]:
+        """Token ids of a rendered chat template. It holds its special tokens already, but for a BOS that the model's
+        makers have every text begin with."""
+        if self._chat_bos is None:
+            return self.encode(text, add_special_tokens=False)
+        text = text.removeprefix(self.special_tokens.get("bos_token", ""))
+        return [self._chat_bos, *self.encode(text, add_special_tokens=False)]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out. Bytes that are no whole UTF-8 character become U+FFFD."""

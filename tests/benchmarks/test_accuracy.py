@@ -8,7 +8,7 @@ from typing import Any
 
 import accuracy
 import pytest
-from cli_runner import needs_delegate, write_speaking_bundle
+from cli_runner import write_speaking_bundle
 
 from shadowattn.runtime.cli import command_flags
 from shadowattn.runtime.commands.eval import COMMAND, _options
@@ -70,7 +70,6 @@ def small_section(files: list[str], bundle: Path) -> accuracy.Section:
     return accuracy.Section("small", "Small", options, "texts", bundle)
 
 
-@needs_delegate
 def test_a_finished_part_is_not_computed_again(
     files: list[str], speaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +100,6 @@ def test_a_finished_part_is_not_computed_again(
     assert compute() == ["one", "two"]
 
 
-@needs_delegate
 def test_the_document(files: list[str], speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     impossible = dataclasses.replace(small_section(files, speaking).options, window=300, max_tokens=300)
     sections = [small_section(files, speaking), accuracy.Section("long", "Long", impossible, "texts", speaking)]

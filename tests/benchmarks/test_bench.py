@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import thread_scaling
 from attention_kernel import FLOAT32, DenseTask, Task
-from cli_runner import environment, needs_delegate
+from cli_runner import environment
 from recorded import Rows, spread_layers
 from speed_document import MARKER
 from tiny_bundle import write_tiny_bundle
@@ -52,7 +52,6 @@ def result(short: Path, part: str) -> dict[str, Any]:
     return found
 
 
-@needs_delegate
 def test_attention_alone(short: Path) -> None:
     found = result(short, "attention_speed")
     rows = found["rows"]
@@ -73,7 +72,6 @@ def test_attention_alone(short: Path) -> None:
     assert "random token ids" in found["text"]
 
 
-@needs_delegate
 def test_end_to_end(short: Path) -> None:
     found = result(short, "end_to_end")
     settings = ["dense", "int8", "shadow auto", "shadow 0.05"]
@@ -85,7 +83,6 @@ def test_end_to_end(short: Path) -> None:
     assert "stock dense attention in LiteRT" in found["skipped"]
 
 
-@needs_delegate
 def test_the_document_says_how_and_where(short: Path) -> None:
     text = (short / "performance.md").read_text()
     assert "make bench BENCH='--bundle=" in text
@@ -98,7 +95,6 @@ def test_the_document_says_how_and_where(short: Path) -> None:
             assert (short / f"{picture}.png").stat().st_size > 0
 
 
-@needs_delegate
 def test_threads(short: Path) -> None:
     if len(os.sched_getaffinity(0)) < 2:
         assert "Missing: thread_scaling: this process may use one CPU only" in (short / "performance.md").read_text()
@@ -123,7 +119,6 @@ class WrongKernel:
         raise AssertionError("a wrong prefill ends it")
 
 
-@needs_delegate
 def test_a_wrong_answer_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_kernels, "dense_kernels", lambda num_threads: ([WrongKernel()], {}))
     words = [f"--bundle={bundle}", "--isa=auto", "--lengths=64", "--layers=1", "--gemm=64"]
@@ -131,7 +126,6 @@ def test_a_wrong_answer_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch
         attention_speed.measure(attention_speed.parse_arguments(words), SETTLED)
 
 
-@needs_delegate
 def test_our_own_wrong_answer_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan of another layer: scores are then off."""
     import our_attention
@@ -150,7 +144,6 @@ def test_our_own_wrong_answer_is_refused(bundle: Path, monkeypatch: pytest.Monke
         attention_speed.measure(attention_speed.parse_arguments(words), SETTLED)
 
 
-@needs_delegate
 def test_longer_than_the_bundle_is_tiled(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_kernels, "dense_kernels", lambda num_threads: ([], {"torch": "left out here"}))
     words = [f"--bundle={bundle}", "--isa=auto", "--lengths=128,300", "--gemm=64", "--runs=1", "--decode_steps=2"]

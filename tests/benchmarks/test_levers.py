@@ -54,7 +54,6 @@ def test_nothing_in_common_is_refused() -> None:
 
 
 def test_the_command_writes_table_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
     for name, content in {"s": speed(slow=8.0, fast=2.0), "a": TEXTS[0], "b": TEXTS[1]}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content), "utf-8")
     files = [str(tmp_path / f"{name}.json") for name in "ab"]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pipeline_ablation
 import pytest
-from cli_runner import needs_delegate
 from tiny_bundle import write_tiny_bundle
 
 from shadowattn.runtime import Session
@@ -13,7 +12,6 @@ from shadowattn.runtime.pipeline.options import PipelineOptions
 SETTINGS = {"keep_ratio": 0.3, "min_k": 20, "num_threads": 2}
 
 
-@needs_delegate
 def test_every_way(tmp_path: Path) -> None:
     write_tiny_bundle(tmp_path)
     with (

@@ -7,7 +7,7 @@ import torch
 from shadowattn.converter import balance
 from shadowattn.converter.calibrate import _measure, _Statistics, calibrate
 from shadowattn.converter.calibration_text import CalibrationText
-from shadowattn.converter.checkpoint import open_checkpoint
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.models import bundle
 from shadowattn.models.families import read_config
 from shadowattn.models.oracle.steps import COARSE_SPREAD, quantize_keys, quantize_queries_coarse

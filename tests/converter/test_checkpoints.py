@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from shadowattn.converter.checkpoint import check_weights, expected_weights, open_checkpoint
+from shadowattn.converter.checkpoint import check_weights, expected_weights
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.tokens import known_tokens
 from shadowattn.models.families import read_config
 
@@ -42,13 +44,15 @@ def test_missing_shard_is_named(new_model):
 
 def test_index_that_names_a_weight_its_shard_lacks(new_model):
     model = new_model("qwen2", max_shard_size="40KB")
-    index = model.path / "model.safetensors.index.json"
-    content = json.loads(index.read_text())
-    files = content["weight_map"]
-    files["model.norm.weight"] = next(file for file in files.values() if file != files["model.norm.weight"])
-    index.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"model\.norm\.weight is not in it, though the index says so"):
-        open_checkpoint(model.path)
+    name = "model.layers.1.self_attn.q_proj.bias"
+    index = json.loads((model.path / "model.safetensors.index.json").read_text())
+    file = model.path / index["weight_map"][name]
+    weights = safetensors.torch.load_file(file)
+    del weights[name]
+    safetensors.torch.save_file(weights, file)
+    checkpoint = open_checkpoint(model.path)
+    with pytest.raises(ValueError, match=rf"{file.name}: weight .*q_proj\.bias is not in it, though the index says so"):
+        check_weights(checkpoint, read_config(checkpoint.config))
 
 
 @pytest.mark.parametrize("family", ["llama", "llama_linear_mha_tied", "llama3_rope", "qwen2", "qwen3", "mistral"])
@@ -125,7 +129,7 @@ def test_first_and_last_tokens_outside_the_vocabulary_are_left_out(tiny, tmp_pat
     (folder / "generation_config.json").unlink(missing_ok=True)
     tokens = known_tokens(open_checkpoint(folder), None, 288)
     assert (tokens.bos, tokens.stops) == (None, (7,))
-    assert [doubt.split("names token ")[1].split()[0] for doubt in tokens.doubts] == ["-1", "1000000000", "288"]
+    assert [warning.split("names token ")[1].split()[0] for warning in tokens.warnings] == ["-1", "1000000000", "288"]
 
 
 def test_the_tokenizers_own_last_token_stops_too(tiny, tmp_path):

@@ -12,8 +12,8 @@ from tiny_models import CHUNK, TinyModel
 
 from shadowattn.converter.calibrate import GridChoice, calibrate
 from shadowattn.converter.calibration_text import CalibrationText, calibration_text
-from shadowattn.converter.checkpoint import open_checkpoint
 from shadowattn.converter.estimate import write_estimates
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.pipeline import convert
 from shadowattn.models import bundle
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey, keys_of_bundle

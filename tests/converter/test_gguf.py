@@ -2,116 +2,25 @@
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+from gguf_files import write_gguf
 
-from shadowattn.converter.checkpoint import check_weights, open_checkpoint
-from shadowattn.converter.gguf_checkpoint import READABLE_TYPES
+from shadowattn.converter.checkpoint import check_weights
+from shadowattn.converter.formats import open_checkpoint
+from shadowattn.converter.gguf_file import READABLE_TYPES
 from shadowattn.converter.pipeline import convert
 from shadowattn.models import bundle
 from shadowattn.models.families import read_config
 from shadowattn.models.spec import RopeSpec
 
-_ARCHITECTURES = {"llama": "llama", "llama3_rope": "llama", "llama_tied": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-_NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-
-
-def gguf_name(name: str) -> str:
-    stem, kind = name.rsplit(".", 1)
-    if stem in _NAMES:
-        return f"{_NAMES[stem]}.{kind}"
-    _, _, layer, inner = stem.split(".", 3)
-    return f"blk.{layer}.{_NAMES[inner]}.{kind}"
-
-
-def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
-    """The row order that llama.cpp's converter gives q and k of Llama models."""
-    shape = (heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
-    return weight.reshape(shape).swapaxes(1, 2).reshape(weight.shape)
-
-
-def write_gguf(
-    path: Path,
-    model: Any,
-    family: str = "llama",
-    kind: str = "F32",
-    fields: dict[str, Any] | None = None,
-    tensors: dict[str, np.ndarray] | None = None,
-) -> Path:
-    """Writes `model` (transformers) as a GGUF file. fields: metadata to change, None leaves one out."""
-    config, name = model.config, _ARCHITECTURES[family]
-    writer = gguf.GGUFWriter(path, name)
-    metadata: dict[str, Any] = {
-        f"{name}.block_count": config.num_hidden_layers,
-        f"{name}.context_length": config.max_position_embeddings,
-        f"{name}.embedding_length": config.hidden_size,
-        f"{name}.feed_forward_length": config.intermediate_size,
-        f"{name}.attention.head_count": config.num_attention_heads,
-        f"{name}.attention.head_count_kv": config.num_key_value_heads,
-        f"{name}.attention.key_length": config.head_dim,
-        f"{name}.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        f"{name}.rope.freq_base": config.rope_parameters["rope_theta"],
-        f"{name}.vocab_size": config.vocab_size,
-        "general.name": "Tiny",
-        "general.license": "apache-2.0",
-        "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.ggml.eot_token_id": 5,
-    } | (fields or {})
-    for key, value in metadata.items():
-        if isinstance(value, str):
-            writer.add_string(key, value)
-        elif isinstance(value, float):
-            writer.add_float32(key, value)
-        elif value is not None:
-            writer.add_uint32(key, value)
-    for hf, parameter in model.state_dict().items():
-        weight = parameter.numpy()
-        if name == "llama" and ".q_proj." in hf:
-            weight = permuted(weight, config.num_attention_heads)
-        if name == "llama" and ".k_proj." in hf:
-            weight = permuted(weight, config.num_key_value_heads)
-        _add(writer, gguf_name(hf), weight, kind)
-    for extra, array in (tensors or {}).items():
-        writer.add_tensor(extra, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def _add(writer: gguf.GGUFWriter, name: str, weight: np.ndarray, kind: str) -> None:
-    qtype = gguf.GGMLQuantizationType[kind]
-    block = gguf.GGML_QUANT_SIZES[qtype][0]
-    if weight.ndim == 1 or weight.shape[-1] % block:
-        qtype = gguf.GGMLQuantizationType.F32
-    writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(weight), qtype), raw_dtype=qtype)
-
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_weights_and_config_come_back(family, tiny, tmp_path):
     model = tiny(family)
-    if getattr(model.model.config, "head_dim", None) is None:
-        model.model.config.head_dim = model.model.config.hidden_size // model.model.config.num_attention_heads
     checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", model.model, family))
     spec = read_config(checkpoint.config)
     wanted = read_config(open_checkpoint(model.path).config)
@@ -209,7 +118,7 @@ METADATA: list[tuple[dict[str, Any], str]] = [
     ({"llama.attention.head_count": 0}, r"head_count must be a positive integer, got 0"),
     ({"llama.attention.head_count": "x"}, r"model\.gguf: llama\.attention\.head_count must be a positive integer"),
     ({"llama.attention.head_count_kv": 0}, r"head_count_kv must be a positive integer, got 0"),
-    ({"llama.attention.sliding_window": 4096}, r"sliding-window attention \(window 4096\) is not supported"),
+    ({"llama.attention.sliding_window": 191}, r"sliding-window attention \(window 191\) is not supported"),
     ({"llama.rope.dimension_count": 20}, r"partial rotary embedding \(20 of 40 dimensions\)"),
     ({"llama.attention.scale": 0.5}, r"an attention scale of 0\.5 is not supported, wanted 40\*\*-0\.5"),
     ({"llama.expert_count": 8}, "mixture-of-experts models are not supported"),

@@ -9,9 +9,8 @@ from shadowattn.converter.recipes import RECIPES, recipe_named
 
 
 def test_int8_equals_the_ai_edge_quantizer(tmp_path):
-    quantizer = pytest.importorskip("ai_edge_quantizer.quantizer")
-    recipe = pytest.importorskip("ai_edge_quantizer.recipe")
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_quantizer import quantizer, recipe
 
     torch.manual_seed(5)
     layer = torch.nn.Linear(48, 24, bias=False).eval()

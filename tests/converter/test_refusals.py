@@ -58,7 +58,11 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"num_hidden_layers": 2**31 - 1}, r"config\.json: num_layers must be in 1\.\.1024, got 2147483647"),
     ({"rms_norm_eps": "x"}, r"config\.json: rms_norm_eps must be a finite number, got 'x'"),
     ({"rope_parameters": None, "rope_scaling": [1]}, r"rope_scaling must be an object, got \[1\]"),
-    ({"architectures": None}, "architecture none given is not supported"),
+    (
+        {"architectures": None, "model_type": "gemma"},
+        r"architecture none given \(model_type 'gemma'\) is not supported",
+    ),
+    ({"model_type": "qwen2"}, r"architectures says LlamaForCausalLM and model_type says 'qwen2'"),
     ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "RoPE type 'yarn' is not supported"),
     ({"rope_parameters": {"rope_type": "linear"}}, "lacks factor"),
     ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
@@ -69,8 +73,16 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"intermediate_size": 175}, r"has shape \(176, 200\), the config asks for \(175, 200\)"),
     ({"head_dim": 39}, "head_dim must be even"),
     ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config.*get the model's unquantised files"),
-    ({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}, "sliding-window attention"),
-    ({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True}, "sliding-window attention"),
+    ({"architectures": ["MistralForCausalLM"], "sliding_window": 191}, "sliding-window attention"),
+    (
+        {
+            "architectures": ["Qwen2ForCausalLM"],
+            "use_sliding_window": True,
+            "sliding_window": 9,
+            "max_window_layers": 1,
+        },
+        "sliding-window attention",
+    ),
 ]
 
 
@@ -113,6 +125,7 @@ def test_tokenizer_settings_that_are_no_text(model, tmp_path):
 
 @pytest.mark.parametrize("file", ["../model.safetensors", "/tmp/model.safetensors", ".", "", "a\0b", 5])
 def test_index_that_leaves_the_folder(file, model, tmp_path):
+    (model / WEIGHTS).unlink()  # an index beside a whole file is not read
     index = {"weight_map": {"model.norm.weight": file}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     refuse(model, tmp_path, r"weight model\.norm\.weight is said to be in .*; wanted the name of a file")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shadowattn.converter.checkpoint import open_checkpoint
+from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.recipes import RECIPES
 from shadowattn.converter.verify import verify_model
 from shadowattn.models import bundle

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from one_op import OneOp, Rows, Sizes, feed, open_op, plan_for
-from test_op_oracle import LEVELS, SEED, random_text
+from one_op import LEVELS, OneOp, Rows, Sizes, feed, open_op, plan_for
+from test_op_oracle import SEED, random_text
 
 from shadowattn.models.oracle import modes as oracle_modes
 from shadowattn.models.oracle.steps import SelectRule
@@ -108,14 +108,14 @@ def test_two_threads_give_the_same_bits(mode: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("isa", LEVELS[1:])
 @pytest.mark.parametrize("mode", ["int8", "npu_full"])
-def test_every_isa_has_the_same_integers(mode: str, tmp_path: Path) -> None:
+def test_every_isa_has_the_same_integers(mode: str, isa: str, tmp_path: Path) -> None:
     sizes = Sizes(50, 3, 1, 64)
     text = random_text(256, sizes)
     scalar = run(mode, text, sizes, tmp_path, isa="scalar")
-    for isa in LEVELS[1:]:
-        other = run(mode, text, sizes, tmp_path, isa=isa)
-        np.testing.assert_allclose(other, scalar, rtol=0, atol=8 * np.finfo(np.float32).eps * np.abs(text[2]).max())
+    other = run(mode, text, sizes, tmp_path, isa=isa)
+    np.testing.assert_allclose(other, scalar, rtol=0, atol=8 * np.finfo(np.float32).eps * np.abs(text[2]).max())
 
 
 @pytest.mark.parametrize("mode", MODES)

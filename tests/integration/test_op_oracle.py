@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from one_op import Rows, Sizes, feed, open_op, oracle, plan_for
+from one_op import LEVELS, Rows, Sizes, feed, open_op, oracle, plan_for
 
 from shadowattn.models.oracle import steps
 from shadowattn.models.oracle.shadow import Chunk, ShadowRule, shadow_attention
 from shadowattn.models.oracle.steps import SelectRule
 
 SEED = 20261121
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512amx"]
 RULES = [ShadowRule(min_k=8), ShadowRule(min_k=8, compensate=False), SelectRule(0.2, 8, 4, 16)]
 RULE_NAMES = ["shadow", "no compensate", "shadow_paper"]
 

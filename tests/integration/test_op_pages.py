@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from one_op import OneOp, Rows, Sizes, feed, open_op, plan_for
+from one_op import LEVELS, OneOp, Rows, Sizes, feed, open_op, plan_for
 
 from shadowattn.models.oracle.shadow import Chunk, ShadowResult, ShadowRule, replay, shadow_attention
 from shadowattn.models.oracle.skipping import BLOCK, FEWEST_PAGES
 from shadowattn.models.oracle.steps import PAGE
 
 SEED = 20261122
-LEVELS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512amx"]
 
 
 def uneven_text(n: int, sizes: Sizes) -> Rows:

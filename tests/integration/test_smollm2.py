@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from smollm2 import held_out_text, load_demo
 
 from shadowattn.models.bundle import read_manifest
@@ -11,7 +12,6 @@ from shadowattn.runtime import Session
 from shadowattn.runtime.text.chat import ChatTemplate, Conversation
 from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 PROMPT_TOKENS, NEW_TOKENS = 1000, 64
 

@@ -38,8 +38,16 @@ def test_switches_of_the_families() -> None:
     [
         ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not supported"),
         ({"architectures": []}, "none given"),
-        ({"architectures": ["MistralForCausalLM"]}, "sliding-window"),
-        ({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True}, "sliding-window"),
+        ({"architectures": ["MistralForCausalLM"], "max_position_embeddings": 4097}, "sliding_window=4096"),
+        (
+            {
+                "architectures": ["Qwen2ForCausalLM"],
+                "use_sliding_window": True,
+                "sliding_window": 9,
+                "max_window_layers": 1,
+            },
+            "sliding-window",
+        ),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn' is not supported"),
         ({"rope_scaling": {"type": "llama3", "factor": 4.0}}, "lacks low_freq_factor"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),

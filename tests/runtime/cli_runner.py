@@ -12,7 +12,6 @@ from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import CHATML, bundle_tokenizer, byte_level_tokenizer
 
 from shadowattn.runtime import cli
-from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +62,3 @@ def write_speaking_bundle(path: Path, chat_template: str | None = CHATML) -> Pat
         files["chat_template.jinja"] = chat_template.encode()
     write_tiny_bundle(path, vocab=260, tokenizer=bundle_tokenizer(chat_template), extra_files=files)
     return path
-
-
-def _why_no_delegate() -> str:
-    try:
-        ShadowLibrary(library_path())
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-needs_delegate = pytest.mark.skipif(bool(_why_no_delegate()), reason=_why_no_delegate())

@@ -51,7 +51,7 @@ def goes_on(session: Session, bundle: Path, text: list[int]) -> None:
     """From where it is to the 70th token, and anew, to the bit as one after the other."""
     wanted = one_after_the_other(bundle, text[:70], "rank")
     assert session.length % 16 == 0
-    assert session._engine.shadow.cache_length(session._cache) == session.length
+    assert session._engine.shadow.cache_length(session._cached.handle) == session.length
     session.prefill(text[session.length : 69])
     assert np.array_equal(session.decode(text[69]), wanted.decoded[0])
     assert outcome(session, text[:70]).same_bits(wanted)

@@ -7,7 +7,7 @@ import pytest
 from tiny_tokenizer import SPECIAL, bundle_tokenizer, byte_level_tokenizer
 
 from shadowattn.models.bundle import Manifest
-from shadowattn.runtime.session.session import CONTEXT_FULL, MAX_NEW_TOKENS, STOP_TOKEN
+from shadowattn.runtime.session.generation import CONTEXT_FULL, MAX_NEW_TOKENS, STOP_TOKEN
 from shadowattn.runtime.text import answer as answers
 from shadowattn.runtime.text.answer import Answer, AnswerStream, Sampling, check_prompt_fits
 from shadowattn.runtime.text.tokenizer import BundleTokenizer
@@ -102,7 +102,8 @@ def test_sampling_reaches_the_session(tokenizer: BundleTokenizer) -> None:
     sampling = Sampling(temperature=0.5, top_k=3, top_p=0.9, seed=1)
     AnswerStream(session, tokenizer, print).run([1], 5, sampling, continues_prompt=False)
     assert session.asked == {
-        "max_new_tokens": 5, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "seed": 1, "on_progress": None,
+        "max_new_tokens": 5, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "seed": 1,
+        "repetition_penalty": 1.0, "on_progress": None,
     }  # fmt: skip
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import Outcome, needs_delegate, run
+from cli_runner import Outcome, run
 from flat_graph import FlatModel
 
 from shadowattn.models.bundle import MODEL
-from shadowattn.runtime.benchmark_model import stages
+from shadowattn.runtime.benchmark_model import stages, timing
 from shadowattn.runtime.benchmark_model.arguments import InputLayer, parse_delegate_options, parse_input_layers
 from shadowattn.runtime.benchmark_model.fill import fill_inputs
 from shadowattn.runtime.benchmark_model.graph import Input, match_layers
@@ -153,19 +153,46 @@ def test_the_line_of_statistics() -> None:
     assert format_statistics([]) == "count=0"
 
 
-def test_how_long_is_run() -> None:
+class Clock:
+    """In the place of module time: goes on by a sleep, and by 7 ms with every run."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def perf_counter_ns(self) -> int:
+        return round(self.now * 1e9)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def test_how_long_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+
+    def run() -> None:
+        calls.append("run")
+        clock.now += 0.007
 
     def runs(pace: Pace) -> int:
         calls.clear()
-        times = run_repeatedly(lambda: calls.append("before"), lambda: calls.append("run"), pace)
+        times = run_repeatedly(lambda: calls.append("before"), run, pace)
         assert calls == ["before", "run"] * len(times)
+        assert times == [7000] * len(times)
         return len(times)
 
     assert runs(Pace(5, 0.0, 150.0, -1.0)) == 5
     assert runs(Pace(5, 0.0, 0.0, 0.001)) == 1  # the limit is met after the first
     assert runs(Pace(0, 0.0, 150.0, -1.0)) == 0
-    assert runs(Pace(1, 0.05, 150.0, 0.01)) in range(3, 6)  # runs go on for min_secs, and the delay is kept
+    clock.slept.clear()
+    assert runs(Pace(1, 0.05, 150.0, 0.01)) == 3  # of 17 ms with the delay: runs go on for min_secs
+    assert clock.slept == [0.01] * 3
 
 
 def test_stages_and_the_rest_make_up_the_inference() -> None:
@@ -287,7 +314,6 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 # --- with our delegate ---
 
 
-@needs_delegate
 def test_a_bundle_brings_its_delegate(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     csv = tmp_path / "p.csv"
     options = "--external_delegate_options=benchmark_rows:200;keep_ratio:0.1;min_k:1"
@@ -309,7 +335,6 @@ def test_a_bundle_brings_its_delegate(capsys: pytest.CaptureFixture[str], tiny: 
     assert sum(float(row[3]) for row in rows[1:]) == pytest.approx(100, abs=0.1)
 
 
-@needs_delegate
 def test_a_file_with_a_delegate_of_the_flags(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     delegate = (f"--external_delegate_path={library_path()}", "--signature_to_run_for=decode")
     outcome = benchmark(capsys, tiny / MODEL, *delegate, "--external_delegate_options=mode:dense;benchmark_rows:50")
@@ -321,7 +346,6 @@ def test_a_file_with_a_delegate_of_the_flags(capsys: pytest.CaptureFixture[str],
     assert "unknown option 'bogus'" in outcome.err
 
 
-@needs_delegate
 def test_random_numbers_without_benchmark_rows(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     outcome = benchmark(capsys, tiny, "--signature_to_run_for=decode")
     assert outcome.code == 1
@@ -331,7 +355,6 @@ def test_random_numbers_without_benchmark_rows(capsys: pytest.CaptureFixture[str
     assert benchmark(capsys, tiny, "--signature_to_run_for=prefill_16", *CHUNK, values).code == 0
 
 
-@needs_delegate
 def test_numbers_that_the_graph_refuses(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     unknown = "--input_layer_value_range=tokens,97,97"
     options = "--external_delegate_options=benchmark_rows:100"
@@ -341,7 +364,6 @@ def test_numbers_that_the_graph_refuses(capsys: pytest.CaptureFixture[str], tiny
     assert "Got 97, and bounds are [0, 96]; give values that the graph takes" in outcome.err
 
 
-@needs_delegate
 def test_padding_is_not_timed_in_silence(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     few = "--input_layer_value_range=tokens,0,96:n_valid,3,3"
     options = "--external_delegate_options=benchmark_rows:100"
@@ -350,7 +372,6 @@ def test_padding_is_not_timed_in_silence(capsys: pytest.CaptureFixture[str], tin
     assert "n_valid,16,16" in outcome.out
 
 
-@needs_delegate
 def test_a_delegate_that_claims_nothing(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     outcome = benchmark(capsys, tiny, "--signature_to_run_for=score_8")
     assert outcome.code == 0, outcome.err
@@ -358,7 +379,6 @@ def test_a_delegate_that_claims_nothing(capsys: pytest.CaptureFixture[str], tiny
     assert "1 GATHER_ND" in outcome.out
 
 
-@needs_delegate
 def test_signatures(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     for signature in ("", "prefill_17"):
         outcome = benchmark(capsys, tiny, f"--signature_to_run_for={signature}")
@@ -371,7 +391,6 @@ def test_signatures(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     assert outcome.err.rstrip().endswith("add it to the delegate's option signatures")
 
 
-@needs_delegate
 def test_libraries_that_are_no_delegate(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.so"
     text.write_text("no library")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import needs_delegate, run, write_speaking_bundle
+from cli_runner import run, write_speaking_bundle
 
 from shadowattn.models import auto_threshold
 from shadowattn.models.allocation import LARGEST_FACTOR, LEAST_FACTOR, allocate, fit_factors
@@ -141,7 +141,6 @@ def test_every_effort_looks_at_something() -> None:
         assert min(amount.windows, amount.held_out, amount.ablation_tokens) > 0
 
 
-@needs_delegate
 def test_calibrate_a_bundle(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "tiny.bundle"
     shutil.copytree(tiny, bundle)
@@ -211,7 +210,6 @@ def test_killed_while_the_plan_is_replaced(tiny: Path, tmp_path: Path, renames: 
     assert left <= {".plan.next.bin.new", ".plan.bin.new", ".manifest.json.new"}  # of the killed process
 
 
-@needs_delegate
 def test_what_does_not_fit(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     speaking = write_speaking_bundle(tmp_path / "speaking.bundle")
     (tmp_path / "short.txt").write_text("short")
@@ -225,7 +223,6 @@ def test_what_does_not_fit(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_p
         assert message in outcome.error
 
 
-@needs_delegate
 def test_head_stats(tiny: Path, text: list[int]) -> None:
     with Session.open(tiny, mode="shadow", threshold=0.05, min_k=8) as session:
         assert (session.head_stats().kept == 1).all()  # nothing was observed yet
@@ -245,7 +242,7 @@ def test_head_stats(tiny: Path, text: list[int]) -> None:
             session.observer.observe("all")
         with pytest.raises(ValueError, match="observed: wanted one of histogram"):
             session.observer.table("tables")
-        shadow, cache = session._engine.shadow, session._cache
+        shadow, cache = session._engine.shadow, session._cached.handle
         with pytest.raises(ValueError, match="observe: wanted a sum of 1, 2, 4 and 8, or 0 for nothing, got 16"):
             shadow.observe(cache, 16)
         with pytest.raises(ValueError, match="observed heads has 32 numbers, wanted 3"):
@@ -254,7 +251,6 @@ def test_head_stats(tiny: Path, text: list[int]) -> None:
             shadow.observed(cache, "x", (3,))
 
 
-@needs_delegate
 def test_factors(tiny: Path, text: list[int]) -> None:
     with Session.open(tiny, mode="shadow", threshold=0.05, min_k=8) as session:
         session.prefill(text)

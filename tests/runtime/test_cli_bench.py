@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import needs_delegate, run, run_process, write_speaking_bundle
+from cli_runner import run, run_process, write_speaking_bundle
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
@@ -84,7 +84,6 @@ def test_a_failure_in_the_child_is_raised_here(tmp_path: Path) -> None:
         SessionProcess("sparse", tmp_path, {})
 
 
-@needs_delegate
 def test_a_child_that_is_killed_is_named(shared_bundle: Path) -> None:
     with SessionProcess("dense", shared_bundle, {}) as process:
         process._process.kill()
@@ -92,7 +91,6 @@ def test_a_child_that_is_killed_is_named(shared_bundle: Path) -> None:
             process.run([1, 2], [3])
 
 
-@needs_delegate
 @pytest.mark.parametrize("speaking", [True, False])
 def test_table_and_json(shared_bundle: Path, tmp_path: Path, speaking: bool) -> None:
     bundle = shared_bundle
@@ -124,7 +122,6 @@ def test_table_and_json(shared_bundle: Path, tmp_path: Path, speaking: bool) -> 
         assert "Custom op nodes (sparse): all 4 by the delegate, nothing fell back (decode, prefill_16)." in table.out
 
 
-@needs_delegate
 def test_one_prompt_as_it_is_asked(shared_bundle: Path, tmp_path: Path) -> None:
     prompt = tmp_path / "question.txt"
     prompt.write_text("What is it? " * 12)

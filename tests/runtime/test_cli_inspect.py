@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runner import needs_delegate, run, write_speaking_bundle
+from cli_runner import run, write_speaking_bundle
 from tiny_bundle import write_tiny_bundle
 
 from shadowattn.models.bundle import MANIFEST, MODEL
@@ -106,7 +106,6 @@ def test_a_damaged_estimate_graph(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "convert the model again" in outcome.error
 
 
-@needs_delegate
 @pytest.mark.parametrize("executor", ["fused", "pipelined"])
 def test_who_runs_each_node(capsys: pytest.CaptureFixture[str], shared_bundle: Path, executor: str) -> None:
     outcome = run(capsys, "inspect", shared_bundle, "--json", "--executor", executor)
@@ -127,7 +126,6 @@ def test_who_runs_each_node(capsys: pytest.CaptureFixture[str], shared_bundle: P
         assert ("linear_<layer>_16" in text) == (executor == "pipelined" and not flags)
 
 
-@needs_delegate
 @pytest.mark.parametrize("sizes", [{"chunks": (1,)}, {"max_length": 1, "seq_lens": (1,)}, {"chunks": (1, 4)}], ids=str)
 def test_bundles_of_single_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path, sizes: dict[str, Any]) -> None:
     write_tiny_bundle(tmp_path / "b", **sizes)

@@ -10,7 +10,7 @@ from shadowattn.runtime import Session
 from shadowattn.runtime.litert import delegate
 from shadowattn.runtime.litert import interpreter as litert
 from shadowattn.runtime.litert.delegate import ENVIRONMENT, ShadowDelegate, ShadowLibrary, library_path
-from shadowattn.runtime.session.settings import CacheSettings
+from shadowattn.runtime.session.settings import parse_settings
 
 
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -43,8 +43,9 @@ def test_another_library() -> None:
 
 
 def test_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delegate, "ABI_VERSION", 4)
-    with pytest.raises(ValueError, match="its ABI version is 3, wanted 4"):
+    ours = delegate.ABI_VERSION
+    monkeypatch.setattr(delegate, "ABI_VERSION", ours + 1)
+    with pytest.raises(ValueError, match=f"its ABI version is {ours}, wanted {ours + 1}"):
         ShadowLibrary(library_path())
 
 
@@ -73,7 +74,8 @@ def test_refuses_options(options: dict[str, str]) -> None:
 def test_caches_through_the_abi() -> None:
     plugin = litert.load_delegate(library_path(), {"mode": "dense"})
     shadow = ShadowDelegate(ShadowLibrary(library_path()), litert.delegate_pointer(plugin))
-    settings = CacheSettings("dense", 1.0, 100)
+    library = ShadowLibrary(library_path())
+    settings = parse_settings(library.cache_defaults).changed(mode="dense", max_length=100)
     handles = [shadow.create_cache(settings.creation_text()) for _ in range(3)]
     assert len(set(handles)) == 3
     assert shadow.num_caches == 3
@@ -107,3 +109,22 @@ def test_a_signature_that_was_not_asked_for(tiny: Path) -> None:
     assert runners["prefill_4"] == {"shadow", "litert builtin"}  # one node is left over, or XNNPACK never comes
     assert "xnnpack" in runners["decode"]
     graphs.close()
+
+
+def test_default_settings_are_the_librarys() -> None:
+    """The text is one that shadow_cache_create takes, and Python adds no default of its own."""
+    text = ShadowLibrary(library_path()).cache_defaults
+    settings = parse_settings(text)
+    assert (settings.mode, settings.keep_ratio, settings.compensate) == ("shadow", "auto", True)
+    assert dict(item.split("=") for item in settings.creation_text().split(";")).keys() == {
+        item.split("=")[0] for item in text.split(";")
+    }
+    assert parse_settings(settings.creation_text()) == settings
+    with pytest.raises(ValueError, match="lack 'sinks'; reinstall shadowattn"):
+        parse_settings(text.replace("sinks=1;", ""))
+
+
+def test_isa_levels_are_the_librarys() -> None:
+    library = ShadowLibrary(library_path())
+    assert library.isa_levels[0] == "scalar"
+    assert library.best_isa in library.isa_levels

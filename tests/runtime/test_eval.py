@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_runner import needs_delegate
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.runtime.evaluate import plots, report
@@ -81,7 +80,6 @@ def test_the_usual_window_is_what_fits(tiny: Path) -> None:
 # --- perplexity ---
 
 
-@needs_delegate
 def test_perplexity_is_that_of_the_session_score(tiny: Path) -> None:
     found = evaluate(tiny, SMALL)
     tokens = load_texts(tiny, read_manifest(tiny), SMALL)[0].tokens
@@ -94,7 +92,6 @@ def test_perplexity_is_that_of_the_session_score(tiny: Path) -> None:
         assert row["tokens"] == len(scores) == 198
 
 
-@needs_delegate
 def test_dense_against_itself_does_not_differ(tiny: Path) -> None:
     dense, auto, low = evaluate(tiny, SMALL)["rows"]
     assert (dense["mode"], dense["keep_ratio"], dense["mean_keep_ratio"]) == ("dense", None, 1.0)
@@ -107,7 +104,6 @@ def test_dense_against_itself_does_not_differ(tiny: Path) -> None:
     assert low["loss_change_stderr"] > 0
 
 
-@needs_delegate
 def test_kl_of_a_text_is_that_of_two_sessions(tiny: Path) -> None:
     low = evaluate(tiny, SMALL)["rows"][2]
     tokens = load_texts(tiny, read_manifest(tiny), SMALL)[0].tokens
@@ -121,7 +117,6 @@ def test_kl_of_a_text_is_that_of_two_sessions(tiny: Path) -> None:
     assert low["same_top"] == wanted.same_top_token
 
 
-@needs_delegate
 def test_overlapping_windows_and_skipped_tokens(tiny: Path) -> None:
     options = EvalOptions(
         modes=("dense",), window=60, stride=40, max_tokens=150, skip_tokens=7, session={"num_threads": 1}
@@ -168,7 +163,6 @@ def test_prompts_come_from_everywhere() -> None:
     assert prompts[4].token_ids[0] == 1080
 
 
-@needs_delegate
 def test_forced_continuation_follows_the_reference(tiny: Path, text: list[int]) -> None:
     with Session.open(tiny, num_threads=1, keep_ratio=0.05) as session:
         reference = [int(token) for token in np.random.default_rng(1).integers(0, 97, 6)]
@@ -190,7 +184,6 @@ def session_argmax(session: Session, token_ids: list[int]) -> Any:
     return logits.argmax()
 
 
-@needs_delegate
 def test_greedy_rows(tiny: Path) -> None:
     options = EvalOptions(
         modes=("shadow",),
@@ -228,7 +221,6 @@ def test_heads_in_a_row() -> None:
     assert np.array(row["mass"]).shape == (3, 4)
 
 
-@needs_delegate
 def test_head_rows(tiny: Path) -> None:
     options = EvalOptions(
         modes=("shadow", "shadow_paper"), keep_ratios=(0.1,), tasks=("heads",), window=200, max_tokens=200
@@ -242,7 +234,6 @@ def test_head_rows(tiny: Path) -> None:
         assert 0.5 < row["recall_min"] <= 1.0
 
 
-@needs_delegate
 def test_uniform_budgets_of_the_papers_mode_are_named(tiny: Path) -> None:
     """A bundle whose heads were never ablated must not pass for the paper's settings."""
     options = EvalOptions(modes=("shadow_paper",), keep_ratios=(0.2,), window=50, max_tokens=50)
@@ -282,7 +273,6 @@ def test_tables() -> None:
 
 
 def test_pictures(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     paths = plots.draw(rows_of_every_task(), tmp_path / "new")
     assert [path.name for path in paths] == [
         "loss_50.png",

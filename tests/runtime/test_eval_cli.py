@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_runner import needs_delegate, run, run_process, write_speaking_bundle
+from cli_runner import run, run_process, write_speaking_bundle
 
 from shadowattn.runtime.evaluate import plots
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
@@ -43,7 +43,8 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["b", "--needle_lengths=x"], "--needle_lengths: wanted numbers with commas between, got 'x'"),
         (["b", "--needle_depths=1.5"], "--needle_depths: wanted numbers from 0 to 1, got 1.5"),
         (["b", "--prompts=0"], "--prompts: wanted at least 1, got 0"),
-        (["b", "--json=/no/such/folder/x.json"], "--json: wanted a file in a folder that exists, or -"),
+        (["b", "--report=/no/such/folder/x.json"], "--report: wanted a file in a folder that exists, got"),
+        (["b", "--json=x.json"], "flag --json=x.json: it takes no value, got 'x.json'"),
         (["b", f"--plots={__file__}"], "--plots: wanted a folder, got the file"),
     ],
 )
@@ -89,10 +90,9 @@ def test_variants() -> None:
     assert (silent.label, silent.name) == ("shadow:uncompensated", "shadow:uncompensated 0.1")
 
 
-@needs_delegate
 def test_json_and_tables(speaking: Path, tmp_path: Path) -> None:
     args = ["--modes=shadow", "--keep_ratios=auto,0.1", "--window=100", "--max_tokens=200", "--num_threads=1"]
-    outcome = run_process("eval", speaking, *args, "--json=-")
+    outcome = run_process("eval", speaking, *args, "--json")
     assert outcome.code == 0, outcome.err
     report = json.loads(outcome.out)
     assert [(row["mode"], row["keep_ratio"]) for row in report["rows"]] == [
@@ -103,7 +103,7 @@ def test_json_and_tables(speaking: Path, tmp_path: Path) -> None:
     assert (text["file"], text["tokens"], len(text["sha256"])) == ("pydoc_data.topics", 200, 64)
     assert (report["model"], report["num_threads"], report["settings"]["window"]) == ("tiny", 1, 100)
     path = tmp_path / "report.json"
-    table = run_process("eval", speaking, *args, f"--json={path}")
+    table = run_process("eval", speaking, *args, f"--report={path}")
     assert "Perplexity: pydoc_data.topics, 198 predicted tokens in windows of 100" in table.out
     assert "shadow  auto" in table.out
     written = json.loads(path.read_text())
@@ -112,7 +112,6 @@ def test_json_and_tables(speaking: Path, tmp_path: Path) -> None:
     assert written["rows"] == report["rows"]
 
 
-@needs_delegate
 def test_pictures_without_matplotlib(
     speaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,9 +125,7 @@ def test_pictures_without_matplotlib(
     assert not (tmp_path / "pictures").exists()
 
 
-@needs_delegate
 def test_pictures(speaking: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     args = ["--modes=shadow", "--max_tokens=100", f"--plots={tmp_path}/pictures"]
     outcome = run_process("eval", speaking, *args)
     assert outcome.code == 0, outcome.err

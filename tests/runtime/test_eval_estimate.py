@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import needs_delegate
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.models.grid_fit import fit_grid
@@ -47,7 +46,6 @@ def test_bucketed_scores_are_those_of_each_heads_graph() -> None:
     assert found.min() > 0.8
 
 
-@needs_delegate
 def test_the_whole_task(tiny: Path) -> None:
     report = evaluate(tiny, EvalOptions(tasks=("estimate",), window=100, max_tokens=100, session={"num_threads": 1}))
     spec = read_manifest(tiny).model
@@ -57,13 +55,11 @@ def test_the_whole_task(tiny: Path) -> None:
         assert 0.5 < row["recall_min"] <= row["recall_mean"] <= 1.0
 
 
-@needs_delegate
 def test_watching_needs_the_split_form(tiny: Path) -> None:
     with Session.open(tiny, num_threads=1) as session, pytest.raises(ValueError, match="pipelined"):
         session.pipelined.watch(lambda *_: None).__enter__()
 
 
-@needs_delegate
 def test_every_position_is_shown_once(tiny: Path) -> None:
     seen: dict[int, int] = {}
 

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from cli_runner import needs_delegate, write_speaking_bundle
+from cli_runner import write_speaking_bundle
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.runtime.evaluate.evaluation import evaluate
@@ -113,7 +113,6 @@ def test_lengths_that_fit(tiny: Path) -> None:
         fitting_lengths(EvalOptions(), manifest)
 
 
-@needs_delegate
 def test_rows_and_cases(tmp_path: Path, tiny: Path) -> None:
     bundle = write_speaking_bundle(tmp_path / "tiny.bundle", chat_template=None)
     text = tmp_path / "prose.txt"

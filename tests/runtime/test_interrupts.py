@@ -51,13 +51,13 @@ def test_around_a_chunk(tiny: Path, text: list[int], executor: str, after: bool)
     """`after`: the delegate has committed the chunk, the session has not."""
     wanted = _uninterrupted(tiny, executor, text[:100])
     with Session.open(tiny, executor=executor, min_k=4) as session:
-        real = session._executor
-        session._executor = _Interrupting(real, 3, after)  # type: ignore[assignment]
+        real = session._cached.executor
+        session._cached.executor = _Interrupting(real, 3, after)  # type: ignore[assignment]
         with pytest.raises(KeyboardInterrupt):
             session.prefill(text[:100])
-        session._executor = real
+        session._cached.executor = real
         assert session.tokens == text[:32]
-        assert session._engine.shadow.cache_length(session._cache) == 32
+        assert session._engine.shadow.cache_length(session._cached.handle) == 32
         assert np.array_equal(session.prefill(text[32:100]), wanted)
 
 
@@ -92,7 +92,7 @@ def test_inside_a_pipelined_chunk(
             session.prefill(text[:80])
         monkeypatch.setattr(owner, method, original)
         assert session.length in (0, 16, 32)
-        assert session._engine.shadow.cache_length(session._cache) == session.length
+        assert session._engine.shadow.cache_length(session._cached.handle) == session.length
         assert np.array_equal(session.prefill(text[session.length : 80]), wanted)
 
 

@@ -96,10 +96,10 @@ def test_every_failure_has_its_own_message(tiny: Path) -> None:
         }
         for session in (first, second):
             for message, change in wrong.items():
-                arguments: dict[str, int] = {"position": 3, "cache": session._cache} | change
+                arguments: dict[str, int] = {"position": 3, "cache": session._cached.handle} | change
                 for _ in range(2):
                     with pytest.raises(RuntimeError, match=message) as caught:
-                        session._executor.run(Step(1, [1], settings=session.settings, **arguments))
+                        session._cached.executor.run(Step(1, [1], settings=session.settings, **arguments))
                     assert sum(text in str(caught.value) for text in wrong) == 1
                 session.decode(4)
 

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import needs_delegate
 
 from shadowattn.models.bundle import read_manifest
 from shadowattn.runtime import Session
 from shadowattn.runtime.session.modes import MODES
 
-pytestmark = needs_delegate
 NEEDS_RANGES = "npu_full"  # the tiny bundle is not calibrated
 TOKENS = [3 + 7 * i % 90 for i in range(117)]
 

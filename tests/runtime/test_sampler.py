@@ -100,7 +100,9 @@ def test_the_same_seed_gives_the_same_tokens() -> None:
         ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\]"),
         ({"top_p": float("nan")}, r"top_p must be in \(0, 1\]"),
-        ({"seed": -3}, "seed must not be negative"),
+        ({"repetition_penalty": 0.0}, r"repetition_penalty must be positive \(1.0: none\), got 0.0"),
+        ({"repetition_penalty": float("inf")}, "repetition_penalty must be positive"),
+        ({"seed": -3}, "seed must be an integer that is not negative, got"),
     ],
 )
 def test_refuses(settings: dict[str, float], message: str) -> None:
@@ -112,3 +114,26 @@ def test_refuses(settings: dict[str, float], message: str) -> None:
 def test_refuses_logits_that_are_not_finite(bad: float) -> None:
     with pytest.raises(ValueError, match=r"logits\[2\] is"):
         Sampler()(np.array([0.0, 1.0, bad], np.float32))
+
+
+def test_repetition_penalty_is_transformers() -> None:
+    torch = pytest.importorskip("torch", reason="the extra `converter` is not installed")
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    rng = np.random.default_rng(5)
+    for penalty in (0.5, 1.3, 2.0):
+        logits = rng.normal(size=50).astype(np.float32)
+        seen = rng.integers(0, 50, 30)
+        process = RepetitionPenaltyLogitsProcessor(penalty)
+        theirs = process(torch.from_numpy(seen[None]), torch.from_numpy(logits[None].copy()))[0].numpy()
+        assert Sampler(repetition_penalty=penalty)(logits, seen.tolist()) == int(np.argmax(theirs))
+        drawn = Counter(Sampler(1.0, seed=7, repetition_penalty=penalty)(logits, seen.tolist()) for _ in range(3))
+        assert drawn == Counter({Sampler(1.0, seed=7)(theirs): 3})
+
+
+def test_without_a_penalty_nothing_changes() -> None:
+    logits = np.array([1.0, 3.0, 2.0], np.float32)
+    assert Sampler(repetition_penalty=1.0)(logits, [1, 1]) == 1
+    assert Sampler(repetition_penalty=2.0)(logits, [1, 1]) == 2
+    assert Sampler(repetition_penalty=2.0)(logits) == 1
+    assert logits.tolist() == [1.0, 3.0, 2.0]

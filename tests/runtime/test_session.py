@@ -109,9 +109,9 @@ def test_k_that_covers_all_is_dense(tiny: Path, text: list[int], executor: str) 
     with Session.open(tiny, executor=executor, min_k=64, keep_ratio=0.1, cache_type="f32") as session:
         assert _error(session.prefill(text[:60]), dense) < 50 * FLOAT32
         if executor == "pipelined":
-            assert "estimate" not in session._executor.seconds
+            assert "estimate" not in session._cached.executor.seconds
             session.prefill(text[60:100])
-            assert session._executor.seconds["estimate"] > 0
+            assert session._cached.executor.seconds["estimate"] > 0
 
 
 def test_half_precision_cache_is_close(tiny: Path, oracle: TinyDecoder, text: list[int]) -> None:

@@ -98,12 +98,12 @@ except KeyboardInterrupt as error:
 """,
     "generator half way at exit": "s = Session.open(p); g = s.generate([1, 2, 3], 20); next(g)",
     "a daemon thread is busy at exit": """
-import threading, time
-s = Session.open(p, num_threads=1)
+import threading
+s = Session.open(p, num_threads=1); busy = threading.Event()
 def work():
     while True:
-        s.reset(); s.prefill([1] * 200)
-threading.Thread(target=work, daemon=True).start(); time.sleep(0.3)
+        s.reset(); s.prefill([1] * 200); busy.set()
+threading.Thread(target=work, daemon=True).start(); busy.wait()
 """,
 }
 

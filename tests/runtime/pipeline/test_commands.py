@@ -10,7 +10,7 @@ from typing import Any
 import perfetto_reader
 import pytest
 from claiming import ClaimingLibrary
-from cli_runner import needs_delegate, run, write_speaking_bundle
+from cli_runner import run, write_speaking_bundle
 
 from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.models.plan import Plan
@@ -55,7 +55,6 @@ def test_wrong_usage(
     assert message in outcome.error
 
 
-@needs_delegate
 def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
     capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path
 ) -> None:
@@ -87,7 +86,6 @@ def test_profile_lies_beside_the_bundle_and_schedule_uses_it(
     assert json.loads(aside.out)["source"].startswith("2 runs of each launch size")  # measured now
 
 
-@needs_delegate
 def test_schedule_says_what_the_chunk_took_and_did(
     capsys: pytest.CaptureFixture[str], bundle: Path, claiming: ClaimingLibrary
 ) -> None:
@@ -117,7 +115,6 @@ def test_schedule_says_what_the_chunk_took_and_did(
         assert line in text, text
 
 
-@needs_delegate
 @pytest.mark.parametrize("flag", ["--planner=off", "--num_threads=1"])
 def test_schedule_without_overlap_predicts_the_sum(capsys: pytest.CaptureFixture[str], bundle: Path, flag: str) -> None:
     outcome = run(capsys, "schedule", bundle, "--kv_len=200", "--runs=1", "--json", "--keep_ratio=0.3", flag)
@@ -146,7 +143,6 @@ def check_trace(path: Path) -> dict[str, list[perfetto_reader.Slice]]:
     return threads
 
 
-@needs_delegate
 def test_a_delegate_runs_the_estimates_of_a_prompt(
     capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path, claiming: ClaimingLibrary
 ) -> None:
@@ -169,7 +165,6 @@ def test_a_delegate_runs_the_estimates_of_a_prompt(
     assert "the host is not one" in refused.err
 
 
-@needs_delegate
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("command", ["generate", "schedule"])
 def test_a_trace_is_written_after_ctrl_c_and_errors(
@@ -197,7 +192,6 @@ def test_a_trace_is_written_after_ctrl_c_and_errors(
     check_trace(trace)
 
 
-@needs_delegate
 def test_an_answer_says_which_scales_the_grid_lacks(capsys: pytest.CaptureFixture[str], bundle: Path) -> None:
     """All scales of the grid a thousandth: every head's lie above, and its elements are clamped."""
     plan = Plan.from_bytes((bundle / PLAN).read_bytes(), PLAN)

@@ -114,15 +114,16 @@ def test_views_stay_where_they_are_and_two_slots_share_no_memory(bundle: Path, c
 
 
 def test_python_runs_while_another_thread_invokes(bundle: Path, claiming: ClaimingLibrary) -> None:
-    graphs = estimator(bundle, claiming.npu("delay_ms=300"))
-    runner, turns = graphs.runner(KEY), 0
+    graphs = estimator(bundle, claiming.npu())
+    runner = graphs.runner(KEY)
     runner.q_i8[...], runner.k_i8[...] = 1, 100
     worker = threading.Thread(target=runner.invoke)
-    worker.start()
-    while worker.is_alive():
-        turns += 1
-        worker.join(0.001)
-    assert turns > 20
+    with claiming.held_invokes() as one_is_held:
+        worker.start()
+        assert one_is_held()  # were Python's lock held by the invoke, this could not return before the invoke fails
+        assert worker.is_alive()
+    worker.join()
+    assert np.array_equal(runner.scores_i8, oracle(runner.q_i8, runner.k_i8))
     graphs.close()
 
 

@@ -43,7 +43,7 @@ class Calls:
         q *= np.float32(magnitude)
         for rows in (q, k, v):
             rows[:, n_valid:] = np.nan  # padding
-        return Rows(self.session._cache, layer, position, n_valid, q, k, v)
+        return Rows(self.session._cached.handle, layer, position, n_valid, q, k, v)
 
     def chunks(self, magnitude: float = 1.0) -> Iterator[tuple[Rows, np.ndarray, np.ndarray]]:
         """Layer by layer the rows, and all keys and values so far."""
@@ -97,7 +97,7 @@ def test_rank_invariant_integers_and_attention_are_the_oracles(calls: Calls, rul
         np.testing.assert_allclose(out[0, : len(q)], wanted, rtol=0, atol=1e-5)
         assert not out[0, len(q) :].any()
     if isinstance(chosen, ShadowRule):
-        stats = calls.session._engine.shadow.cache_stats(calls.session._cache)
+        stats = calls.session._engine.shadow.cache_stats(calls.session._cached.handle)
         assert (stats.value_rows_read, stats.rows_not_compensated) == tuple(counted)
         assert (counted[1] > 0) == (chosen.compensate and magnitude > 1)
 

@@ -3,9 +3,9 @@
 import gc
 import queue
 import random
+import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,8 +15,17 @@ from shadowattn.runtime.pipeline.workers import SLOTS, Overlapped
 _SECONDS = 20  # none of these tests should take one
 
 
+@pytest.fixture(autouse=True)
+def threads_switch_anywhere() -> Iterator[None]:
+    """Python hands its lock on every microsecond, so that the workers' steps interleave in every way."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 class _Log:
-    """Steps that give way at random, write (what, group) when they begin and end, and fail where they are told to."""
+    """Steps of random length that write (what, group) when they begin and end, and fail where they are told to."""
 
     def __init__(self) -> None:
         seed = random.SystemRandom().randrange(2**31)
@@ -41,7 +50,8 @@ class _Log:
         self.active += 1
         try:
             self.events.append((f"{what} begins", group))
-            time.sleep(self._dice.uniform(0, 1e-3))
+            for _ in range(self._dice.randrange(3000)):
+                pass
             if error := self.failing.get((what, group)):
                 raise error
             self.events.append((f"{what} ends", group))
