@@ -25,7 +25,7 @@ SOURCES := pyproject.toml $(shell find src models converter runtime delegate -ty
 demo: $(VENV)/.demo  ## convert SmolLM2 and answer a long prompt; a second run reuses what is there
 	$(BIN)/python examples/demo.py
 
-test: native-test lint python-test  ## every test; needs a few GB of disk and about 20 minutes on two cores
+test: native-test lint python-test  ## every test; needs a few GB of disk and about 25 minutes on two cores
 
 python-test: $(VENV)/.test
 	$(BIN)/python -m pytest -q

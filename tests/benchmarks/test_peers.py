@@ -1,6 +1,7 @@
 """`make bench-peers`: its plan, journal and tables; and every peer that is installed, on a tiny random model."""
 
 import dataclasses
+import io
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,6 @@ from peers.systems import DEFAULT, system_named
 from tiny_models import SEED, VOCAB, TinyModel, make_model
 
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.progress import Silent
 
 PEERS_DIR = Path(os.environ.get("PEERS_DIR", files.PEERS_DIR)).absolute()
 POSITIONS, ROWS = 128, 32
@@ -45,7 +45,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("peers")
     made = folder / "models"
     model = make_model(made / files.HUGGING_FACE, "llama", **SMALL)
-    bundle = convert(model.path, folder / "tiny.bundle", weights="float32", prefill_chunks=(ROWS,), progress=Silent())
+    bundle = convert(
+        model.path, folder / "tiny.bundle", weights="float32", prefill_chunks=(ROWS,), progress=io.StringIO()
+    )
     (made / files.HUGGING_FACE / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')  # no bos, as dequantise()
     text = folder / "text.txt"
     print("seed", SEED)
