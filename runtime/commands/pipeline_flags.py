@@ -72,8 +72,10 @@ def check_pipeline_flags(flag_values: flags.FlagValues) -> None:
 
 def trace_needs_the_pipeline(flag_values: flags.FlagValues) -> None:
     """A trace must not change the executor that is traced. Raises flags.Error."""
-    chosen = flag_values.executor == "pipelined" or any(flag_values[name].present for name in _NAMES if name != "trace")
-    if flag_values.trace is not None and not chosen:
+    given = [name for name in _NAMES if flag_values[name].present]
+    if given:
+        pipelined_only(flag_values, f"--{given[0]}")
+    if given == ["trace"] and flag_values.executor != "pipelined":
         raise flags.Error("--trace records the pipelined executor, which is not the default; add --executor=pipelined")
 
 
