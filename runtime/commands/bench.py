@@ -42,7 +42,7 @@ class Bench:
     """The subcommand; the contract is in shadowattn.runtime.cli."""
 
     name = "bench"
-    summary = "measure TTFT and TPOT over prompt lengths, dense and sparse interleaved, and how far the answers differ"
+    summary = "measure TTFT and TPOT over prompt lengths, dense against sparse, and how far the answers differ"
     usage = "BUNDLE [flags]"
     example = (
         "shadowattn bench smollm2.bundle\n"
@@ -153,7 +153,7 @@ class _Measurement:
 
     def _row(self, item: "Item", runs: int) -> dict[str, Any]:
         taken: dict[str, list[Run]] = {name: [] for name in _SETTINGS}
-        for turn, name in _turns(runs):
+        for turn, name in _interleaved(runs):
             note = f"{len(item.prompt):,} tokens, {name}, run {turn + 1} of {runs}"
             run = self._run(name, item, note, want_logits=turn == 0)
             taken[name].append(run)
@@ -173,7 +173,7 @@ class _Measurement:
         return run
 
 
-def _turns(runs: int) -> Iterator[tuple[int, str]]:
+def _interleaved(runs: int) -> Iterator[tuple[int, str]]:
     """Which setting runs when: interleaved, and the first changes, so that a drift of the machine falls on both."""
     for turn in range(runs):
         for name in _SETTINGS if turn % 2 == 0 else reversed(_SETTINGS):

@@ -170,7 +170,7 @@ def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
         "max_length": f"{manifest.max_length:,} positions",
         "keep_ratio": f"{'auto' if manifest.keep_ratio is None else format(manifest.keep_ratio, 'g')} by default",
         "prefill chunks": ", ".join(map(str, manifest.prefill_chunks)),
-        "buckets": ", ".join(f"{length:,}" for length in manifest.seq_lens) + " positions (split form)",
+        "buckets": ", ".join(f"{length:,}" for length in manifest.seq_lens) + " positions (estimate graphs)",
         "tokenizer": tokenizer.file or "none: takes token ids only",
         "chat template": tokenizer.chat_template or "none",
         "stop tokens": ", ".join(map(str, tokenizer.stop_token_ids)) or "none",

@@ -186,14 +186,15 @@ class Estimator:
         with self._lock:
             return {runner.key.name: runner.nodes for runner in self._runners.values()}
 
-    def report(self) -> list[dict[str, Any]]:
-        """A row per graph that was prepared. slots: its interpreters, which prepare_ms, invokes and failures add up;
-        delegated: taken, partly or not at all, None where host INT8 is what was asked for; on_host: the nodes that run
-        as host INT8, and whose kernels run them."""
+    def report(self, prefix: str = "") -> list[dict[str, Any]]:
+        """A row per graph that was prepared, of those whose name begins so. slots: its interpreters, which prepare_ms,
+        invokes and failures add up; delegated: taken, partly or not at all, None where host INT8 is what was asked for;
+        on_host: the nodes that run as host INT8, and whose kernels run them."""
         found: dict[EstimateKey, list[EstimateRunner]] = {}
         with self._lock:
             for (key, _), runner in sorted(self._runners.items(), key=lambda item: item[0]):
-                found.setdefault(key, []).append(runner)
+                if key.name.startswith(prefix):
+                    found.setdefault(key, []).append(runner)
         rows = []
         for key, runners in found.items():
             nodes = runners[0].nodes

@@ -24,13 +24,13 @@ def test_what_the_files_say(capsys: pytest.CaptureFixture[str], shared_bundle: P
         "licence         Apache-2.0",
         "heads           4 query, 2 KV, head_dim 16",
         "max_length      256 positions",
-        "buckets         64, 256 positions (split form)",
+        "buckets         64, 256 positions (estimate graphs)",
         "stop tokens     1, 3",
         "model.tflite",
         "plan: K centres and scales of 2 layers x 2 KV heads",
     ):
         assert text in outcome.out
-    assert any(line.split()[:3] == ["estimate", "16", "2"] for line in outcome.out.splitlines())
+    assert any(line.split()[:3] == ["linear", "16", "3"] for line in outcome.out.splitlines())
 
 
 def test_json(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
@@ -73,13 +73,13 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_estimate_graphs_and_the_grid(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     report = json.loads(run(capsys, "inspect", shared_bundle, "--nonode_assignments", "--json").out)["estimates"]
-    # Chunks 16, 4 and 1, two lengths, groups of 1, 2 (a KV head's) and 4 heads, 9 buckets and the rank-invariant one.
-    assert report["graphs"] == 3 * 2 * 3 * 10
+    # Chunks 16 and 4, two lengths, groups of 1, 2 (a KV head's) and 4 heads, 9 buckets and the rank-invariant one.
+    assert report["graphs"] == 2 * 2 * 3 * 10
     assert report["bytes"] == (shared_bundle / "estimates.zip").stat().st_size
     grid = Plan.from_bytes((shared_bundle / "plan.bin").read_bytes()).grid
     assert report["grid"]["score_scales"] == grid.score_scales.tolist()
     text = run(capsys, "inspect", shared_bundle, "--nonode_assignments").out
-    assert "estimate graphs of head groups: 180 in" in text
+    assert "estimate graphs of head groups: 120 in" in text
     assert f"K {grid.k_scales[2]:.3g}" in text
     assert "prepared on this CPU" not in text
 
@@ -107,7 +107,7 @@ def test_a_damaged_estimate_graph(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 
 @pytest.mark.parametrize("executor", ["fused", "pipelined"])
-def test_who_runs_each_node(capsys: pytest.CaptureFixture[str], shared_bundle: Path, executor: str) -> None:
+def test_node_assignments_each_node(capsys: pytest.CaptureFixture[str], shared_bundle: Path, executor: str) -> None:
     outcome = run(capsys, "inspect", shared_bundle, "--json", "--executor", executor)
     assert (outcome.code, outcome.err) == (0, "")
     nodes = json.loads(outcome.out)["nodes"]
