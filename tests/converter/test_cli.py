@@ -65,7 +65,7 @@ def test_unknown_weights_are_wrong_usage():
 
 
 def test_no_length_is_wrong_usage():
-    with pytest.raises(flags.Error, match="should be"):
+    with pytest.raises(flags.Error, match="0 is not a positive integer"):
         parsed("a", "-o", "b", "--max_length=0")
 
 
