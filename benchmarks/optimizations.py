@@ -40,7 +40,7 @@ class Setting:
 
 
 def join(speed: Mapping[str, Any], accuracy: Sequence[Mapping[str, Any]], length: int) -> list[Setting]:
-    """Settings that both know, fastest first. Raises ValueError where there are none."""
+    """Settings that both know, fastest first. Raises ValueError if they share no setting."""
     changes: dict[str, list[float]] = {}
     for report in accuracy:
         for row in report["rows"]:

@@ -16,7 +16,7 @@ def litert_lm_folder(models: Path, positions: int) -> Path:
 
 
 def litert_lm_file(models: Path, positions: int) -> Path:
-    """The export with the smallest cache that holds so many positions. Raises ValueError if there is none."""
+    """The export with the smallest cache that holds so many positions. Raises ValueError if all are too small."""
     found = {int(path.parent.name.rsplit("_", 1)[1]): path for path in models.glob(f"*/{_LITERT_LM_FILE}")}
     fitting = [cache for cache in found if cache >= positions]
     if not fitting:

@@ -35,7 +35,7 @@ def find_rows(
 
 
 def _runs(system: str, length: int, rounds: int, journal: Journal) -> list[Row]:
-    """Of round 0, 1, ...; empty where there is none."""
+    """Of round 0, 1, ...; empty without rounds."""
     return [journal.find(Cell(number, length, system)) or {} for number in range(ANSWERS, rounds + 1)]
 
 

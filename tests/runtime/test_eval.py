@@ -276,8 +276,8 @@ def test_pictures(tmp_path: Path) -> None:
     paths = plots.draw(rows_of_every_task(), tmp_path / "new")
     assert [path.name for path in paths] == [
         "loss_50.png",
-        "heads_a.txt_shadow_no_tail_0.05.png",
-        "heads_b.txt_shadow_no_tail_0.05.png",
+        "heads_a.txt_shadow_uncompensated_0.05.png",
+        "heads_b.txt_shadow_uncompensated_0.05.png",
     ]
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -120,4 +120,4 @@ def test_predicted_above_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not gantt.can_plot()
-    assert "pip install 'shadowattn[plots]'" in gantt.MISSING
+    assert "pip install matplotlib" in gantt.MISSING
