@@ -83,14 +83,16 @@ def test_history_goes_over_runs_and_pastes_stay_whole_in_it(bundle: Path, editor
 
 def test_ctrl_c_in_an_answer(bundle: Path, reader: str, tmp_path: Path) -> None:
     patch = """
-import signal
+import os, select, signal
 from shadowattn.runtime.session.cached_tokens import CachedTokens
 real, calls = CachedTokens.step, iter(range(10**6))
 def step(cached, chunk, *more):
     if chunk.length == 1 and next(calls) == 2:
+        woken, wake = os.pipe()  # signal.pause() would sleep over a signal that comes just before it
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
         print("MIDDLE", file=sys.stderr, flush=True)
-        while True:
-            signal.pause()
+        select.select([woken], [], [])
     return real(cached, chunk, *more)
 CachedTokens.step = step
 """
