@@ -149,11 +149,14 @@ class ShadowLibrary:
         return result
 
     def isa(self, pointer: int) -> str:
-        return str(self._library.shadow_isa(pointer).decode())
+        """The ISA level that a delegate runs with. Raises ValueError with the delegate's message."""
+        if (name := self._library.shadow_isa(pointer)) is None:
+            raise ValueError(self._library.shadow_last_error().decode(errors="replace"))
+        return str(name.decode())
 
 
 class ShadowDelegate:
-    """The caches of one living delegate. `pointer` is what tflite_plugin_create_delegate returned."""
+    """The caches of one delegate. `pointer` is what tflite_plugin_create_delegate returned."""
 
     def __init__(self, library: ShadowLibrary, pointer: int) -> None:
         self._library = library
