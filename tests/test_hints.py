@@ -36,7 +36,7 @@ def pip(command: str) -> subprocess.CompletedProcess[str]:
     program, verb, *arguments = shlex.split(command)
     assert (program, verb) == ("pip", "install")
     arguments = [argument for argument in arguments if argument != "--force-reinstall"]  # which would need an index
-    line = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", *arguments]
+    line = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", *arguments]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

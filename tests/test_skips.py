@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+OFF = ("-p", "no:cacheprovider", "-p", "no:warnings")
 TESTS = """
 import pytest
 
@@ -30,7 +31,7 @@ def outcome(folder: Path, tests: str) -> str:
     for name in ("conftest.py", "allowed_skips.txt"):
         shutil.copy(HERE / name, folder)
     (folder / "test_some.py").write_text(tests)
-    command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "--rootdir=.", "-c", "/dev/null"]
+    command = [sys.executable, "-m", "pytest", "-ra", *OFF, "--rootdir=.", "-c", "/dev/null"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
 
 

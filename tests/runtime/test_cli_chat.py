@@ -84,15 +84,15 @@ def test_history_goes_over_runs_and_pastes_stay_whole_in_it(bundle: Path, editor
 def test_ctrl_c_in_an_answer(bundle: Path, reader: str, tmp_path: Path) -> None:
     patch = """
 import signal
-from shadowattn.runtime.session.session import Session
-real, calls = Session.decode, iter(range(10**6))
-def decode(session, token_id):
-    if next(calls) == 2:
+from shadowattn.runtime.session.cached_tokens import CachedTokens
+real, calls = CachedTokens.step, iter(range(10**6))
+def step(cached, chunk, *more):
+    if chunk.length == 1 and next(calls) == 2:
         print("MIDDLE", file=sys.stderr, flush=True)
         while True:
             signal.pause()
-    return real(session, token_id)
-Session.decode = decode
+    return real(cached, chunk, *more)
+CachedTokens.step = step
 """
     chat = Chat(bundle, reader, tmp_path, "--max_new_tokens=9", "--temperature=3", "--seed=1", "--stats", patch=patch)
     chat.type("Hello" + ENTER)

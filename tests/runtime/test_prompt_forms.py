@@ -44,7 +44,8 @@ def test_token_ids_in_any_usual_form(prompt: Any) -> None:
 
 
 def test_tensors() -> None:
-    torch = pytest.importorskip("torch", reason="the extra `converter` is not installed")
+    import torch
+
     for prompt in (torch.tensor(IDS), torch.tensor([IDS]), list(torch.tensor(IDS)), [torch.tensor(IDS)]):
         assert token_list(prompt) == IDS
     with pytest.raises(ValueError, match="got a batch of 2 prompts"):

@@ -117,7 +117,7 @@ def test_refuses_logits_that_are_not_finite(bad: float) -> None:
 
 
 def test_repetition_penalty_is_transformers() -> None:
-    torch = pytest.importorskip("torch", reason="the extra `converter` is not installed")
+    import torch
     from transformers import RepetitionPenaltyLogitsProcessor
 
     rng = np.random.default_rng(5)
