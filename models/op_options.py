@@ -1,4 +1,4 @@
-"""Bytes of the custom op's options: the Python twin of delegate/op_options.h (docs/op_spec.md, option bytes)."""
+"""Bytes of the custom op's options: the Python twin of delegate/config/op_options.h (docs/op_spec.md, option bytes)."""
 
 import dataclasses
 import struct

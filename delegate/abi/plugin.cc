@@ -68,34 +68,53 @@ int32_t WithEngine(void* delegate, const Call& call) {
   return -1;
 }
 
-Status ReadStats(const KvCache& cache, ShadowStats* out) {
-  const Statistics s = cache.statistics();
-  out->rows = s.rows;
-  out->causal_rows = s.causal_rows;
-  out->value_rows_read = s.value_rows_read;
-  out->k_saturated = s.k_saturated;
-  out->cache_bytes = cache.bytes();
-  out->length = cache.committed();
-  out->seconds_append = s.seconds_append;
-  out->seconds_estimate = s.seconds_estimate;
-  out->seconds_select = s.seconds_select;
-  out->seconds_attend = s.seconds_attend;
-  out->rows_not_compensated = s.rows_not_compensated;
-  out->pages = s.pages;
-  out->pages_scored = s.pages_scored;
-  return Status::Ok();
+// The same for a cache that the call has to itself.
+template <typename Call>
+int32_t WithLease(void* delegate, int32_t cache, const Call& call) {
+  return WithEngine(delegate, [&](Engine* engine) {
+    CacheLease lease;
+    SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
+    return call(engine, &*lease);
+  });
 }
 
-Status CheckStatsStruct(const ShadowStats* out) {
-  if (out != nullptr && out->struct_size == sizeof(ShadowStats)) return Status::Ok();
-  return Status::Error("struct_size must be %zu, got %u; the caller was built for another version of shadow_abi.h",
-                       sizeof(ShadowStats), out == nullptr ? 0 : out->struct_size);
+// And for one that may be in use: only what any thread may ask of it.
+template <typename Call>
+int32_t WithCache(void* delegate, int32_t cache, const Call& call) {
+  return WithEngine(delegate, [&](Engine* engine) {
+    std::shared_ptr<KvCache> found;
+    SHADOW_RETURN_IF_ERROR(engine->caches().Find(cache, &found));
+    return call(found.get());
+  });
+}
+
+Status ReadStats(const KvCache& cache, ShadowStats* out) {
+  if (out == nullptr || out->struct_size != sizeof(ShadowStats)) {
+    return Status::Error("struct_size must be %zu, got %u; the caller was built for another version of shadow_abi.h",
+                         sizeof(ShadowStats), out == nullptr ? 0 : out->struct_size);
+  }
+  const Statistics s = cache.statistics();
+  *out = {out->struct_size,
+          0,
+          s.rows,
+          s.causal_rows,
+          s.value_rows_read,
+          s.k_saturated,
+          cache.bytes(),
+          cache.committed(),
+          s.seconds_append,
+          s.seconds_estimate,
+          s.seconds_select,
+          s.seconds_attend,
+          s.rows_not_compensated,
+          s.pages,
+          s.pages_scored};
+  return Status::Ok();
 }
 
 }  // namespace
 }  // namespace shadow
 
-using shadow::CacheLease;
 using shadow::Engine;
 using shadow::KvCache;
 using shadow::Status;
@@ -175,48 +194,37 @@ SHADOW_EXPORT int32_t shadow_cache_destroy(void* delegate, int32_t cache) {
 }
 
 SHADOW_EXPORT int32_t shadow_cache_configure(void* delegate, int32_t cache, const char* options) {
-  return shadow::WithEngine(delegate, [&](Engine* engine) {
-    CacheLease lease;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
-    shadow::CacheSettings settings = lease->settings();
+  return shadow::WithLease(delegate, cache, [&](Engine*, KvCache* leased) {
+    shadow::CacheSettings settings = leased->settings();
     SHADOW_RETURN_IF_ERROR(shadow::ParseCacheSettings(options, shadow::CacheStage::kInUse, &settings));
-    lease->Configure(settings);
+    leased->Configure(settings);
     return Status::Ok();
   });
 }
 
 SHADOW_EXPORT int32_t shadow_cache_set_factors(void* delegate, int32_t cache, const float* factors, int64_t count) {
-  return shadow::WithEngine(delegate, [&](Engine* engine) {
-    CacheLease lease;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
-    return engine->SetThresholdFactors(factors, count, &*lease);
+  return shadow::WithLease(delegate, cache, [&](Engine* engine, KvCache* leased) {
+    return engine->SetThresholdFactors(factors, count, leased);
   });
 }
 
 SHADOW_EXPORT int32_t shadow_observe(void* delegate, int32_t cache, int32_t what) {
-  return shadow::WithEngine(delegate, [&](Engine* engine) {
-    CacheLease lease;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
+  return shadow::WithLease(delegate, cache, [&](Engine*, KvCache* leased) {
     if (what < 0 || what > int32_t{shadow::kObserveAll}) {
       return Status::Error("observe: wanted a sum of 1, 2, 4 and 8, or 0 for nothing, got %d", what);
     }
-    lease->observed().Start(uint32_t(what));
+    leased->observed().Start(uint32_t(what));
     return Status::Ok();
   });
 }
 
 SHADOW_EXPORT int32_t shadow_observed(void* delegate, int32_t cache, const char* name, double* out, int64_t count) {
-  return shadow::WithEngine(delegate, [&](Engine* engine) {
-    std::shared_ptr<KvCache> found;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Find(cache, &found));
-    return found->observed().Read(name == nullptr ? "" : name, out, count);
-  });
+  return shadow::WithCache(
+      delegate, cache, [&](KvCache* found) { return found->observed().Read(name == nullptr ? "" : name, out, count); });
 }
 
 SHADOW_EXPORT int32_t shadow_observed_reset(void* delegate, int32_t cache) {
-  return shadow::WithEngine(delegate, [&](Engine* engine) {
-    std::shared_ptr<KvCache> found;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Find(cache, &found));
+  return shadow::WithCache(delegate, cache, [&](KvCache* found) {
     found->observed().Reset();
     return Status::Ok();
   });
@@ -224,9 +232,7 @@ SHADOW_EXPORT int32_t shadow_observed_reset(void* delegate, int32_t cache) {
 
 SHADOW_EXPORT int64_t shadow_cache_length(void* delegate, int32_t cache) {
   int64_t length = -1;
-  shadow::WithEngine(delegate, [&](Engine* engine) {
-    std::shared_ptr<KvCache> found;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Find(cache, &found));
+  shadow::WithCache(delegate, cache, [&](KvCache* found) {
     length = found->committed();
     return Status::Ok();
   });
@@ -234,11 +240,7 @@ SHADOW_EXPORT int64_t shadow_cache_length(void* delegate, int32_t cache) {
 }
 
 SHADOW_EXPORT int32_t shadow_cache_rewind(void* delegate, int32_t cache, int64_t length) {
-  return shadow::WithEngine(delegate, [&](Engine* engine) {
-    CacheLease lease;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Lease(cache, &lease));
-    return lease->Rewind(length);
-  });
+  return shadow::WithLease(delegate, cache, [&](Engine*, KvCache* leased) { return leased->Rewind(length); });
 }
 
 SHADOW_EXPORT int32_t shadow_append(void* delegate, const ShadowChunk* chunk, ShadowEstimateInputs* inputs) {
@@ -267,18 +269,11 @@ SHADOW_EXPORT int32_t shadow_set_num_threads(void* delegate, int32_t num_threads
 }
 
 SHADOW_EXPORT int32_t shadow_stats(void* delegate, int32_t cache, ShadowStats* out) {
-  return shadow::WithEngine(delegate, [&](Engine* engine) {
-    SHADOW_RETURN_IF_ERROR(shadow::CheckStatsStruct(out));
-    std::shared_ptr<KvCache> found;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Find(cache, &found));
-    return shadow::ReadStats(*found, out);
-  });
+  return shadow::WithCache(delegate, cache, [&](KvCache* found) { return shadow::ReadStats(*found, out); });
 }
 
 SHADOW_EXPORT int32_t shadow_stats_reset(void* delegate, int32_t cache) {
-  return shadow::WithEngine(delegate, [&](Engine* engine) {
-    std::shared_ptr<KvCache> found;
-    SHADOW_RETURN_IF_ERROR(engine->caches().Find(cache, &found));
+  return shadow::WithCache(delegate, cache, [&](KvCache* found) {
     found->ResetStatistics();
     return Status::Ok();
   });

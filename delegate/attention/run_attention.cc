@@ -4,7 +4,6 @@
 #include <mutex>
 
 #include "attention/dense_tile.h"
-#include "attention/make_derived_pages.h"
 #include "attention/page_skipping.h"
 #include "attention/row_observer.h"
 
@@ -12,6 +11,31 @@ namespace shadow {
 namespace {
 
 constexpr float kAblated = 1e30f;  // threshold factors above it
+
+// Makes what the mode derives from full pages, for those of the layer that lack it.
+void MakeDerivedPages(const AttentionJob& job) {
+  const DerivedPage& page_of_mode = job.mode.derived_page;
+  if (page_of_mode.make == nullptr) return;
+  DerivedPages& derived = job.pages.derived();
+  const int layer = job.chunk().layer, heads = job.op().num_kv_heads;
+  const int64_t full = job.chunk().end() / kPageRows;
+  const int64_t present = derived.Grow(job.mode, page_of_mode.bytes(job.op().head_dim), layer, full);
+  const int64_t missing = (full - present) * heads;
+  if (missing <= 0) return;
+  try {
+    job.pool.ParallelFor(missing, missing > 1, [&](ThreadPool::Items* items) {
+      const ScratchLease scratch(&job.scratch);
+      for (int64_t item; items->Take(&item);) {
+        const int64_t page = present + item / heads;
+        const int kv_head = int(item % heads);
+        page_of_mode.make(job, kv_head, page, derived.page(layer, kv_head, page), scratch.get());
+      }
+    });
+  } catch (...) {
+    derived.Truncate(layer, present);  // some were not made
+    throw;
+  }
+}
 
 // How many rows attend to all positions though the mode selects. They come first, as they are the shortest.
 int64_t RowsUpToMinK(const TileRows& rows) {

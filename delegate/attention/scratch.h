@@ -6,11 +6,19 @@
 #include <cstdint>
 #include <memory>
 
-#include "attention/graph_row.h"
 #include "base/aligned_buffer.h"
 #include "kernels/softmax/softmax.h"
 
 namespace shadow {
+
+// A row of scores as an estimate graph puts them out: positions 0 .. n - 1, their best score, and the logits that a
+// step of the scores is worth.
+struct GraphRow {
+  const int8_t* scores;
+  int n;
+  int8_t best;
+  float step;
+};
 
 struct Scratch {
   AlignedBuffer<float> q;                             // padded query rows of a tile

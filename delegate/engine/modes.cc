@@ -16,79 +16,28 @@
 namespace shadow {
 namespace {
 
-constexpr ModeTraits Shadow() {
-  ModeTraits m;
-  m.name = "shadow";
-  m.selects = m.by_threshold = m.reads_graph_scores = true;
-  m.max_tile_rows = kMaxTileRows;
-  m.pairs_worth_sharing = 1 << 16;
-  m.run = RunThresholdTile;
-  return m;
-}
-
-constexpr ModeTraits Dense() {
-  ModeTraits m;
-  m.name = "dense";
-  m.needs_plan = false;
-  m.max_tile_rows = kMaxDenseTileRows;
-  m.pairs_worth_sharing = 1 << 14;
-  m.run = RunDenseTile;
-  return m;
-}
-
-constexpr ModeTraits Int8() {
-  ModeTraits m;
-  m.name = "int8";
-  m.max_tile_rows = kMaxTileRows;
-  m.pairs_worth_sharing = 1 << 15;
-  m.derived_page_bytes = Int8ValuesBytes;
-  m.derive_page = MakeInt8Values;
-  m.run = RunInt8Tile;
-  return m;
-}
-
-// What the modes below have in common. They exist to be compared with.
-constexpr ModeTraits Baseline(const char* name, bool selects) {
-  ModeTraits m;
-  m.name = name;
-  m.selects = selects;
-  m.max_tile_rows = kMaxTileRows;
-  m.pairs_worth_sharing = 1 << 15;
-  return m;
-}
-
-constexpr ModeTraits ShadowPaper() {
-  ModeTraits m = Baseline("shadow_paper", true);
-  m.reads_graph_scores = true;
-  m.run = SHADOW_BASELINE(RunTopKTile);
-  return m;
-}
-
-constexpr ModeTraits FloatEstimate() {
-  ModeTraits m = Baseline("float_estimate", true);
-  m.run = SHADOW_BASELINE(RunFloatTopKTile);
-  return m;
-}
-
-constexpr ModeTraits BlockSparse() {
-  ModeTraits m = Baseline("block_sparse", true);
-  m.page_tiles = true;
-  m.derived_page_bytes = SHADOW_BASELINE(KeySumBytes);
-  m.derive_page = SHADOW_BASELINE(MakeKeySum);
-  m.run = SHADOW_BASELINE(RunBlockTile);
-  return m;
-}
-
-constexpr ModeTraits NpuFull() {
-  ModeTraits m = Baseline("npu_full", false);
-  m.derived_page_bytes = SHADOW_BASELINE(NpuPageBytes);
-  m.derive_page = SHADOW_BASELINE(MakeNpuPage);
-  m.check_plan = SHADOW_BASELINE(CheckStaticRanges);
-  m.run = SHADOW_BASELINE(RunNpuTile);
-  return m;
-}
-
-constexpr ModeTraits kModes[] = {Shadow(), Dense(), Int8(), ShadowPaper(), FloatEstimate(), BlockSparse(), NpuFull()};
+// What a mode does without, it leaves null. The last four exist to be compared with.
+// clang-format off
+constexpr ModeTraits kModes[] = {
+    // name          needs   selects by thres- graph   page    rows per tile      pairs worth
+    //               a plan          hold      scores  tiles                      sharing
+    {"shadow",         true,  true,  true,  true,  false, kMaxTileRows,      1 << 16,
+     {}, nullptr, RunThresholdTile},
+    {"dense",          false, false, false, false, false, kMaxDenseTileRows, 1 << 14,
+     {}, nullptr, RunDenseTile},
+    {"int8",           true,  false, false, false, false, kMaxTileRows,      1 << 15,
+     {Int8ValuesBytes, MakeInt8Values}, nullptr, RunInt8Tile},
+    {"shadow_paper",   true,  true,  false, true,  false, kMaxTileRows,      1 << 15,
+     {}, nullptr, SHADOW_BASELINE(RunTopKTile)},
+    {"float_estimate", true,  true,  false, false, false, kMaxTileRows,      1 << 15,
+     {}, nullptr, SHADOW_BASELINE(RunFloatTopKTile)},
+    {"block_sparse",   true,  true,  false, false, true,  kMaxTileRows,      1 << 15,
+     {SHADOW_BASELINE(KeySumBytes), SHADOW_BASELINE(MakeKeySum)}, nullptr, SHADOW_BASELINE(RunBlockTile)},
+    {"npu_full",       true,  false, false, false, false, kMaxTileRows,      1 << 15,
+     {SHADOW_BASELINE(NpuPageBytes), SHADOW_BASELINE(MakeNpuPage)}, SHADOW_BASELINE(CheckStaticRanges),
+     SHADOW_BASELINE(RunNpuTile)},
+};
+// clang-format on
 constexpr const ModeTraits& kShadow = kModes[0];
 constexpr const ModeTraits& kDense = kModes[1];
 

@@ -11,7 +11,7 @@ using namespace shadow::testing;
 
 namespace {
 
-constexpr ModeTraits kOneMode, kOtherMode;
+constexpr ModeTraits kOneMode{}, kOtherMode{};
 
 void TestGrowsAndShrinks() {
   DerivedPages derived_pages;

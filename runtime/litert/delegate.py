@@ -149,7 +149,10 @@ class ShadowLibrary:
         return result
 
     def isa(self, pointer: int) -> str:
-        return str(self._library.shadow_isa(pointer).decode())
+        """The ISA level that a delegate runs with. Raises ValueError with the delegate's message."""
+        if (name := self._library.shadow_isa(pointer)) is None:
+            raise ValueError(self._library.shadow_last_error().decode(errors="replace"))
+        return str(name.decode())
 
 
 class ShadowDelegate:

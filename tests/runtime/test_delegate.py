@@ -53,6 +53,8 @@ def test_facts() -> None:
     library = ShadowLibrary(library_path())
     assert "\n" not in library.build_info
     assert library.best_isa
+    with pytest.raises(ValueError, match="there is no such delegate"):
+        library.isa(0)
 
 
 @pytest.mark.parametrize(
