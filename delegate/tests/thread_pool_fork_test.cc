@@ -1,5 +1,5 @@
-// The pool in a forked child. Apart from thread_pool_test: TSan refuses threads that start after a fork, and emulators
-// of user processes have trouble with them.
+// The pool in a forked child. Apart from thread_pool_test: TSan refuses threads that start after a fork, and qemu-user
+// has failed at them.
 #include <sys/wait.h>
 #include <unistd.h>
 
