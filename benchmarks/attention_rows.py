@@ -10,7 +10,7 @@ from typing import Any
 from answers import Oracle
 from attention_kernel import BFLOAT16, FLOAT32, STORED, Kernel
 from gemm_peaks import Peaks
-from in_turn import Timing, time_in_turn
+from interleaved import Timing, time_interleaved
 from recorded import Rows
 
 PREFILL, DECODE = "prefill", "decode"
@@ -42,14 +42,14 @@ def measure(layers: Sequence[Layer], phase: str, lengths: Sequence[int], effort:
     """Rows of ascending lengths, in the order of the kernels. All layers have the same kernels, by name. Raises
     ValueError for a wrong answer."""
     for length in sorted(lengths):
-        # Time grows with the square, and tiled rows are all alike to every layer: one will do.
-        chosen = [layer for layer in layers if length <= len(layer.rows.q)] or layers[len(layers) // 2 :][:1]
+        # Time grows with the square, and tiled rows are much the same in every layer: one will do.
+        used = [layer for layer in layers if length <= len(layer.rows.q)] or layers[len(layers) // 2 :][:1]
         by_layer = {}
-        for layer in chosen:
+        for layer in used:
             print(f"bench: {phase} {length:,}, layer {layer.rows.layer}", file=sys.stderr, flush=True)
             by_layer[layer.rows.layer] = _time_layer(layer, phase, length, effort)
-        heads, dim = chosen[0].rows.q.shape[1:]
-        tiled = length > len(chosen[0].rows.q)
+        heads, dim = used[0].rows.q.shape[1:]
+        tiled = length > len(used[0].rows.q)
         for timings in zip(*by_layer.values(), strict=True):
             facts = {"phase": phase, "length": length, "tiled": tiled}
             work = 4 * heads * dim * (length**2 / 2 if phase == PREFILL else length)
@@ -60,11 +60,11 @@ def _time_layer(layer: Layer, phase: str, length: int, effort: Effort) -> list[T
     rows = layer.rows.first(length)
     if phase == PREFILL:
         tasks = [(kernel, kernel.prefill(rows)) for kernel in layer.kernels]
-        return time_in_turn(tasks, effort.prefills(length), Oracle(rows, 0, length).check)
+        return time_interleaved(tasks, effort.prefills(length), Oracle(rows, 0, length).check)
     steps = min(effort.decode_steps, length - 1)
     tasks = [(kernel, kernel.decode(rows, steps)) for kernel in layer.kernels]
     first = length - steps
-    return time_in_turn(tasks, steps - 1, Oracle(rows, first, first + 1).check)
+    return time_interleaved(tasks, steps - 1, Oracle(rows, first, first + 1).check)
 
 
 def _row(timings: dict[int, Timing], work: float) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def compare(rows: Sequence[dict[str, Any]], peaks: Peaks, heads_times_dim: int) 
     """Adds what rows say only together, and beside the machine's peaks: how many times faster a row is than the fastest
     dense kernel (our own exact mode counts) and than the fastest of the others, exponents, shares of the peaks."""
     for row in rows:
-        alike = [other for other in rows if (other["phase"], other["length"]) == (row["phase"], row["length"])]
-        dense = [other for other in alike if other["exactness"] in _EXACT]
+        same = [other for other in rows if (other["phase"], other["length"]) == (row["phase"], row["length"])]
+        dense = [other for other in same if other["exactness"] in _EXACT]
         fastest = min(dense, key=lambda other: other["ms"])
         row["fastest_dense"] = fastest["kernel"]
         row["x_fastest_dense"] = fastest["ms"] / row["ms"]

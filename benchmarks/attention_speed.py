@@ -5,8 +5,8 @@ python benchmarks/attention_speed.py --bundle=smollm2.bundle --text=build/texts/
     [--layers=4] [--runs=5] [--long_runs=3] [--json=FILE]
 
 Q, K and V are those that the bundle's model computes for the text. Every answer is checked against float64 before it
-is timed; kernels run in turn in this one process, pinned to as many cores as there are threads. --long adds 16,384 and
-32,768 rows, which repeat the text's and say something about time only.
+is timed; kernels run interleaved in this one process, pinned to as many cores as there are threads. --long adds 16,384
+and 32,768 rows, which repeat the text's and say something about time only.
 """
 
 import argparse
@@ -48,6 +48,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--long_runs", type=int, default=3, help="runs of 8,192 rows and more")
     parser.add_argument("--decode_steps", type=int, default=33)
     parser.add_argument("--gemm", type=int, default=2048, help="size of the matrices that measure the machine's peaks")
+    parser.add_argument("--json", type=Path, default=None, help="write the result there, too")
     return parser.parse_args(words)
 
 
@@ -56,9 +57,8 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: the one `make demo` makes")
     parser.add_argument("--text", type=Path, default=TEXT, help="a real text, held out")
     parser.add_argument(
-        "--isa", choices=isa_limit.ISAS, default="avx512vnni", help="what every library may use at most"
+        "--isa", choices=isa_limit.ISAS, default=isa_limit.usual_isa(), help="what every library may use at most"
     )
-    parser.add_argument("--json", type=Path, default=None, help="write the result there, too")
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -9,6 +9,8 @@ import platform
 import sys
 from collections.abc import Sequence
 
+from machine import cpu_flags
+
 ISAS = ("auto", "avx2", "avx512", "avx512vnni")  # of the delegate; auto leaves the machine as it is
 
 # Per level what oneDNN (in torch, OpenVINO), MKL and torch itself may use at most. BF16 beside VNNI: Zen 4 has both.
@@ -28,6 +30,16 @@ _AUDIT_ARCH_X86_64 = 0xC000003E
 _ALLOW, _REFUSE_EPERM = 0x7FFF0000, 0x00050001
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _DATA_NR, _DATA_ARCH, _DATA_ARG0 = 0, 4, 16  # offsets in struct seccomp_data
+
+
+def usual_isa() -> str:
+    """The level that figures are for where none is named: the widest vectors of this machine. AMX is left out, because
+    few machines have it."""
+    flags = cpu_flags()
+    for flag, isa in (("avx512_vnni", "avx512vnni"), ("avx512f", "avx512"), ("avx2", "avx2")):
+        if flag in flags:
+            return isa
+    return "auto"
 
 
 def restrict(num_threads: int, isa: str, cores: Sequence[int]) -> str:

@@ -52,10 +52,15 @@ def cores_for(num_threads: int, cpus: list[Cpu]) -> list[int]:
     return [cpu.number for cpu in [*alone, *others][:num_threads]]
 
 
+def cpu_flags() -> set[str]:
+    """Of the first processor, in the kernel's words."""
+    info = _cpuinfo()
+    return set((info.get("flags") or info.get("Features") or "").split())
+
+
 def describe(cpus: list[Cpu]) -> dict[str, Any]:
     """For the JSON of a result."""
-    info = _cpuinfo()
-    flags = set((info.get("flags") or info.get("Features") or "").split())
+    info, flags = _cpuinfo(), cpu_flags()
     return {
         "processor": info.get("model name") or platform.processor() or platform.machine(),
         "family_model_stepping": "/".join(info.get(key, "?") for key in ("cpu family", "model", "stepping")),

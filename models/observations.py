@@ -38,7 +38,7 @@ class Observations:
         return int(np.argmin(np.append(rows > rows.max() / 32, False)))
 
     def kept(self, thresholds: np.ndarray) -> np.ndarray:
-        """Mean number of positions in [L,H,O] that a row keeps beside the forced, at thresholds [L,H]."""
+        """Mean number of positions in [L,H,O] that a row selects beside the forced, at thresholds [L,H]."""
         reached = np.cumsum(self.histogram, axis=-1)[..., :-1]  # [b]: probability of at least 2^(-(b + 1) / 2)
         edges = 2.0 ** (-0.5 * np.arange(1, BINS))
         return interpolate(reached / np.maximum(self.rows, 1)[..., None], edges, thresholds)

@@ -51,7 +51,7 @@ class ThresholdTable:
             raise ValueError("plan: thresholds must be in (0, 1); calibrate again")
 
     def at(self, keep_ratio: float, length: int) -> float:
-        """The threshold of a row that sees `length` positions: 1 / threshold is linear in the keep ratio, and in the
+        """The threshold of a row of `length` positions: 1 / threshold is linear in the keep ratio, and in the
         length; beyond the longest it grows with the length."""
         inverse = 1.0 / self.values.astype(np.float64)
         ratios = self.keep_ratios.astype(np.float64)
@@ -67,7 +67,7 @@ def _unfitted() -> ThresholdTable:
     return ThresholdTable(keep_ratios, lengths, 1 / (1 + 4 * keep_ratios[:, None] * lengths))
 
 
-# Where no text was seen: a rough law, that a row which is to keep k positions keeps those above 1 / (4 k).
+# Where no text was seen: an approximate law: a row that is to select k positions selects those above 1 / (4 k).
 UNFITTED_THRESHOLDS = _unfitted()
 AUTO_THRESHOLD = 1 / 512
 
@@ -86,7 +86,7 @@ class Plan:
     budgets as multiples of their mean (mode shadow_paper).
     static_ranges [L,5] float32: largest magnitudes of q, k, v, q . k and the output, for graphs of static scales (mode
     npu_full); zeros where nothing was measured.
-    grid: scales of the bucketed estimate graphs, which are baked with them; None where there are none.
+    grid: scales of the bucketed estimate graphs, which are baked with them; None where there is nothing.
     """
 
     num_heads: int
@@ -140,7 +140,7 @@ class Plan:
         estimate_multiplier: float,
         thresholds: ThresholdTable | None = None,
     ) -> "Plan":
-        """Every head alike, no static ranges; thresholds None: UNFITTED_THRESHOLDS."""
+        """The same for every head, no static ranges; thresholds None: UNFITTED_THRESHOLDS."""
         layers = len(centre)
         ones = np.ones((layers, num_heads), np.float32)
         return cls(

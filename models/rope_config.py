@@ -1,7 +1,7 @@
 """The RoPE keys of a config.json -> RopeSpec, with the values that transformers 5 takes.
 
 rope_scaling (older) or rope_parameters holds the scaling; where both do, rope_scaling counts. What neither transformers
-nor this reader would use is refused by name, so that no parameter is dropped in silence.
+nor this reader would use is refused by name, so that no parameter is dropped silently.
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ def read_rope(config: Config) -> RopeSpec:
 
 
 def _scaling(config: Config) -> tuple[str, dict[str, Any]]:
-    """The name and content of the dictionary that counts; empty where there is none."""
+    """The name and content of the dictionary that counts; empty if the config has neither."""
     for name in ("rope_scaling", "rope_parameters"):
         if value := config.get(name):
             if not isinstance(value, dict):

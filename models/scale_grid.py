@@ -53,9 +53,9 @@ class ScaleGrid:
         return range(1, 1 + self.count)
 
     def pair(self, bucket: int) -> tuple[int, int]:
-        """Bucket number -> (i, j), indices of its scales of Q and K. ValueError for a number that is none."""
+        """Bucket number -> (i, j), indices of its scales of Q and K. ValueError for another number."""
         if bucket not in self.buckets:
-            raise ValueError(f"bucket {bucket} is none of the grid's 1..{self.count}; use EstimateKey's bucket")
+            raise ValueError(f"bucket {bucket} is not one of the grid's 1..{self.count}; use EstimateKey's bucket")
         return divmod(bucket - 1, self.k_scales.size)
 
     def multiplier(self, bucket: int) -> float:

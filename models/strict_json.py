@@ -1,6 +1,7 @@
 """JSON -> frozen dataclasses, strictly: a missing, unknown or wrongly typed field is an error that names it."""
 
 import dataclasses
+import functools
 from typing import Any
 
 # (dataclass, field) -> what annotations cannot tell at run time: (tuple, element), (dict, element) or a dataclass.
@@ -12,7 +13,7 @@ def build(kind: type, raw: Any, where: str, types: FieldTypes) -> Any:
     to do next is for the caller to add."""
     if not isinstance(raw, dict):
         raise ValueError(f"{where}: expected an object, got {type(raw).__name__}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = _fields(kind)
     unknown = sorted(set(raw) - set(fields))
     if unknown:
         raise ValueError(f"{where}: unknown field {unknown[0]!r}")
@@ -27,6 +28,12 @@ def build(kind: type, raw: Any, where: str, types: FieldTypes) -> Any:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+@functools.cache
+def _fields(kind: type) -> dict[str, dataclasses.Field[Any]]:
+    """By name. Kept: Python holds on to 2,000 of the tuples that dataclasses makes of them at each call."""
+    return {field.name: field for field in dataclasses.fields(kind)}
 
 
 def _value(kind: Any, raw: Any, where: str, types: FieldTypes) -> Any:

@@ -11,7 +11,7 @@ from shadowattn.models.plan import ThresholdTable
 
 KEEP_RATIOS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 _LARGEST, _LEAST = 0.5, 2.0**-20
-_RAMP = 1.25  # behind the reference length, until rows keep the share of their own length
+_RAMP = 1.25  # behind the reference length, until rows select the share of their own length
 _BISECTIONS = 60
 
 

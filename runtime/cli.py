@@ -117,8 +117,8 @@ def _run_command(entry: EntryPoint, args: list[str]) -> int:
     except Exception as error:  # noqa: BLE001, RUF100 - the one place where every failure becomes a line and a code
         if verbose:
             traceback.print_exc()
-        if isinstance(error, OSError) and error.filename is None and _stdout_fails():
-            raise
+        if isinstance(error, OSError) and getattr(sys.stdout, "failed", False):
+            raise  # to main(), which names the stream
         return _fail(describe_error(error, entry.name, getattr(command, "extra", None)), EXIT_FAILED)
 
 
@@ -238,6 +238,11 @@ def _prepare_streams() -> None:
         sys.stdout = _Closed()
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the whole process
+    if type(sys.stdout) is io.TextIOWrapper:  # the process's own; it stays alive as sys.__stdout__
+        own = sys.stdout
+        sys.stdout = _Watched(
+            own.buffer, own.encoding, own.errors, line_buffering=own.line_buffering, write_through=own.write_through
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and (stream is sys.stdout or stream.errors == "strict"):
             stream.reconfigure(errors="replace")  # for characters that this terminal lacks, paths that are not UTF-8
@@ -255,13 +260,26 @@ def _flush_stdout(code: int) -> int:
     return code
 
 
-def _stdout_fails() -> bool:
-    """Whether standard output is what an OSError without a file's name was about: what it holds cannot go out."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
+class _Watched(io.TextIOWrapper):
+    """Standard output that remembers a failure: the OSError itself does not say which file it is about."""
+
+    failed = False
+
+    def write(self, text: str) -> int:
+        with self._remembering():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._remembering():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self.failed = True
+            raise
 
 
 def _about_stdout(error: OSError) -> str:

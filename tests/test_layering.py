@@ -1,7 +1,9 @@
-"""Imports run one way: models <- converter, models <- runtime, and torch lives in the converter only."""
+"""Imports run one way: models <- converter, models <- runtime, and torch lives in the converter only. The includes of
+the delegate's rooms run one way too (docs/architecture.md), as its build files say."""
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,56 @@ def test_the_check_itself_sees_a_wrong_import(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text("def f():\n    from shadowattn.converter import convert\n    import torch\n")
     assert {"shadowattn.converter", "torch"} <= imported_modules(wrong)
+
+
+DELEGATE = ROOT / "delegate"
+# What each room includes from beside itself. A room also includes from whatever these include from.
+ROOMS = {
+    "kernels": set(),
+    "base": {"kernels"},
+    "config": {"base"},
+    "observe": {"config"},
+    "cache": {"observe"},
+    "attention": {"cache"},
+    "baselines": {"attention"},
+    "estimate": {"cache"},
+    "engine": {"attention", "baselines", "estimate"},
+    "tflite": {"engine"},
+    "abi": {"tflite"},
+}
+
+
+def below(room: str) -> set[str]:
+    """Every room that `room` may include from."""
+    return ROOMS[room].union(*(below(next_room) for next_room in ROOMS[room]))
+
+
+def included_rooms(text: str) -> set[str]:
+    return {path.split("/")[0] for path in re.findall(r'^#include "([^"]+)"', text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_delegate_include_only_what_lies_below(room: str) -> None:
+    files = sorted(path for path in (DELEGATE / room).rglob("*") if path.suffix in {".h", ".cc", ".inc"})
+    assert files, f"no sources in delegate/{room}"
+    for path in files:
+        wrong = included_rooms(path.read_text("utf-8")) - below(room) - {room}
+        assert not wrong, f"{path.relative_to(ROOT)} includes from {wrong}"
+
+
+def test_every_folder_of_the_delegate_is_a_room() -> None:
+    folders = {path.parent.name for path in DELEGATE.glob("*/CMakeLists.txt")}
+    assert folders == ROOMS.keys() | {"tests"}
+
+
+@pytest.mark.parametrize("room", ROOMS.keys() - {"kernels"})
+def test_build_files_link_the_rooms_that_are_included_from(room: str) -> None:
+    cmake = (DELEGATE / room / "CMakeLists.txt").read_text("utf-8")
+    assert set(re.findall(r"shadow_(\w+)", cmake)) & ROOMS.keys() - {room} == ROOMS[room]
+    bazel = (DELEGATE / room / "BUILD").read_text("utf-8")
+    assert set(re.findall(r'"//delegate/(\w+)', bazel)) == ROOMS[room]
+
+
+def test_the_check_of_rooms_sees_a_wrong_include() -> None:
+    assert included_rooms('#include <map>\n#include "engine/engine.h"\n  // "abi/x.h"\n') == {"engine"}
+    assert below("cache") == {"observe", "config", "base", "kernels"}

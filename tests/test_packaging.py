@@ -52,3 +52,20 @@ def test_the_version_is_the_packages() -> None:
 def test_runtime_does_not_load_torch() -> None:
     code = "import sys, shadowattn.runtime.session.session, shadowattn.runtime.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd="/", check=False).returncode == 0
+
+
+def test_the_wheel_is_for_any_python_3() -> None:
+    installed_files()
+    text = metadata.distribution("shadowattn").read_text("WHEEL") or ""
+    tags = [line.removeprefix("Tag: ") for line in text.splitlines() if line.startswith("Tag: ")]
+    assert tags
+    assert all(tag.startswith("py3-none-") for tag in tags)
+
+
+def test_the_delegate_brings_its_own_cpp_library() -> None:
+    """Or it would ask for the libstdc++ of the machine that built it, or a newer one."""
+    files = {str(file): file for file in metadata.files("shadowattn") or []} if installed_files() else {}
+    data = Path(str(files["shadowattn/delegate/libshadow_delegate.so"].locate())).read_bytes()
+    assert b"libc.so.6" in data
+    assert b"libstdc++.so" not in data
+    assert b"libgcc_s.so" not in data

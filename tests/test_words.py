@@ -78,7 +78,7 @@ WORDS = [
     Word(r"(?i)keep_for_?ever|kept for ever", "keep_alive", "keep_for_ever()"),
     Word(r"(?i)\bdoubts?\b", "warnings", "doubts", "doubtful"),
     Word(r"(?i)\bmend(?:s|ed|ing)?\b", "fix", "mended", "amend, commend"),
-    Word(r"\b(?:[Ii]s|are|was|were) none\b", 'plain: "X is not a Y"', "that is none", "x is None"),
+    Word(r"(?<!\{\{ tools )\b(?:[Ii]s|are|was|were) none\b", 'plain: "X is not a Y"', "that is none", "x is None"),
     Word(r"(?i)\baloud\b", "with a message", "skips aloud", "allowed"),
 ]
 

@@ -19,7 +19,7 @@
 namespace shadow {
 namespace {
 
-// The delegates alive, so that a pointer kept too long is refused instead of followed.
+// The delegates that exist, so that a pointer to one that was destroyed is refused instead of followed.
 struct Registry {
   std::mutex mutex;
   std::set<const void*> alive;
@@ -35,7 +35,8 @@ Status Find(void* delegate, std::shared_ptr<Engine>* engine) {
   Registry& registry = TheRegistry();
   std::lock_guard<std::mutex> lock(registry.mutex);
   if (registry.alive.count(delegate) == 0) {
-    return Status::Error("this is not a living delegate; pass what tflite_plugin_create_delegate returned");
+    return Status::Error(
+        "there is no such delegate (or it was destroyed); pass what tflite_plugin_create_delegate returned");
   }
   *engine = ShadowDelegate::From(static_cast<tflite::Delegate*>(delegate))->engine();
   return Status::Ok();

@@ -90,7 +90,7 @@ const char* shadow_cache_defaults(void);
 int32_t shadow_cache_create(void* delegate, const char* options);
 // Frees a cache, but for cache 0, which belongs to the delegate.
 int32_t shadow_cache_destroy(void* delegate, int32_t cache);
-// Changes settings of a living cache; keys as above, without cache_type and max_length. Its rows stay.
+// Changes settings of a cache; keys as above, without cache_type and max_length. Its rows stay.
 int32_t shadow_cache_configure(void* delegate, int32_t cache, const char* options);
 // Factors of the heads' thresholds [num_layers * num_heads] instead of the plan's, at least 0 (0: a head selects all
 // positions; above 1e30: it is ablated, its output is zero); count 0: the plan's again.

@@ -16,7 +16,7 @@ namespace shadow {
 size_t Int8ValuesBytes(int head_dim);
 void MakeInt8Values(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch);
 
-// A row's full pages are those of whose 64 positions it sees all; of the positions after them, fewer than 64, it takes
+// A row's full pages are those whose 64 positions are all visible; of the positions after them, fewer than 64, it takes
 // the float values. So a row's result does not depend on the chunk that it comes in.
 class Int8Tile {
  public:

@@ -48,7 +48,7 @@ PageRange Skippable(const CacheSettings& settings, int64_t n) {
 // A margin in units of the bounds.
 int32_t Below(float margin, float step) { return int32_t(std::min(margin / step, kWidest)); }
 
-// The pages of a row that sees n positions, without those whose bound is more than `below` units under the best one.
+// The pages of n visible positions, without those whose bound is more than `below` units under the best one.
 void SetBits(const AttentionJob& job, const int32_t* bounds, int64_t n, int32_t below, int64_t words, uint64_t* bits) {
   const int64_t pages = WholePages(n), full = n / kPageRows;
   for (int64_t word = 0; word < words; ++word) bits[word] = Range(0, pages, word * 64);

@@ -87,7 +87,7 @@ void RowObserver::Errors(int64_t r, const Weights& w) {
   observer()->AddErrors(Place(r), errors, norm);
 }
 
-// The outputs [rows][d] of what Errors() left in own_: all for one query that sees n positions.
+// The outputs [rows][d] of what Errors() left in own_: all for one query with n visible positions.
 const float* RowObserver::Attend(int rows, int n, int64_t stride) {
   const int d = job().op().head_dim;
   const int64_t padded = PaddedFloats(d), pages = Pages(n), full = n / kPageRows;

@@ -52,7 +52,7 @@ class RowObserver {
   Scratch own_;  // the tile's is in use
 };
 
-// The largest magnitude of new rows of k or v (kRangeK, kRangeV), which no tile sees.
+// Observes the largest magnitude of new rows of k or v (kRangeK, kRangeV), of which no tile knows.
 void ObserveRows(const float* values, int64_t count, ObservedRange which, const AttentionJob& job);
 
 }  // namespace shadow

@@ -13,8 +13,7 @@ namespace {
 
 constexpr float kAblated = 1e30f;  // threshold factors above it
 
-// Rows that attend to all positions though the mode selects. They come first, as what a row may leave out grows with
-// its length.
+// How many rows attend to all positions though the mode selects. They come first, as they are the shortest.
 int64_t RowsUpToMinK(const TileRows& rows) {
   const AttentionJob& job = rows.job();
   if (!job.mode.selects) return 0;

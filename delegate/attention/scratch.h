@@ -1,4 +1,4 @@
-// Working memory of one thread, kept from one chunk to the next.
+// Working memory of one thread, which goes from one chunk to the next.
 #ifndef SHADOWATTN_DELEGATE_ATTENTION_SCRATCH_H_
 #define SHADOWATTN_DELEGATE_ATTENTION_SCRATCH_H_
 
@@ -20,27 +20,27 @@ struct Scratch {
   AlignedBuffer<int32_t> bounds;                      // [rows][pages]
   AlignedBuffer<uint64_t> scored;                     // [rows][words]: sets of pages
   AlignedBuffer<uint64_t> scorers;                    // [pages]: sets of rows
-  AlignedBuffer<int32_t> q_sum;                       // their sums
-  AlignedBuffer<float> step;                          // their scales: logit per unit of the score
-  AlignedBuffer<int32_t> scores;                      // [rows][stride]; in modes that weigh, blocks of weights
+  AlignedBuffer<int32_t> q_sum;                       // sums of the quantised rows
+  AlignedBuffer<float> step;                          // their steps: logits per unit of the score
+  AlignedBuffer<int32_t> scores;                      // [rows][stride]; in modes with softmax weights, blocks of these
   AlignedBuffer<int32_t> page_scores;                 // [rows][64]
   AlignedBuffer<GraphRow> graph_rows;                 // [rows]
   AlignedBuffer<SoftmaxRow<int32_t>> softmax_rows;    // [rows]
   AlignedBuffer<SoftmaxRow<int8_t>> softmax_rows_i8;  // [rows]
   AlignedBuffer<int8_t> page_scores_i8;               // [rows][64]
-  AlignedBuffer<int32_t> visible;                     // [rows]: positions of a page
+  AlignedBuffer<int32_t> visible;                     // [rows]: how many positions of a page
   AlignedBuffer<int64_t> lengths;                     // [rows]
-  AlignedBuffer<int32_t> blocks;                      // [rows]: pages that are listed,
-  AlignedBuffer<int32_t> listed;                      // [rows][pages + 1]: which
+  AlignedBuffer<int32_t> blocks;                      // [rows]: how many pages are listed,
+  AlignedBuffer<int32_t> listed;                      // [rows][pages + 1]: and which
   AlignedBuffer<float> thresholds;                    // [rows]
   AlignedBuffer<float> sums;                          // [pages][rows]: weights of a page, added up
   AlignedBuffer<float> mass;                          // [rows]
   AlignedBuffer<int32_t> select;                      // of the select kernels
   AlignedBuffer<int32_t> selected;                    // [rows][stride]
   AlignedBuffer<float> weights;                       // [rows][stride], of the selected
-  AlignedBuffer<float> selected_residual;             // [rows][stride]: what the selected take over of what is not
-  AlignedBuffer<float> page_residual;                 // [pages][rows]: what each position of a page takes over
-  AlignedBuffer<float> residual_mass;                 // [rows]: weight of what is not selected
+  AlignedBuffer<float> selected_residual;             // [rows][stride]: parts of the selected in the residual
+  AlignedBuffer<float> page_residual;                 // [pages][rows]: part of each position of a page
+  AlignedBuffer<float> residual_mass;                 // [rows]: mass of what is not selected
   AlignedBuffer<float> page_sums;                     // [pages][PaddedFloats(d)]
   AlignedBuffer<float> prefix;         // [times][PaddedFloats(d)]: sums of a row's own page up to its position
   AlignedBuffer<float> start;          // [rows][PaddedFloats(d)]
@@ -54,9 +54,9 @@ struct Scratch {
   AlignedBuffer<int32_t> value_sums;   // [rows][channels]: products, added up
   AlignedBuffer<int32_t> npu_scores;   // [rows][stride]
   AlignedBuffer<int8_t> logits;        // of one row
-  AlignedBuffer<uint8_t> open_page;    // INT8 keys and values of a page that is not full
+  AlignedBuffer<uint8_t> open_page;    // what is derived of a page that is not full
   AlignedBuffer<double> block_scores;  // [pages]
-  AlignedBuffer<KvPage> pages;         // that a block of queries keeps
+  AlignedBuffer<KvPage> pages;         // that a block of queries selects
   AlignedBuffer<float*> out;           // [rows]
   AlignedBuffer<int8_t> key;           // one INT8 key
 };

@@ -59,7 +59,7 @@ bool IsDue(const SoftmaxRule& rule, int64_t done) {
   return rule.thresholds != nullptr && ((done & (done - 1)) == 0 || done % 16 == 0);
 }
 
-// The weight that a position needs to be selected, as far as the row's mass is known; row r sees n positions, and
+// The weight that a position needs to be selected, as far as the row's mass is known. n: visible positions of row r;
 // `page` comes next.
 template <class S>
 void SetCutoff(const SoftmaxRule& rule, int64_t n, int64_t page, int64_t r, SoftmaxRow<S>* row) {
@@ -161,7 +161,7 @@ class TileSoftmax {
     }
   }
 
-  // The next page that any row scores; negative: there is none.
+  // The next page that any row scores; negative if no row scores another.
   static int64_t PageBefore(int64_t page, const uint64_t* scorers) {
     do {
       --page;
@@ -244,7 +244,7 @@ class TileSoftmax {
   Scratch* scratch_;
   RowWeights w_;
   SoftmaxRow<int32_t>* softmax_rows_;
-  int64_t* n_;  // positions that each row sees
+  int64_t* n_;  // visible positions of each row
 };
 
 }  // namespace

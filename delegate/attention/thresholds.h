@@ -16,9 +16,9 @@ class Thresholds {
   // settings.threshold if it is set, else the plan's for settings.keep_ratio.
   Thresholds(const CacheSettings& settings, const Plan& plan);
 
-  // Of a row that sees `causal` positions, before the factor of its head: 1 / threshold is linear in the length between
-  // those of the table, and proportional to it beyond the longest, so that a share stays a share. float64, so that
-  // every machine agrees.
+  // At a causal length, before the factor of the head: 1 / threshold is linear in the length between those of the
+  // table, and proportional to it beyond the longest, so that a share stays a share. float64, so that every machine
+  // agrees.
   double At(int64_t causal) const;
 
  private:

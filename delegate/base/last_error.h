@@ -1,4 +1,4 @@
-// The message behind shadow_last_error(): one per thread, kept until that thread's next failure.
+// The message behind shadow_last_error(): one for each thread, until that thread's next failure.
 #ifndef SHADOWATTN_DELEGATE_BASE_LAST_ERROR_H_
 #define SHADOWATTN_DELEGATE_BASE_LAST_ERROR_H_
 

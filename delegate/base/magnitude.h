@@ -1,5 +1,5 @@
 // The largest magnitude among floats, by their bits: those of non-negative floats are ordered as the floats are, and
-// NaN comes last. Compilers turn this into vector instructions, which a comparison of floats keeps them from.
+// NaN comes last. Compilers turn this into vector instructions, which a comparison of floats does not allow.
 #ifndef SHADOWATTN_DELEGATE_BASE_MAGNITUDE_H_
 #define SHADOWATTN_DELEGATE_BASE_MAGNITUDE_H_
 

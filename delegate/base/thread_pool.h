@@ -61,8 +61,8 @@ class ThreadPool {
     std::exception_ptr error;  // of the thread that failed first
   };
 
-  // What threads share. A forked child leaves it behind as it is: a thread that does not exist there may have held a
-  // mutex, and destroying the rest would wait for such threads.
+  // What threads share. A forked child abandons it as it is: a thread that does not exist there may have held a mutex,
+  // and destroying the rest would wait for such threads.
   struct Shared {
     std::mutex run_mutex;  // held by the caller that has the workers
     std::mutex mutex;      // guards the members below

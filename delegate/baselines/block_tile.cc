@@ -72,7 +72,8 @@ int64_t BlockTile::SelectPages(int64_t head) {
   return selected;
 }
 
-// The selected pages stand for a shorter cache, of which a row sees all but what comes after it in the last page.
+// The selected pages are given to the kernel as a shorter cache, in which a row ends at its own position of the last
+// page.
 void BlockTile::Attend(int64_t head, int64_t pages, Statistics* statistics) {
   const int d = job().op().head_dim;
   const int64_t group = job().op().group(), padded = PaddedFloats(d);

@@ -10,7 +10,7 @@ namespace shadow {
 
 inline constexpr double kPaperKeepRatio = 0.2;  // of keep_ratio=auto
 
-// k of a row that sees `causal` positions, of a head whose budget is `budget` times the mean.
+// k of a row with `causal` visible positions, of a head whose budget is `budget` times the mean.
 int64_t SelectedCount(const CacheSettings& settings, int64_t causal, double budget = 1.0);
 
 // The positions that a row selects whatever their score, as two ranges around the scored one: [0, scored_begin) and

@@ -1,4 +1,4 @@
-// The seam between a cache's rules (kv_cache.h) and the device that keeps its rows and attends over them.
+// The seam between the rules of a cache (kv_cache.h) and the device that stores its rows and attends over them.
 #ifndef SHADOWATTN_DELEGATE_CACHE_ATTENTION_BACKEND_H_
 #define SHADOWATTN_DELEGATE_CACHE_ATTENTION_BACKEND_H_
 

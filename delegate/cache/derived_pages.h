@@ -1,5 +1,5 @@
-// Data that one mode derives from a full page and keeps beside its rows, such as INT8 values. It is made when the mode
-// first needs it, so that the other modes pay no memory for it.
+// Data that one mode derives from full pages and stores beside their rows, such as INT8 values. It is made when the
+// mode first needs it, so that the other modes pay no memory for it.
 #ifndef SHADOWATTN_DELEGATE_CACHE_DERIVED_PAGES_H_
 #define SHADOWATTN_DELEGATE_CACHE_DERIVED_PAGES_H_
 

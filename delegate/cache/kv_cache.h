@@ -33,7 +33,7 @@ class KvCache {
 
   int32_t handle() const { return handle_; }
   const CacheSettings& settings() const { return settings_; }
-  // Keeps cache_type and max_length: rows may be stored.
+  // All but cache_type and max_length: rows may be stored.
   void Configure(const CacheSettings& settings);
 
   // [layers][heads] instead of the plan's, or empty. Calibration sets them.

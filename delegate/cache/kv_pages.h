@@ -21,7 +21,7 @@ class KvPages {
   KvPages(const KvPages&) = delete;
   KvPages& operator=(const KvPages&) = delete;
 
-  // Once, before any rows. has_int8: keep INT8 keys and their bounds too.
+  // Once, before any rows. has_int8: store INT8 keys and their bounds too.
   void Bind(const OpOptions& op, bool has_int8);
 
   // Makes room for the chunk's rows, and for their skip-loss samples. Drops what was derived from the rows that the

@@ -18,14 +18,14 @@ namespace {
 constexpr size_t kSlabBytes = size_t{1} << 21;
 
 #if defined(__SANITIZE_ADDRESS__)
-constexpr bool kShares = false;  // a page by itself has guards around it
+constexpr bool kShares = false;  // so that each page has guards around it
 #else
 constexpr bool kShares = true;
 #endif
 
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-// A slab that may become one huge page, or null. Not from the heap, which keeps what is given back, in pieces around
-// the alignment.
+// A slab that may become one huge page, or null. Not from the heap, which would not give the space around the alignment
+// back to the system.
 uint8_t* MapSlab() {
   constexpr size_t kRoom = 2 * kSlabBytes;
   void* room = mmap(nullptr, kRoom, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -34,7 +34,7 @@ uint8_t* MapSlab() {
   const size_t before = (kSlabBytes - reinterpret_cast<uintptr_t>(begin) % kSlabBytes) % kSlabBytes;
   if (before > 0) munmap(begin, before);
   munmap(begin + before + kSlabBytes, kSlabBytes - before);
-  madvise(begin + before, kSlabBytes, MADV_HUGEPAGE);  // a wish: without it all works, only slower
+  madvise(begin + before, kSlabBytes, MADV_HUGEPAGE);  // a hint: without it all works, only slower
   return begin + before;
 }
 void UnmapSlab(uint8_t* slab, size_t bytes) { munmap(slab, bytes); }
@@ -76,7 +76,7 @@ void PageSlabs::Release::operator()(uint8_t* memory) const {
   }
 }
 
-// The first one stays in small pages, or a short prompt would pay for a whole huge one.
+// The first slab stays in small pages, or a short prompt would pay for a whole huge one.
 void PageSlabs::AddSlab() {
   const size_t bytes = pages_per_slab_ * page_bytes_;
   free_.reserve((slabs_.size() + 1) * pages_per_slab_);

@@ -1,5 +1,5 @@
-// Memory for pages of one size, many to a slab: a cache is scanned page after page, and with an allocation of its own
-// every one of them costs the processor a walk through its page tables.
+// Memory for pages of one size, many to a slab. A cache is scanned page after page; if each had an allocation of its
+// own, it would cost the processor a walk through its page tables.
 #ifndef SHADOWATTN_DELEGATE_CACHE_PAGE_SLABS_H_
 #define SHADOWATTN_DELEGATE_CACHE_PAGE_SLABS_H_
 
@@ -18,7 +18,7 @@ class PageSlabs {
   void Bind(size_t page_bytes);
   // A page, kAlignment aligned, not initialised. Throws std::bad_alloc; then nothing has changed.
   uint8_t* Take();
-  // Memory that holds no page any more goes back to the system.
+  // A slab that holds no page any more goes back to the system.
   void Return(uint8_t* page);
 
   int64_t slabs() const { return int64_t(slabs_.size()); }

@@ -31,13 +31,13 @@ struct ModeTraits {
   // Pairs (row, position): with fewer, waking another thread costs more than it saves.
   int64_t pairs_worth_sharing = 0;
 
-  // What the mode derives from a full page and keeps beside it: its size for a KV head, and how it is made. Null:
+  // What the mode derives from a full page (cache/derived_pages.h): bytes for a KV head, and how to make it. Null:
   // nothing.
   size_t (*derived_page_bytes)(int head_dim) = nullptr;
   void (*derive_page)(const AttentionJob& job, int kv_head, int64_t page, uint8_t* memory, Scratch* scratch) = nullptr;
   // Refuses a plan without the numbers that the mode needs of a layer. Null: it needs no more than any mode.
   Status (*check_plan)(const Plan& plan, int layer) = nullptr;
-  // Computes the rows of a tile from `first` on. Null: the mode was left out of this build.
+  // Computes the rows of a tile from `first` on. Null: this build does not have the mode.
   void (*run)(const TileRows& rows, int64_t first, Scratch* scratch, Statistics* statistics) = nullptr;
 };
 

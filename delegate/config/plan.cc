@@ -18,7 +18,7 @@ constexpr size_t kCrcSize = 4;
 constexpr uint32_t kVersion = 3;
 constexpr uint32_t kMaxTable = 256;     // keep ratios, and lengths
 constexpr uint32_t kMaxScales = 16;     // of Q, and of K, in the bucket grid
-constexpr int32_t kMaxCount = 1 << 10;  // of layers and of heads: far above any model, keeps products in 64 bits
+constexpr int32_t kMaxCount = 1 << 10;  // of layers and of heads: far above any model, so that products stay in 64 bits
 constexpr size_t kMaxFileSize = size_t{1} << 31;
 
 struct CloseFile {
@@ -31,7 +31,7 @@ Status ReadFile(const std::string& path, std::vector<uint8_t>* bytes) {
   uint8_t block[1 << 14];
   size_t count = 0;
   while ((count = std::fread(block, 1, sizeof(block), file.get())) > 0) {
-    if (bytes->size() + count > kMaxFileSize) return Status::Error("plan %s is too large to be one", path.c_str());
+    if (bytes->size() + count > kMaxFileSize) return Status::Error("plan %s is too large for a plan", path.c_str());
     bytes->insert(bytes->end(), block, block + count);
   }
   if (std::ferror(file.get())) return Status::Error("plan %s cannot be read: %s", path.c_str(), std::strerror(errno));
@@ -73,11 +73,11 @@ Status ReadCounts(const uint8_t* bytes, const char* name, Counts* counts) {
   Counts c;
   c.ratios = field(32), c.lengths = field(36), c.q = field(40), c.k = field(44);
   if (c.ratios < 1 || c.ratios > kMaxTable || c.lengths < 1 || c.lengths > kMaxTable) {
-    return Status::Error("%s: a threshold table of %u keep ratios and %u lengths is none; calibrate again", name,
-                         c.ratios, c.lengths);
+    return Status::Error("%s: %u keep ratios and %u lengths are not a threshold table; calibrate again", name, c.ratios,
+                         c.lengths);
   }
   if (c.q > kMaxScales || c.k > kMaxScales || (c.q == 0) != (c.k == 0)) {
-    return Status::Error("%s: a bucket grid of %u by %u scales is none; convert the model again", name, c.q, c.k);
+    return Status::Error("%s: %u by %u scales are not a bucket grid; convert the model again", name, c.q, c.k);
   }
   *counts = c;
   return Status::Ok();

@@ -11,7 +11,7 @@
 
 namespace shadow {
 
-// The threshold of a row that is to keep a share of its positions: at(i, j) for keep_ratios[i] at causal length
+// The threshold at which a row selects a given share of its positions: at(i, j) for keep_ratios[i] at causal length
 // lengths[j]. Both ascend.
 struct ThresholdTable {
   std::vector<float> keep_ratios;
@@ -52,7 +52,7 @@ class Plan {
   const float* k_variance(int layer, int kv_head) const {
     return Layer(layer) + Wide() + num_kv_heads_ + size_t(kv_head) * head_dim_;
   }
-  // [H]: by what the threshold of each head is multiplied.
+  // [H]: multiples of the threshold, head by head.
   const float* threshold_factors(int layer) const { return Layer(layer) + 2 * Wide() + num_kv_heads_; }
   // [H]: the paper's budgets, as multiples of their mean.
   const float* paper_budgets(int layer) const { return threshold_factors(layer) + num_heads_; }

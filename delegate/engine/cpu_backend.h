@@ -1,4 +1,4 @@
-// The backend that keeps a cache's rows in memory and attends on the CPU.
+// The backend that stores a cache's rows in memory and attends on the CPU.
 #ifndef SHADOWATTN_DELEGATE_ENGINE_CPU_BACKEND_H_
 #define SHADOWATTN_DELEGATE_ENGINE_CPU_BACKEND_H_
 
@@ -21,7 +21,7 @@ struct CpuResources {
   const KernelTable kernels;
   ThreadPool pool;
   ScratchStore scratch;
-  const Plan* plan = nullptr;  // null: there is none
+  const Plan* plan = nullptr;  // null: without a plan
 };
 
 class CpuBackend final : public AttentionBackend {

@@ -106,8 +106,8 @@ Status FindMode(const std::string& name, const ModeTraits** mode) {
   for (const ModeTraits& candidate : kModes) {
     if (name != candidate.name) continue;
     if (candidate.run == nullptr) {
-      return Status::Error("mode %s was left out of this build (CMake option SHADOW_BASELINES); use one of %s",
-                           name.c_str(), NamesInThisBuild().c_str());
+      return Status::Error("mode %s is not in this build (CMake option SHADOW_BASELINES); use one of %s", name.c_str(),
+                           NamesInThisBuild().c_str());
     }
     *mode = &candidate;
     return Status::Ok();

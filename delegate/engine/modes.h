@@ -10,7 +10,7 @@
 
 namespace shadow {
 
-// Refuses an unknown name, and a mode that was left out of this build (CMake option SHADOW_BASELINES).
+// Refuses an unknown name, and a mode that this build does not have (CMake option SHADOW_BASELINES).
 Status FindMode(const std::string& name, const ModeTraits** mode);
 
 const ModeTraits& DefaultMode();

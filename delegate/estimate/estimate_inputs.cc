@@ -69,10 +69,10 @@ class GridHead {
 
   void Write(const EstimateInputs& out) {
     const int64_t group = in_.op.group();
-    const int k_bucket = ChooseBucket(LargestKey() / kLargest, false, out.scales);
+    const int k_bucket = NearestBucket(LargestKey() / kLargest, false, out.scales);
     WriteKeys(out, plan_.k_scale(k_bucket));
     for (int64_t head = kv_head_ * group; head < (kv_head_ + 1) * group; ++head) {
-      const int q_bucket = ChooseBucket(LargestQuery(head) / kLargest, true, out.scales);
+      const int q_bucket = NearestBucket(LargestQuery(head) / kLargest, true, out.scales);
       WriteQueries(out, head, plan_.q_scale(q_bucket));
       out.buckets[head] = 1 + q_bucket * plan_.k_buckets() + k_bucket;
     }
@@ -82,7 +82,7 @@ class GridHead {
 
  private:
   // The bucket of the scale of Q, or of K, that is nearest to the measured one; of two equally near, the smaller.
-  int ChooseBucket(float measured, bool of_q, Scales scales) {
+  int NearestBucket(float measured, bool of_q, Scales scales) {
     const int count = of_q ? plan_.q_buckets() : plan_.k_buckets();
     if (scales == Scales::kMiddle) return count / 2;
     const auto scale = [&](int i) { return double(of_q ? plan_.q_scale(i) : plan_.k_scale(i)); };

@@ -1,5 +1,6 @@
-// What calibration and evaluation want to know of the rows as they are computed. Off unless asked for (shadow_observe);
-// then it costs time and memory, and changes no output. The contract of each table is in docs/op_spec.md (observers).
+// The tables in which a cache sums what calibration and evaluation want to know of its rows. They are off unless asked
+// for (shadow_observe); then they cost time and memory, and change no output. docs/op_spec.md (observers) has the
+// contract of each table; attention/row_observer.h fills them.
 #ifndef SHADOWATTN_DELEGATE_OBSERVE_OBSERVER_H_
 #define SHADOWATTN_DELEGATE_OBSERVE_OBSERVER_H_
 
@@ -33,9 +34,9 @@ class Observer {
   void Reset();
   uint32_t what() const { return what_; }
   bool wants(uint32_t flag) const { return (what_ & flag) != 0; }
-  // Of all positions of a row, kept or not.
+  // Of all positions of a row, also those that it does not select.
   bool wants_weights() const { return wants(kObserveHistogram | kObserveErrors); }
-  // Before the rows of an op: makes the tables if there are none. Throws std::bad_alloc.
+  // Before the first rows: makes the tables. Later calls do nothing. Throws std::bad_alloc.
   void Bind(const OpOptions& op);
 
   struct Place {
@@ -74,7 +75,7 @@ class Observer {
       {"errors", kObservedOctaves * kObservedThresholds, true, {}},
       {"norms", kObservedOctaves, true, {}},
       {"error_rows", kObservedOctaves, true, {}},
-      {"heads", 4, true, {}},  // rows, then sums of kept share, mass, recall
+      {"heads", 4, true, {}},  // rows, then sums of selected share, mass, recall
       {"ranges", kObservedRanges, false, {}},
   };
 };

@@ -1,7 +1,8 @@
 // Closed signatures: claimed whole but for one weightless node, refused by name when invoked; open ones: our nodes
 // only.
-#include "tests/graphs.h"
 #include "tflite/closed_signature.h"
+
+#include "tests/graphs.h"
 
 using namespace shadow;
 using namespace shadow::testing;

@@ -1,5 +1,5 @@
-// As much of TFLite as a delegate sees: tensors, nodes, partitioning, and Prepare and Invoke of the delegate kernels.
-// Every tensor is an allocation of exactly its size, so that a sanitizer sees each stray access.
+// As much of TFLite as a delegate meets: tensors, nodes, partitioning, and Prepare and Invoke of the delegate kernels.
+// Every tensor is an allocation of exactly its size, so that a sanitizer finds each stray access.
 #ifndef SHADOWATTN_DELEGATE_TESTS_FAKE_RUNTIME_H_
 #define SHADOWATTN_DELEGATE_TESTS_FAKE_RUNTIME_H_
 

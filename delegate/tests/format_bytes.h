@@ -56,7 +56,7 @@ struct PackedGrid {
   std::vector<float> q_scales, k_scales, score_scales;
 };
 
-// A plan whose centre is `centre` and scale `scale` everywhere; its threshold keeps about a share: 1 / (4 share
+// A plan whose centre is `centre` and scale `scale` everywhere; its threshold selects about a share: 1 / (4 share
 // length).
 inline Bytes PackPlan(const PlanShape& shape, float centre, float scale, float multiplier = 1.0f / 256,
                       const PackedGrid& grid = {}) {

@@ -97,7 +97,7 @@ void TestAgainstDense(std::mt19937* generator) {
   // Out in steps of 4 / 127, probabilities in steps of 1 / 256: far coarser.
   const double npu = Distance(run(Settings("npu_full")), dense);
   CHECK(npu > 2 * int8 && npu < 0.2);
-  // All pages kept: the same kernel over the same pages.
+  // All pages selected: the same kernel over the same pages.
   CHECK(run(Settings("block_sparse", 0.9999)) == dense);
   CHECK(s.value_rows_read == s.causal_rows);
   CHECK(run(Settings("block_sparse", 0.01, 400)) == dense);  // rows up to min_k read everything

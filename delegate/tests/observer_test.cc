@@ -1,5 +1,5 @@
 // The observers against the op itself: an observed error is what a run at that threshold differs by, an observed count
-// is what it keeps.
+// is what it selects.
 #include "observe/observer.h"
 
 #include <algorithm>

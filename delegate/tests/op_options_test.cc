@@ -47,7 +47,7 @@ void TestDamage() {
   CHECK_REFUSED(DecodeOpOptions(nullptr, 40, &untouched), "expected 40 option bytes");
 }
 
-// 2 and 4 marked the ops of a form that is no more, which kept a length in the reserved field.
+// 2 and 4 marked the ops of a form that is no more, which had a length in the reserved field.
 void TestOtherFlags() {
   for (const auto& [flags, reserved] : {std::pair{0, 0}, {2, 0}, {4, 1024}, {6, 0}, {9, 0}, {1, 1}}) {
     Bytes bytes = PackOpOptions({0, 1, 4, 2, 8, 0.5f});

@@ -29,7 +29,7 @@ std::vector<Text> RandomTexts(const Shape& shape, int64_t length) {
   return texts;
 }
 
-// rows of `source` (width floats each) from `position` into a padded tensor; NaN behind them.
+// rows of `source` (width floats each) from `position` into a padded tensor; NaN after them.
 void Fill(float* tensor, const std::vector<float>& source, int64_t width, int64_t position, int64_t rows,
           int64_t time) {
   std::fill(tensor, tensor + time * width, kNan);
@@ -198,6 +198,14 @@ void TestBenchmarkRows() {
   }
 }
 
+void TestBenchmarkRowsThatDoNotFit() {
+  TestDelegate delegate(kShape, "mode=dense;max_length=301", true, 300);
+  OpGraph graph(kShape, 5);
+  CHECK(graph.runtime.Apply(delegate.base()));
+  CHECK(graph.Run(std::numeric_limits<int32_t>::max(), 1));
+  CHECK(!graph.Run(0, 2) && Contains(graph.runtime.error(), "position 300 and 2 new rows exceed max_length 301"));
+}
+
 }  // namespace
 
 int main() {
@@ -212,5 +220,6 @@ int main() {
   TestTwoThreadsTwoCaches();
   TestCacheInUse();
   TestBenchmarkRows();
+  TestBenchmarkRowsThatDoNotFit();
   return Finish();
 }

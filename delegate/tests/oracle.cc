@@ -39,7 +39,7 @@ void AddValue(const RowOf& row, int64_t position, double weight, std::vector<dou
   for (size_t c = 0; c < out->size(); ++c) (*out)[c] += weight * double(v[c]);
 }
 
-// Exact attention over `kept`.
+// Exact attention over the selected positions.
 std::vector<double> Attend(const RowOf& row, const std::vector<int64_t>& selected) {
   const int d = row.options.op.head_dim;
   std::vector<double> logits;
@@ -88,8 +88,8 @@ std::vector<double> Weights(const std::vector<int64_t>& scores, double step) {
   return Relative(scores, step, *std::max_element(scores.begin(), scores.end()));
 }
 
-// What a page's positions hold that were not kept: three quarters spread evenly over those the row sees, a quarter over
-// those of `kept` from position `sinks` on, if there are any.
+// The mass of a page's positions that are not selected: three quarters spread evenly over its visible positions, a
+// quarter over the selected ones from position `sinks` on, if there are any.
 void AddResidual(const RowOf& row, const std::vector<double>& page_residual, const std::vector<int64_t>& selected,
                  std::vector<double>* out) {
   const auto n = int64_t(page_residual.size());
@@ -159,16 +159,16 @@ std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const Cach
   const auto share = int64_t(std::floor(std::min(keep_ratio * budget, 1.0) * double(n) + 0.5));
   const int64_t k = std::min(std::max<int64_t>(share, settings.min_k), n);
   std::set<int64_t> selected;
-  const auto keep = [&](int64_t position) {
+  const auto select = [&](int64_t position) {
     if (int64_t(selected.size()) < k && position >= 0 && position < n) selected.insert(position);
   };
-  keep(n - 1);
-  for (int64_t position = 0; position < std::min<int64_t>(settings.sinks, n); ++position) keep(position);
-  for (int64_t i = 1; i <= std::min<int64_t>(settings.latest, n); ++i) keep(n - i);
+  select(n - 1);
+  for (int64_t position = 0; position < std::min<int64_t>(settings.sinks, n); ++position) select(position);
+  for (int64_t i = 1; i <= std::min<int64_t>(settings.latest, n); ++i) select(n - i);
   std::vector<int64_t> best = AllPositions(n);
   std::sort(best.begin(), best.end(),
             [&](int64_t a, int64_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a > b; });
-  for (int64_t position : best) keep(position);
+  for (int64_t position : best) select(position);
   return std::vector<int64_t>(selected.begin(), selected.end());
 }
 

@@ -33,11 +33,11 @@ struct OracleResult {
   bool close_call = false;
 };
 
-// Positions that row (t, head) keeps by rank, ascending. scores: [t + 1].
+// Positions that row (t, head) selects by rank, ascending. scores: [t + 1].
 std::vector<int64_t> OracleSelect(const std::vector<int64_t>& scores, const CacheSettings& settings,
                                   double budget = 1.0);
 
-// The threshold of a row that sees n positions, before the factor of its head.
+// The threshold of a row with n visible positions, before the factor of its head.
 double OracleThreshold(const CacheSettings& settings, int64_t n);
 
 // INT8 scores of row (t, head) with its causal positions.

@@ -108,8 +108,8 @@ void TestImpossibleTables() {
   CHECK_REFUSED(ParseWith(kRatios + 8, 1.5f), "must ascend");   // above 1
   CHECK_REFUSED(ParseWith(kRatios + 4, 0.01f), "must ascend");  // equal
   for (uint32_t bad : {0u, 257u, 0xFFFFFFFFu}) {
-    CHECK_REFUSED(ParseWith(kCounts, bad), "threshold table of");
-    CHECK_REFUSED(ParseWith(kCounts + 4, bad), "threshold table of");
+    CHECK_REFUSED(ParseWith(kCounts, bad), "are not a threshold table");
+    CHECK_REFUSED(ParseWith(kCounts + 4, bad), "are not a threshold table");
   }
   CHECK_REFUSED(ParseWith(kCounts, 4u), "truncated");
   const size_t factors = kValues + 6 * 4 + (2 * 6 + 2) * 4, budgets = factors + 4 * 4, ranges = budgets + 4 * 4;
@@ -141,8 +141,8 @@ void TestImpossibleGrids() {
   CHECK_REFUSED(ParseGridWith(kQ + 4, 0.5f), "bucket grid must ascend");
   CHECK_REFUSED(ParseGridWith(kK + 4, 0.125f), "bucket grid must ascend");
   for (uint32_t bad : {0u, 17u, 0xFFFFFFFFu}) {
-    CHECK_REFUSED(ParseGridWith(kCounts, bad), "bucket grid of");
-    CHECK_REFUSED(ParseGridWith(kCounts + 4, bad), "bucket grid of");
+    CHECK_REFUSED(ParseGridWith(kCounts, bad), "are not a bucket grid");
+    CHECK_REFUSED(ParseGridWith(kCounts + 4, bad), "are not a bucket grid");
   }
   CHECK_REFUSED(ParseGridWith(kCounts, 2u), "truncated");
 }

@@ -1,6 +1,8 @@
-// The exported C symbols: option errors, cache handles, statistics, 1,000 open and close cycles, pointers kept too
-// long.
+// The exported C symbols: option errors, cache handles, statistics, 1,000 open and close cycles, pointers to
+// delegates that were destroyed.
+#include <algorithm>
 #include <cstring>
+#include <sstream>
 #include <thread>
 
 #include "abi/shadow_abi.h"
@@ -46,6 +48,56 @@ void TestFacts() {
   tflite::Delegate* delegate = Create("isa", "scalar");
   CHECK(std::strcmp(shadow_isa(delegate), "scalar") == 0);
   CHECK(delegate->flags == 1);
+  tflite_plugin_destroy_delegate(delegate);
+}
+
+// "shadowattn VERSION, COMPILER, isa: LEVEL LEVEL ...", as shadow_abi.h says.
+void TestBuildInfo() {
+  const std::string info = shadow_build_info();
+  const size_t version = info.find("shadowattn "), compiler = info.find(", "), isa = info.find(", isa: ");
+  CHECK(version == 0 && compiler != std::string::npos && isa != std::string::npos && compiler < isa);
+  std::istringstream levels(info.substr(isa + 7));
+  std::vector<std::string> names;
+  for (std::string name; std::getline(levels, name, ' ');) names.push_back(name);
+  CHECK(names.front() == "scalar");
+  CHECK(std::find(names.begin(), names.end(), shadow_best_isa()) != names.end());
+  for (const std::string& name : names) {
+    tflite::Delegate* delegate = Create("isa", name.c_str());
+    CHECK(delegate == nullptr ? Contains(reported, "is more than this machine has") : shadow_isa(delegate) == name);
+    if (delegate != nullptr) tflite_plugin_destroy_delegate(delegate);
+  }
+}
+
+// A cache that is told its defaults is as one that is told nothing, also where the delegate was told something else.
+void TestCacheDefaults() {
+  const std::string defaults = shadow_cache_defaults();
+  CHECK(Contains(defaults, "mode=shadow;keep_ratio=auto") && Contains(defaults, "max_length=32768"));
+  tflite::Delegate* delegate = Create("min_k", "7");
+  const int32_t told = shadow_cache_create(delegate, defaults.c_str()), untold = shadow_cache_create(delegate, "");
+  std::shared_ptr<KvCache> cache;
+  CHECK_OK(ShadowDelegate::From(delegate)->engine()->caches().Find(told, &cache));
+  CHECK(FormatCacheSettings(cache->settings()) == defaults);
+  CHECK_OK(ShadowDelegate::From(delegate)->engine()->caches().Find(untold, &cache));
+  CHECK(cache->settings().min_k == 7);
+  tflite_plugin_destroy_delegate(delegate);
+}
+
+void TestObserved() {
+  tflite::Delegate* delegate = Create("mode", "dense");
+  CHECK(shadow_observe(delegate, 0, 8) == 0);
+  double numbers[5] = {1, 1, 1, 1, 1};
+  CHECK(shadow_observed(delegate, 0, "ranges", numbers, 5) == 0 && numbers[4] == 0);  // no row was attended
+  for (int round : {0, 1}) {
+    CHECK(shadow_observed(delegate, 0, "ranges", nullptr, 5) == -1 && Contains(shadow_last_error(), "null pointer"));
+    CHECK(shadow_observed(delegate, 0, "ranges", numbers, -1) == -1 && Contains(shadow_last_error(), "-1"));
+    CHECK(shadow_observed(delegate, 0, nullptr, numbers, 5) == -1 && Contains(shadow_last_error(), "no table ''"));
+    if (round == 1) break;
+    OpGraph graph(kShape, 4);
+    *graph.runtime.data<float>(graph.k[0]) = -3;
+    CHECK(graph.runtime.Apply(delegate) && graph.Run(0, 4));
+  }
+  CHECK(shadow_observed(delegate, 0, "ranges", numbers, 5) == 0 && numbers[1] == 3);
+  CHECK(shadow_observed(delegate, 0, "ranges", numbers, 4) == -1 && Contains(shadow_last_error(), "5 numbers"));
   tflite_plugin_destroy_delegate(delegate);
 }
 
@@ -112,7 +164,7 @@ void TestFactors() {
   }
   CHECK(shadow_cache_set_factors(delegate, 3, factors, 0) == -1 && Contains(shadow_last_error(), "cache 3"));
   CHECK(shadow_cache_set_factors(delegate, 0, nullptr, 0) == 0);
-  CHECK(shadow_cache_set_factors(nullptr, 0, factors, 8) == -1 && Contains(shadow_last_error(), "living delegate"));
+  CHECK(shadow_cache_set_factors(nullptr, 0, factors, 8) == -1 && Contains(shadow_last_error(), "no such delegate"));
   tflite_plugin_destroy_delegate(delegate);
   delegate = Create("mode", "dense");
   CHECK(shadow_cache_set_factors(delegate, 0, factors, 8) == -1 && Contains(shadow_last_error(), "wanted 0"));
@@ -126,8 +178,13 @@ void TestPointersKeptTooLong() {
   tflite_plugin_destroy_delegate(delegate);
   tflite_plugin_destroy_delegate(delegate);  // twice
   CHECK(graph.Run(0, 4));                    // the interpreter may outlive its delegate
-  CHECK(shadow_cache_create(delegate, "") == -1 && Contains(shadow_last_error(), "not a living delegate"));
-  CHECK(shadow_num_caches(nullptr) == -1 && shadow_isa(nullptr) == nullptr && shadow_cache_length(nullptr, 0) == -1);
+  CHECK(shadow_cache_create(delegate, "") == -1 && Contains(shadow_last_error(), "no such delegate"));
+  CHECK(shadow_num_caches(nullptr) == -1 && shadow_cache_length(nullptr, 0) == -1);
+  CHECK(shadow_set_num_threads(delegate, 0) == -1 && Contains(shadow_last_error(), "no such delegate"));
+  for (void* gone : {static_cast<void*>(nullptr), static_cast<void*>(delegate)}) {
+    CHECK(shadow_num_caches(nullptr) == -1 && shadow_isa(gone) == nullptr);
+    CHECK(Contains(shadow_last_error(), "no such delegate"));
+  }
 }
 
 void TestOpenAndClose() {
@@ -162,13 +219,16 @@ void TestErrorsBelongToTheirThread() {
   CHECK(shadow_num_caches(nullptr) == -1);
   std::string other = "unset";
   std::thread([&] { other = shadow_last_error(); }).join();
-  CHECK(other.empty() && Contains(shadow_last_error(), "living delegate"));
+  CHECK(other.empty() && Contains(shadow_last_error(), "no such delegate"));
 }
 
 }  // namespace
 
 int main() {
   TestFacts();
+  TestBuildInfo();
+  TestCacheDefaults();
+  TestObserved();
   TestRefusedCreation();
   TestCaches();
   TestStatistics();

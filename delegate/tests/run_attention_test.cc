@@ -136,6 +136,37 @@ void TestFutureIsNotRead(std::mt19937* generator) {
   }
 }
 
+// No more rows than the sets of rows that score a page have room for, and every row once.
+void TestTileSizes() {
+  const CacheSettings settings = Settings("");
+  for (int group : {1, 3, 7, 48, 50, 100}) {
+    for (int64_t time : {1, 2, 47, 48, 49, 1000}) {
+      for (int threads : {1, 2, 16}) {
+        ChunkInputs in;
+        in.op = MakeOp(2 * group, 2, 8);
+        in.chunk = {0, 5000, time};
+        in.time = time;
+        AttendPart part;
+        part.heads = HeadGroup::All(in.op);
+        KvPages pages(CacheType::kFloat32);
+        CpuResources resources(DetectArch(), threads);
+        const float margins[200] = {};
+        AttentionJob job{in,    part,           settings,          DefaultMode(), nullptr, nullptr, resources.kernels,
+                         pages, resources.pool, resources.scratch, nullptr,       nullptr, margins};
+        const Tiling tiling(job, {0, time});
+        int64_t rows = 0;
+        for (int64_t i = 0; i < tiling.count(); ++i) {
+          const TileRows tile = tiling.Tile(job, 1, i);
+          CHECK(tile.count() >= 1 && tile.count() <= kMaxTileRows);
+          CHECK(MaySkipPages(tile, tile.count()) && RowsPerSoftmax(tile) <= std::max<int64_t>(6, tile.count()));
+          rows += tile.count();
+        }
+        CHECK(rows == tiling.rows() && rows == time * group);
+      }
+    }
+  }
+}
+
 void TestFactors(std::mt19937* generator) {
   const float infinity = std::numeric_limits<float>::infinity();
   const Case c{MakeOp(4, 2, 8), Settings("min_k=1"), 150, 50};
@@ -174,6 +205,7 @@ int main() {
   std::mt19937 generator(Seed());
   TestAgainstOracle(&generator);
   TestStatistics(&generator);
+  TestTileSizes();
   TestFutureIsNotRead(&generator);
   TestFactors(&generator);
   TestOnlyZeroHasWeight(&generator);

@@ -1,4 +1,4 @@
-// Margins from what rows noted: which count, in which blocks, and what rewinding leaves of them.
+// Margins from skip-loss samples: which count, in which blocks, and what rewinding leaves of them.
 #include "cache/skip_margins.h"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ void AddSample(int64_t position, int64_t head, int at_margin, SkipMargins* skip_
   skip_margins->AddSample(1, head, position, lost);
 }
 
-// Layer 1 of two, `rows` positions long; every row that notes something notes the same.
+// Layer 1 of two, `rows` positions long; every sample is the same.
 SkipMargins Filled(int64_t rows, int at_margin) {
   SkipMargins skip_margins;
   skip_margins.Bind(2, kHeads);
@@ -44,8 +44,8 @@ void TestMargins() {
     CHECK(MarginOf(&skip_margins, head, 512, 0.041) ==
           kSkipMargins[2 + head]);  // 32 * 0.025 and a half are 32 * 0.0406
     CHECK(std::isinf(MarginOf(&skip_margins, head, 512, 1e-9)));
-    CHECK(std::isinf(MarginOf(&skip_margins, head, 8, 0.9)));      // no notes
-    CHECK(std::isinf(skip_margins.MarginsAt(0, 512, 0.9)[head]));  // a layer that noted nothing
+    CHECK(std::isinf(MarginOf(&skip_margins, head, 8, 0.9)));      // no samples
+    CHECK(std::isinf(skip_margins.MarginsAt(0, 512, 0.9)[head]));  // a layer without samples
   }
 }
 
@@ -60,7 +60,7 @@ void TestOnlyTheLatestCount() {
   SkipMargins skip_margins = Filled(5100, 65534);
   for (int64_t position = 920; position < 5100; position += 16)
     AddSample(position, 0, 0, &skip_margins);                         // 8 modulo 16
-  CHECK(MarginOf(&skip_margins, 0, 4992, 0.0022) > kSkipMargins[0]);  // reaches back to the note at 904
+  CHECK(MarginOf(&skip_margins, 0, 4992, 0.0022) > kSkipMargins[0]);  // reaches back to the sample at 904
   CHECK(MarginOf(&skip_margins, 0, 5008, 0.0022) == kSkipMargins[0]);
   CHECK(MarginOf(&skip_margins, 1, 5008, 0.0022) ==
         kSkipMargins[13]);  // 256 * 2^-12 of another head, and a half: 256 * 0.0022
@@ -72,14 +72,15 @@ void TestRewinding() {
   CHECK(bytes == 37 * kHeads * kNumSkipMargins * 2);
   skip_margins.Truncate(1, 264);  // the row at 264 is gone
   CHECK(skip_margins.bytes() == 16 * kHeads * kNumSkipMargins * 2);
-  CHECK(MarginOf(&skip_margins, 0, 512, 0.1325) == kSkipMargins[0]);  // 16 notes: 16 * 0.1 and a half are 16 * 0.13125
+  CHECK(MarginOf(&skip_margins, 0, 512, 0.1325) ==
+        kSkipMargins[0]);  // 16 samples: 16 * 0.1 and a half are 16 * 0.13125
   skip_margins.Truncate(1, 248);
-  CHECK(MarginOf(&skip_margins, 0, 512, 0.1325) == kSkipMargins[1]);  // 15 notes: 15 * 0.13333
+  CHECK(MarginOf(&skip_margins, 0, 512, 0.1325) == kSkipMargins[1]);  // 15 samples: 15 * 0.13333
   skip_margins.Truncate(1, 8);
   CHECK(std::isinf(MarginOf(&skip_margins, 0, 512, 0.9)));
-  skip_margins.Reserve(1, 600);  // room, but nothing noted
+  skip_margins.Reserve(1, 600);  // room, but no samples
   CHECK(std::isinf(MarginOf(&skip_margins, 0, 512, 0.9)) && skip_margins.bytes() == bytes);
-  AddSample(5000, 0, 1, &skip_margins);  // behind the room: not noted, not written
+  AddSample(5000, 0, 1, &skip_margins);  // after the room: not written
 }
 
 }  // namespace

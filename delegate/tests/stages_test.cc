@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "estimate/estimate_inputs.h"
 #include "kernels/quantize/quantize.h"
@@ -113,7 +114,7 @@ void TestGroupsAgree(const char* settings, int bucket) {
   }
 }
 
-// A level of the scores is worth more in one bucket than in another, and the mass of what is chosen with it.
+// A level of the scores is worth more in one bucket than in another, and so is the mass of what is selected.
 void TestBucketMatters() {
   const Fixture f("mode=shadow;keep_ratio=0.3;min_k=20");
   CHECK(InGroups(f, {6}, 1) != InGroups(f, {6}, 6));
@@ -239,7 +240,7 @@ void TestRowsNotCompensated() {
   }
 }
 
-// Rank-invariant integers by the formulas of docs/op_spec.md; rows behind the length and padding rows are zero.
+// Rank-invariant integers by the formulas of docs/op_spec.md; rows after the length and padding rows are zero.
 void TestRankInvariant() {
   const Fixture f("cache_type=f32");
   for (int i = 0; i < kKvHeads * kSeqLen * kDim; ++i) {
@@ -354,6 +355,25 @@ void TestRefusals() {
   CHECK_REFUSED(f.Attend(0, 6, scores.data(), 0, &out), "must be the 150 rows of layer 0");
   f.chunk.q = nullptr;
   CHECK_REFUSED(RunAppend(&f.chunk, &f.inputs, f.engine.get()), "q must not be null");
+
+  f.chunk.q = f.q.data();
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max(), kLeast = std::numeric_limits<int64_t>::min();
+  f.inputs.seq_len = kSeqLen;
+  for (int64_t position : {kLeast, int64_t{-1}, kMost - 1, kMost}) {
+    f.chunk.position = position;
+    const std::string wanted = position < 0 ? "must not be negative" : "is full";
+    CHECK_REFUSED(RunAppend(&f.chunk, &f.inputs, f.engine.get()), wanted);
+    CHECK_REFUSED(RunAppend(&f.chunk, nullptr, f.engine.get()), wanted);
+    CHECK_REFUSED(f.Attend(0, 6, scores.data(), 0, &out), "must be the 150 rows");
+  }
+  f.chunk = f.Chunk(0, kTime);
+  for (int64_t seq_len : {kLeast, int64_t{-1}, int64_t{0}}) {
+    f.inputs.seq_len = seq_len;
+    CHECK_REFUSED(RunAppend(&f.chunk, &f.inputs, f.engine.get()), "does not fit bucket");
+  }
+  f.chunk.n_valid = kMost;
+  CHECK_REFUSED(RunAppend(&f.chunk, nullptr, f.engine.get()), "n_valid must be in 1..7");
+  CHECK_REFUSED(f.Attend(std::numeric_limits<int>::max(), 6, nullptr, 0, &out), "neither within");
 
   Fixture small("mode=shadow");
   const ShadowHeads heads{sizeof(heads), 0, 6, 0, 1, 0, Fixture::kLength - 1, scores.data(), out.data()};

@@ -1,4 +1,4 @@
-// k of a row, and which positions it keeps whatever their score.
+// k of a row, and which positions it selects whatever their score.
 #include "baselines/top_k.h"
 
 #include "engine/modes.h"

@@ -1,5 +1,5 @@
 // The few C structs of TensorFlow Lite that an external delegate touches, declared by us because no package ships them
-// (docs/architecture.md). The layout is TFLite 2.14's, which every runtime since has kept; the checks at the end pin
+// (docs/architecture.md). The layout is TFLite 2.14's, which no runtime since has changed; the checks at the end pin
 // it, and tests/abi_check.cc compares each field with the original headers.
 #ifndef SHADOWATTN_DELEGATE_TFLITE_TFLITE_ABI_H_
 #define SHADOWATTN_DELEGATE_TFLITE_TFLITE_ABI_H_

@@ -30,7 +30,7 @@ class Projections:
 
     @property
     def seen(self) -> np.ndarray:
-        """bool [R,kv_len]: the positions that a row sees."""
+        """bool [R,kv_len]: the visible positions."""
         return np.arange(len(self.k)) <= self.positions[:, None]
 
     def buckets(self, grid: ScaleGrid, by: str = "mse") -> np.ndarray:

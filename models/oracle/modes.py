@@ -1,4 +1,4 @@
-"""The slow oracle of the modes int8, block_sparse and npu_full, in NumPy (docs/op_spec.md, modes).
+"""The slow oracle of the modes int8, block_sparse and npu_full, in NumPy (docs/algorithm.md, modes).
 
 Shapes: q [T,H,d], the last T rows of a text; keys and values [S,N_kv,d] hold the whole of it, as stored in the cache.
 So row t sees positions 0 .. S-T+t. Results are [T,H*d].
@@ -32,7 +32,7 @@ def int8_attention(q: np.ndarray, keys: np.ndarray, values: np.ndarray, plan: Pl
 
 
 def _pv_int8_pages(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """weights [n] and values [n,d] of the positions that a row sees: INT8 but for those behind its full pages."""
+    """weights [n] and values [n,d] of the visible positions: INT8 but for those behind its full pages."""
     full = len(weights) // PAGE * PAGE
     total = weights[full:] @ values[full:].astype(np.float64)
     for begin in range(0, full, PAGE):
@@ -52,7 +52,7 @@ def _symmetric(x: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def selected_pages(keep_ratio: float, visible: int) -> int:
-    """Pages that a block of queries keeps out of those it sees."""
+    """Pages that a block of queries selects of its visible ones."""
     return min(max(math.ceil(keep_ratio * visible), 2), visible)
 
 

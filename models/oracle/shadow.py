@@ -36,7 +36,7 @@ _COARSEST_STEP = np.float32(0.3)
 
 @dataclasses.dataclass(frozen=True)
 class ShadowRule:
-    """Which positions a row keeps. threshold 0: the plan's for keep_ratio; keep_ratio None: its auto_threshold.
+    """Which positions a row selects. threshold 0: the plan's for keep_ratio; keep_ratio None: its auto_threshold.
     max_skipped_mass: share of a row's mass that may lie on pages it does not score; 0: it scores all."""
 
     keep_ratio: float | None = None
@@ -48,7 +48,7 @@ class ShadowRule:
     compensate: bool = True
 
     def threshold_at(self, plan: Plan, length: int) -> float:
-        """Of a row that sees `length` positions, before the factor of its head: float64."""
+        """Of a row of `length` positions, before the factor of its head: float64."""
         if self.threshold > 0:
             return self.threshold
         if self.keep_ratio is None:
@@ -126,7 +126,7 @@ def mass32(weights: np.ndarray, skip: int) -> np.float32:
 
 
 def select_by_threshold(scores: Scores, threshold: np.float32, rule: ShadowRule) -> np.ndarray:
-    """bool [n]: the positions a row keeps. threshold: of a probability, with the factor of the head."""
+    """bool [n]: the positions a row selects. threshold: of a probability, with the factor of the head."""
     length = len(scores.values)
     weights = scores.weights()
     with np.errstate(invalid="ignore"):  # an infinite threshold of no mass keeps nothing either

@@ -1,4 +1,4 @@
-"""The slow oracle of pages that a row does not score, in NumPy (docs/op_spec.md, step 2): which they are, and how the
+"""The slow oracle of pages that a row does not score, in NumPy (docs/algorithm.md, step 2): which they are, and how the
 margins are learnt from rows that score everything. float32 operation by operation as in the op, so counts are exact."""
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The slow oracle: what the custom ops compute, in NumPy, step by step (docs/op_spec.md): quantise, estimate, the k
+"""The slow oracle: what the custom ops compute, in NumPy, step by step (docs/algorithm.md): quantise, estimate, the k
 best, exact attention. The steps of mode shadow alone are in models/shadow.py.
 
 Shapes: q [T,H,d], keys and values [S,N_kv,d] as stored in the cache. Integers are exact; floats are float64 inside.
@@ -17,7 +17,7 @@ COARSE_SPREAD = 24.0
 
 @dataclasses.dataclass(frozen=True)
 class SelectRule:
-    """How many positions a row keeps, and which always (docs/op_spec.md, k best)."""
+    """How many positions a row selects, and which always (docs/algorithm.md, top-k)."""
 
     keep_ratio: float = 0.2
     min_k: int = 64
@@ -25,7 +25,7 @@ class SelectRule:
     latest: int = 1
 
     def k(self, causal_length: int, budget: float = 1.0) -> int:
-        """k of a row that sees `causal_length` positions, of a head with that budget."""
+        """k of a row of `causal_length` positions, of a head with that budget."""
         share = min(self.keep_ratio * budget, 1.0)
         return min(max(int(np.floor(share * causal_length + 0.5)), self.min_k), causal_length)
 
@@ -143,7 +143,7 @@ def sparse_attention(
 
 
 def softmax_weights32(scores: np.ndarray, step: np.float32, exact_reference: bool = False) -> np.ndarray:
-    """float32 [n] exp(step * (scores - reference)) as the kernels compute it (docs/op_spec.md, step 3). The reference
+    """float32 [n] exp(step * (scores - reference)) as the kernels compute it (docs/algorithm.md, step 3). The reference
     is the largest score of the last page; of all, where weights would be too large or it is wanted (graph scores)."""
     own = (len(scores) - 1) % PAGE + 1
     reference = scores.max() if exact_reference else scores[-own:].max()

@@ -1,4 +1,4 @@
-"""The strings of benchmark_model's flags, read as the stock tool reads them but for what it drops in silence."""
+"""The strings of benchmark_model's flags, read as the stock tool reads them but for what it drops silently."""
 
 import dataclasses
 import re
@@ -25,7 +25,7 @@ def parse_delegate_options(text: str) -> dict[str, str]:
         if not key or len(values) != 1 or not values[0]:
             raise ValueError(
                 f"--external_delegate_options: wanted key:value;key:value with one colon each, got {item!r}; the stock "
-                "tool drops such an item in silence, so rename a path that holds a colon"
+                "tool drops such an item silently, so rename a path that holds a colon"
             )
         if key in options:
             raise ValueError(f"--external_delegate_options: {key!r} is there twice; keep one")

@@ -125,7 +125,7 @@ def _benchmark_rows(graph: BenchmarkGraph) -> bool:
 
 
 def _warn_of_padding(log: Log, graph: BenchmarkGraph, values: dict[str, np.ndarray]) -> None:
-    """With benchmark_rows a random n_valid is clamped: the delegate would work on a part of the chunk in silence."""
+    """With benchmark_rows a random n_valid is clamped: the delegate would work on a part of the chunk silently."""
     if graph.shadow() is None or not _benchmark_rows(graph) or not {"tokens", "n_valid"} <= set(values):
         return
     chunk, valid = values["tokens"].shape[-1], int(values["n_valid"].ravel()[0])
@@ -163,7 +163,7 @@ def _report_stages(log: Log, graph: BenchmarkGraph, request: Request, times: lis
     log.warn("Op profiling: the pip interpreter (ai-edge-litert) has no per-op profile, so no time of a single op is "
              "known here; the stock benchmark_model has one")  # fmt: skip
     if stats is None:
-        log.info("Nothing within an inference was measured: the delegate is not shadowattn's, or there is none")
+        log.info("Nothing within an inference was measured: the delegate is not shadowattn's, or no delegate runs")
         return
     measured = stages.stages_of(stats, times)
     log.info(f"Measured by the delegate itself, wall time over the {len(times)} timed runs:")

@@ -36,7 +36,7 @@ def choose_target(graph: str, signature: str, library: str, options: dict[str, s
 
 
 def pick_signature(found: Iterable[str], wanted: str, where: str) -> str:
-    """The wanted signature, or the only one; "" if there is none at all. Raises ValueError that lists them."""
+    """The wanted signature, or the only one; "" if the model has no signature. Raises ValueError that lists them."""
     names = list(found)
     if wanted in names:
         return wanted

@@ -41,12 +41,12 @@ def format_statistics(times: Sequence[int]) -> str:
         return "count=0"
     ordered = sorted(times)
     p5, median, p95 = (ordered[len(ordered) * percent // 100] for percent in (5, 50, 95))
-    tail = f"p5={p5} median={median} p95={p95}"
+    percentiles = f"p5={p5} median={median} p95={p95}"
     if ordered[0] == ordered[-1]:
-        return f"count={len(times)} curr={times[-1]}{'(all same)' if len(times) > 1 else ''} {tail}"
+        return f"count={len(times)} curr={times[-1]}{'(all same)' if len(times) > 1 else ''} {percentiles}"
     average = mean(times)
     deviation = int((sum((value - average) ** 2 for value in times) / len(times)) ** 0.5)
     return (
         f"count={len(times)} first={times[0]} curr={times[-1]} min={ordered[0]} max={ordered[-1]} "
-        f"avg={average:g} std={deviation} {tail}"
+        f"avg={average:g} std={deviation} {percentiles}"
     )

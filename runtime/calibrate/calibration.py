@@ -124,10 +124,10 @@ class _Calibration:
         layers, heads = self._meter.shape
 
         def without(name: str, *index: int) -> float:
-            silenced = np.zeros((layers, heads), bool)
+            ablated = np.zeros((layers, heads), bool)
             if index:
-                silenced[index] = True
-            return work.number(name, len(tokens), functools.partial(self._meter.loss_without, tokens, silenced))
+                ablated[index] = True
+            return work.number(name, len(tokens), functools.partial(self._meter.loss_without, tokens, ablated))
 
         base = without("with_all")
         by_layer = np.array([without(f"without_{layer}", layer) for layer in range(layers)])

@@ -53,10 +53,10 @@ class Meter:
         self._session.set_factors(factors)
         return self._loss(tokens)
 
-    def loss_without(self, tokens: Tokens, silenced: np.ndarray) -> float:
+    def loss_without(self, tokens: Tokens, ablated: np.ndarray) -> float:
         """The same with the heads of the mask [L,H] putting out zeros and the others reading everything."""
         self._session.configure(mode="shadow", threshold=_ANY_THRESHOLD)
-        self._session.set_factors(np.where(silenced, np.inf, 0.0))
+        self._session.set_factors(np.where(ablated, np.inf, 0.0))
         return self._loss(tokens)
 
     def _loss(self, tokens: Tokens) -> float:

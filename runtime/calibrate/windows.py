@@ -38,7 +38,7 @@ def load_windows(bundle: Path, manifest: Manifest, options: CalibrateOptions) ->
     if length < _FEWEST:
         raise ValueError(
             f"{bundle}: wanted windows of at least {_FEWEST} tokens, got {length} (--tokens, --max_length, or the "
-            f"bundle's max_length {manifest.max_length}); shorter rows read everything, so there is nothing to fit"
+            f"bundle's max_length {manifest.max_length}); shorter rows attend to everything, so there is nothing to fit"
         )
     if len(tokens) < 2 * length:
         raise ValueError(

@@ -42,7 +42,7 @@ class Bench:
     """The subcommand; the contract is in shadowattn.runtime.cli."""
 
     name = "bench"
-    summary = "measure TTFT and TPOT over prompt lengths, dense against sparse in turn, and how far the answers differ"
+    summary = "measure TTFT and TPOT over prompt lengths, dense against sparse, and how far the answers differ"
     usage = "BUNDLE [flags]"
     example = (
         "shadowattn bench smollm2.bundle\n"
@@ -125,7 +125,7 @@ def _start(bundle: Path, flag_values: flags.FlagValues, stack: contextlib.ExitSt
 
 
 class _Measurement:
-    """Runs the settings in turn and shows how far it is."""
+    """Runs the settings interleaved and shows how far it is."""
 
     def __init__(self, processes: "dict[str, SessionProcess]", decode_tokens: int, largest_chunk: int) -> None:
         self._processes = processes
@@ -153,7 +153,7 @@ class _Measurement:
 
     def _row(self, item: "Item", runs: int) -> dict[str, Any]:
         taken: dict[str, list[Run]] = {name: [] for name in _SETTINGS}
-        for turn, name in _turns(runs):
+        for turn, name in _interleaved(runs):
             note = f"{len(item.prompt):,} tokens, {name}, run {turn + 1} of {runs}"
             run = self._run(name, item, note, want_logits=turn == 0)
             taken[name].append(run)
@@ -173,8 +173,8 @@ class _Measurement:
         return run
 
 
-def _turns(runs: int) -> Iterator[tuple[int, str]]:
-    """Which setting runs when: in turn, and the first changes, so that a drift of the machine falls on both."""
+def _interleaved(runs: int) -> Iterator[tuple[int, str]]:
+    """Which setting runs when: interleaved, and the first changes, so that a drift of the machine falls on both."""
     for turn in range(runs):
         for name in _SETTINGS if turn % 2 == 0 else reversed(_SETTINGS):
             yield turn, name
@@ -197,7 +197,7 @@ def _row(length: int, taken: "dict[str, list[Run]]") -> dict[str, Any]:
 def _custom_ops(process: "SessionProcess") -> list[dict[str, Any]]:
     """Who ran the custom ops: a count per signature, op and runner."""
     counts = collections.Counter(
-        (signature, op, runner) for signature, op, runner in process.who_runs() if op.startswith("Shadow")
+        (signature, op, runner) for signature, op, runner in process.node_assignments() if op.startswith("Shadow")
     )
     keys = ("signature", "op", "runner")
     return [dict(zip(keys, node, strict=True)) | {"nodes": count} for node, count in sorted(counts.items())]
@@ -229,7 +229,7 @@ def _text(report: dict[str, Any]) -> str:
         f"{report['model']} ({report['weights']}), {report['executor']} executor, ISA {report['isa']}, "
         f"{report['num_threads']} threads, cache {report['cache_type']}\n"
         f"dense against {report['mode']} at keep_ratio {report['keep_ratio']}; medians of {report['runs']} runs "
-        f"in turn; text: {report['text']}"
+        f"interleaved; text: {report['text']}"
     )
     times, answers = [], []
     for row in report["rows"]:

@@ -119,8 +119,8 @@ class ChatLoop:
     def _help(self, _: str) -> None:
         names = {word: f"{word} {argument}".strip() for word, (argument, _, _) in self._commands.items()}
         width = max(map(len, names.values()))
-        for word, (_argument, does, _act) in self._commands.items():
-            print(f"  {names[word]:<{width}}  {does}", file=sys.stderr)
+        for word, usage in names.items():
+            print(f"  {usage:<{width}}  {self._commands[word][1]}", file=sys.stderr)
         print("A paste of many lines is one question. Up brings back earlier questions.", file=sys.stderr)
 
     def _reset(self, _: str) -> None:

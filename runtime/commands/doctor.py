@@ -10,18 +10,18 @@ from pathlib import Path
 
 from absl import flags
 
+from shadowattn.runtime.commands.failures import install_command, reinstall_command
 from shadowattn.runtime.commands.output import print_json
 
 _PYTHON = (3, 11)
-# distribution -> module; the runtime needs them all
-_PACKAGES = {
-    "numpy": "numpy",
-    "ai-edge-litert": "ai_edge_litert.interpreter",
-    "tokenizers": "tokenizers",
-    "jinja2": "jinja2",
-    "absl-py": "absl.flags",
+# distribution -> module, and the version that everything was tested with (constraints.txt); the runtime needs them all
+PACKAGES = {
+    "numpy": ("numpy", "2.4.6"),
+    "ai-edge-litert": ("ai_edge_litert.interpreter", "2.3.0"),
+    "tokenizers": ("tokenizers", "0.23.3"),
+    "jinja2": ("jinja2", "3.1.6"),
+    "absl-py": ("absl.flags", "2.5.1"),
 }
-_REINSTALL = "pip install --force-reinstall --no-deps shadowattn"
 _BUILD = "cmake -S delegate -B build/delegate && cmake --build build/delegate"
 
 
@@ -60,7 +60,7 @@ class Doctor:
 
 def examine() -> list[Check]:
     """Every check, in the order in which one rests on another; what rests on a fault is left out."""
-    checks = [_python(), *(_package(name, module) for name, module in _PACKAGES.items()), _extra()]
+    checks = [_python(), *(_package(name) for name in PACKAGES), _converter(), _chat()]
     for what, look in _DELEGATE_CHECKS.items():
         checks.append(_guarded(what, look))
         if not checks[-1].ok:
@@ -74,28 +74,37 @@ def _python() -> Check:
     return Check("python", sys.version_info >= _PYTHON, version, f"install Python {wanted} or newer")
 
 
-def _package(name: str, module: str) -> Check:
-    """Installed, and importable: a wheel for another platform installs and then does not load."""
-    fix = f"pip install --upgrade {name}"
+def _package(name: str) -> Check:
+    """Installed, and importable: a wheel for another platform installs and then does not load. Another version than
+    the tested one is no fault, and the first thing to try where something is."""
+    module, tested = PACKAGES[name]
+    fix = f"pip install --force-reinstall {name}=={tested}"
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, False, "not installed", f"pip install {name}")
+        return Check(name, False, "not installed", f"pip install {name}=={tested}")
     try:
         importlib.import_module(module)
     except Exception as error:  # a broken binary package raises anything
         return Check(name, False, f"{version}, does not load: {_line(error)}", fix)
-    return Check(name, True, version)
+    return Check(name, True, version if version == tested else f"{version} (tested with {tested})")
 
 
-def _extra() -> Check:
-    """The converter is optional: its absence is no fault."""
+def _converter() -> Check:
+    return _extra("converter", "torch", "only convert needs it")
+
+
+def _chat() -> Check:
+    return _extra("chat", "prompt-toolkit", "a chat is plainer without it")
+
+
+def _extra(extra: str, package: str, who_needs_it: str) -> Check:
+    """An extra is optional: its absence is no fault."""
     try:
-        return Check("converter extra", True, f"installed (torch {importlib.metadata.version('torch')})")
+        found = f"installed ({package} {importlib.metadata.version(package)})"
     except importlib.metadata.PackageNotFoundError:
-        return Check(
-            "converter extra", True, "not installed; only convert needs it: pip install 'shadowattn[converter]'"
-        )
+        found = f"not installed; {who_needs_it}: {install_command(extra)}"
+    return Check(f"{extra} extra", True, found)
 
 
 def _guarded(what: str, look: Callable[[], str]) -> Check:
@@ -103,7 +112,7 @@ def _guarded(what: str, look: Callable[[], str]) -> Check:
         return Check(what, True, look())
     except Exception as error:  # whatever it is, it is the finding
         in_checkout = (Path(__file__).resolve().parents[2] / "delegate" / "CMakeLists.txt").is_file()
-        return Check(what, False, _line(error), _BUILD if in_checkout else _REINSTALL)
+        return Check(what, False, _line(error), _BUILD if in_checkout else reinstall_command())
 
 
 def _find_library() -> str:

@@ -3,9 +3,16 @@
 import errno
 import importlib.metadata
 import json
+import re
 import shlex
 
 DISTRIBUTION = "shadowattn"
+_OUT_OF_MEMORY = (
+    *("Cannot allocate memory", "cannot allocate", "failed to map segment", "bad_alloc", "Failed to mmap"),
+    "Resource temporarily unavailable",  # a thread, for which there is no stack
+    "failed to create XNNPACK runtime",  # which says no more; every other reason shows when a bundle is converted
+)
+_REPEATED = re.compile(r"(.{12,}?)\1+")
 
 
 def describe_error(error: BaseException, name: str, extra: str | None = None) -> str:
@@ -16,8 +23,8 @@ def describe_error(error: BaseException, name: str, extra: str | None = None) ->
     if isinstance(error, ModuleNotFoundError):
         command = install_command(extra)
         return f"{name} needs packages that are not installed ({text}); install them with: {command}"
-    if _is_about_memory(error, text):
-        return f"not enough memory{': ' + text if text else ''}; use a shorter prompt or a machine with more"
+    if (sentence := _about_memory(error, text)) is not None:
+        return sentence
     if isinstance(error, UnicodeDecodeError):
         return f"text is not UTF-8 ({text}); convert it to UTF-8 first"
     if isinstance(error, OSError) and error.strerror:
@@ -34,26 +41,32 @@ def install_command(extra: str | None) -> str:
     try:
         lines = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
-        return f"pip install '.[{extra}]' (in the checkout)" if extra else "pip install . (in the checkout)"
+        return f"pip install '.[{extra}]'" if extra else "pip install ."  # a checkout
     parts = [line.partition(";") for line in lines]
     found = [need.strip() for need, _, marker in parts if marker.strip().replace("'", '"') == wanted]
     return f"pip install {shlex.join(found)}"
 
 
 def reinstall_command() -> str:
-    """What installs this package again from where it came."""
-    command = "pip install --force-reinstall --no-deps"
+    """What installs this package again from where it came: a file, a folder, or an index that has it."""
     try:
-        text = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
+        distribution = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
-        return f"{command} . (in the checkout)"
-    url = json.loads(text).get("url") if text else None
-    return f"{command} {shlex.quote(url) if url else 'WHEEL (the file that you installed from)'}"
+        return "pip install ."  # a checkout
+    origin = distribution.read_text("direct_url.json")
+    what = json.loads(origin)["url"] if origin else f"{DISTRIBUTION}=={distribution.version}"
+    return f"pip install --force-reinstall --no-deps {shlex.quote(what)}"
 
 
-def _is_about_memory(error: BaseException, text: str) -> bool:
-    """Where the address space ends, loaders, mmap and C++ say so each in their own way."""
+def _about_memory(error: BaseException, text: str) -> str | None:
+    """Where the memory or the address space ends, loaders, threads and C++ say so each in their own way. None: it is
+    not about memory."""
+    advice = "use a shorter prompt, fewer threads (-t), or a machine with more"
+    if isinstance(error, ImportError) and any(sign in text for sign in _OUT_OF_MEMORY):
+        return f"not enough memory to load {error.name or 'a library'} ({text.rpartition(': ')[2][:80]}); {advice}"
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    signs = ("Cannot allocate memory", "failed to map segment", "bad_alloc", "cannot allocate", "Failed to mmap")
-    return isinstance(error, (ImportError, OSError, RuntimeError, ValueError)) and any(sign in text for sign in signs)
+        return f"not enough memory{': ' + text if text else ''}; {advice}"
+    if isinstance(error, (OSError, RuntimeError, ValueError)) and any(sign in text for sign in _OUT_OF_MEMORY):
+        once = _REPEATED.sub(r"\1", text)
+        return f"not enough memory: {once}; {advice}"
+    return None

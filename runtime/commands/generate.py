@@ -22,6 +22,7 @@ from shadowattn.runtime.commands.session_flags import (
     require_share,
 )
 from shadowattn.runtime.commands.speaker import Speaker, open_speaker, print_notes, print_statistics
+from shadowattn.runtime.text.files import decode_prompt, read_prompt
 
 _STDIN = "-"
 
@@ -145,10 +146,10 @@ def _file(name: str) -> Callable[[], str]:
     """Looks for it now, so that a wrong name is known before work begins, and reads it later."""
     if name != _STDIN:
         path = readable_file(name)
-        return lambda: _text(name, path.read_bytes())
+        return lambda: read_prompt(path)
     if sys.stdin is None:
         raise ValueError("standard input is closed; give the prompt with --prompt or --prompt_file")
-    return lambda: _text("standard input", sys.stdin.buffer.read())
+    return lambda: decode_prompt("standard input", sys.stdin.buffer.read())
 
 
 def _checked(prompt: str) -> str:
@@ -164,15 +165,6 @@ def _check_argument(where: str, text: str) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"{where}: not UTF-8 text (character {error.start}); check the terminal's encoding") from None
     return text
-
-
-def _text(where: str, data: bytes) -> str:
-    """Without what editors add: a byte order mark, and one newline at the end."""
-    try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 text (byte {error.start}); convert it, for example with iconv") from None
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 COMMAND = Generate()

@@ -30,15 +30,15 @@ class Inspect:
     example = (
         "shadowattn inspect smollm2.bundle\n"
         "shadowattn inspect smollm2.bundle --verify\n"
-        "shadowattn inspect smollm2.bundle --estimates --nowho_runs\n"
-        "shadowattn inspect smollm2.bundle --json --nowho_runs"
+        "shadowattn inspect smollm2.bundle --estimates --nonode_assignments\n"
+        "shadowattn inspect smollm2.bundle --json --nonode_assignments"
     )
     research = ("estimates", "nodes", *SESSION_RESEARCH)
 
     def define_flags(self, flag_values: flags.FlagValues) -> None:
         flags.DEFINE_bool("verify", False, "compare the SHA-256 of every file", flag_values=flag_values)
         flags.DEFINE_bool(
-            "who_runs",
+            "node_assignments",
             True,
             "open the bundle and ask LiteRT who runs each node (loads the model)",
             flag_values=flag_values,
@@ -67,8 +67,8 @@ class Inspect:
             report["estimates"]["prepared"] = _prepare(bundle, manifest, flag_values)
         if flag_values.verify:
             report["verified"] = not problems
-        if flag_values.who_runs and not problems:
-            report["nodes"] = _who_runs(bundle, flag_values)
+        if flag_values.node_assignments and not problems:
+            report["nodes"] = _node_assignments(bundle, flag_values)
         if flag_values.json:
             print_json(report)
         else:
@@ -119,7 +119,7 @@ def _prepare(bundle: Path, manifest: "Manifest", flag_values: flags.FlagValues) 
         ]
 
 
-def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any]]:
+def _node_assignments(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any]]:
     """Runs every graph that a session may use once, because LiteRT decides when a graph is first prepared."""
     with waiting(f"running the graphs of {bundle}"), open_session(bundle, flag_values) as session:
         for chunk in session.manifest.prefill_chunks:
@@ -134,7 +134,7 @@ def _who_runs(bundle: Path, flag_values: flags.FlagValues) -> list[dict[str, Any
             session.prepare(session.max_length - session.length)  # estimate graphs of every bucket
         if session.manifest.score_rows:
             session.score([0, 0])
-        rows = session.who_runs()
+        rows = session.node_assignments()
     return [{"signature": row.signature, "node": row.index, "op": row.op, "runner": row.runner} for row in rows]
 
 
@@ -170,7 +170,7 @@ def _facts(report: dict[str, Any], manifest: "Manifest") -> str:
         "max_length": f"{manifest.max_length:,} positions",
         "keep_ratio": f"{'auto' if manifest.keep_ratio is None else format(manifest.keep_ratio, 'g')} by default",
         "prefill chunks": ", ".join(map(str, manifest.prefill_chunks)),
-        "buckets": ", ".join(f"{length:,}" for length in manifest.seq_lens) + " positions (split form)",
+        "buckets": ", ".join(f"{length:,}" for length in manifest.seq_lens) + " positions (estimate graphs)",
         "tokenizer": tokenizer.file or "none: takes token ids only",
         "chat template": tokenizer.chat_template or "none",
         "stop tokens": ", ".join(map(str, tokenizer.stop_token_ids)) or "none",

@@ -27,11 +27,10 @@ def define_npu_flags(flag_values: flags.FlagValues) -> None:
 def define_pipeline_flags(flag_values: flags.FlagValues) -> None:
     """npu, require_npu, scales, planner, profile, trace."""
     define_npu_flags(flag_values)
-    scales = "scale buckets of the estimate: docs/pipeline.md"
-    choices = ["auto", "rank", "nearest", "log", "one"]
+    scales, choices = "scale buckets of the estimate: docs/pipeline.md", ["auto", "rank", "nearest", "log", "one"]
     flags.DEFINE_enum("scales", "auto", choices, scales, flag_values=flag_values)
-    planner = "order of the head groups; off: no overlap"
-    flags.DEFINE_enum("planner", "best", ["best", "fifo", "greedy", "off"], planner, flag_values=flag_values)
+    planner, choices = "order of the head groups; off: no overlap", ["best", "fifo", "greedy", "off"]
+    flags.DEFINE_enum("planner", "best", choices, planner, flag_values=flag_values)
     profile = "latencies to plan with; default: BUNDLE.profile.json, if there is one"
     flags.DEFINE_string("profile", None, profile, flag_values=flag_values)
     trace = "record every graph, op and wait of the pipelined executor, for ui.perfetto.dev"
@@ -84,15 +83,11 @@ def pipeline_overrides(bundle: Path, flag_values: flags.FlagValues) -> dict[str,
     if flag_values.executor != "pipelined" and not given:
         return {}
     pipelined_only(flag_values, given[0] if given else "")
-    return pipelined(pipeline_options(flag_values, found_profile(bundle, flag_values)))
-
-
-def pipelined(options: "PipelineOptions") -> dict[str, Any]:
-    """Keyword arguments of open_session()."""
+    options = pipeline_options(flag_values, found_profile(bundle, flag_values))
     return {"executor": "pipelined", "pipeline": options}
 
 
-def pipeline_options(flag_values: flags.FlagValues, profile: "LatencyProfile | None") -> "PipelineOptions":
+def pipeline_options(flag_values: flags.FlagValues, profile: "LatencyProfile | None" = None) -> "PipelineOptions":
     """What the flags of define_pipeline_flags(), or of define_npu_flags() alone, stand for. Raises ValueError."""
     from shadowattn.runtime.pipeline.options import NpuChoice, PipelineOptions
 
@@ -102,13 +97,12 @@ def pipeline_options(flag_values: flags.FlagValues, profile: "LatencyProfile | N
 
 
 def found_profile(bundle: Path, flag_values: flags.FlagValues) -> "LatencyProfile | None":
-    """That of --profile, or else the one beside the bundle; None if there is none. Raises ValueError; warns."""
+    """That of --profile, or else the one beside the bundle; None without one. Raises ValueError; warns."""
     from shadowattn.models.bundle import read_manifest
     from shadowattn.runtime.pipeline.profile import find_profile
     from shadowattn.runtime.session.modes import MODES
     from shadowattn.runtime.session.threads import default_num_threads
 
-    npu = pipeline_options(flag_values, None).npu.name
-    threads, mode = flag_values.num_threads or default_num_threads(), flag_values.mode or MODES[0]
+    how = (flag_values.num_threads or default_num_threads(), flag_values.mode or MODES[0])
     asked = None if flag_values.profile is None else Path(flag_values.profile)
-    return find_profile(bundle, read_manifest(bundle), npu, threads, mode, asked)
+    return find_profile(bundle, read_manifest(bundle), pipeline_options(flag_values).npu.name, *how, asked)

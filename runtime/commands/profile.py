@@ -14,7 +14,6 @@ from shadowattn.runtime.commands.pipeline_flags import (
     define_npu_flags,
     output_file,
     pipeline_options,
-    pipelined,
     pipelined_only,
 )
 from shadowattn.runtime.commands.session_flags import (
@@ -96,11 +95,14 @@ def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...
     from shadowattn.runtime.pipeline.measure import measure_profile
 
     tokens = from_text(bundle, manifest, flag_values.text, chosen[-1:], 0).items[0].prompt
-    options = pipeline_options(flag_values, None)
+    options = pipeline_options(flag_values)
     # How many launch sizes there are at a length is known when its graphs are; of the bundle's, this is all of them.
     sizes = len({key.heads for key in manifest.estimate_keys() if key.chunk == chunk})
     total, done = len(chosen) * sizes * (flag_values.runs + 1), itertools.count(1)
-    with open_session(bundle, flag_values, **pipelined(options)) as session, Progress("profile", "runs") as progress:
+    with (
+        open_session(bundle, flag_values, executor="pipelined", pipeline=options) as session,
+        Progress("profile", "runs") as progress,
+    ):
 
         def advance(heads: str) -> None:
             progress.update(next(done), total, f"launches of {heads} heads")
@@ -113,21 +115,14 @@ def _text(profile: "LatencyProfile") -> str:
     from shadowattn.runtime.measure.table import format_table
 
     names = ("estimate", "select", "attend", "overhead", "append")
+    header = ["kv_len", "bucket", "heads a group", *(f"{name} ms" for name in names[:-1]), "append a layer ms"]
     rows = [
         [time.kv_len, time.seq_len, time.heads, *(1e3 * getattr(time, f"{name}_seconds") for name in names)]
         for time in profile.launch
     ]
-    return "\n".join(
-        [
-            f"{profile.machine}, estimates: {profile.npu}; {profile.source}; chunks of {profile.chunk} rows",
-            "",
-            format_table(
-                ["kv_len", "bucket", "heads", *(f"{name} ms" for name in names[:-1]), "append a layer ms"], rows
-            ),
-            "",
-            f"linear graphs, a layer: {1e3 * profile.linear_seconds:.3g} ms",
-        ]
-    )
+    head = f"{profile.machine}, estimates: {profile.npu}; {profile.source}; chunks of {profile.chunk} rows"
+    linear = f"linear graphs, a layer: {1e3 * profile.linear_seconds:.3g} ms"
+    return "\n".join([head, "", format_table(header, rows), "", linear])
 
 
 COMMAND = Profile()

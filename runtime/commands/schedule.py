@@ -15,7 +15,6 @@ from shadowattn.runtime.commands.pipeline_flags import (
     found_profile,
     output_file,
     pipeline_options,
-    pipelined,
     pipelined_only,
 )
 from shadowattn.runtime.commands.profile import measure
@@ -30,7 +29,6 @@ from shadowattn.runtime.commands.session_flags import (
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.runtime.pipeline.measure import ChunkRun
-    from shadowattn.runtime.pipeline.schedule import Schedule
     from shadowattn.runtime.session.session import Session
 
 Facts = dict[str, Any]
@@ -70,138 +68,117 @@ class ScheduleCommand:
 
         if png and not gantt.can_plot():
             raise ValueError(gantt.MISSING)
-        report, run, schedule = _measure(bundle, flag_values, trace)
-        if png:
-            title = f"{report['model']}, one layer, {report['chunk']} rows at {report['kv_len']:,} positions"
-            measured = run.layer(report["measured"]["layer"])
-            gantt.draw_gantt(png, title, gantt.predicted_spans(schedule, report["estimates"]), measured)
+        report = _measure(bundle, flag_values, png, trace)
         print_json(report) if flag_values.json else print(_text(report))
         return 0
 
 
-def _measure(bundle: Path, flag_values: flags.FlagValues, trace: Path | None) -> "tuple[Facts, ChunkRun, Schedule]":
-    """What to report, the last run of the chunk, and the schedule of its layer that took the median time."""
+def _measure(bundle: Path, flag_values: flags.FlagValues, png: Path | None, trace: Path | None) -> Facts:
     from shadowattn.models.bundle import read_manifest
 
     manifest = read_manifest(bundle)
-    most, chunk = flag_values.max_length or manifest.max_length, manifest.prefill_chunks[-1]
+    chunk, most = manifest.prefill_chunks[-1], flag_values.max_length or manifest.max_length
     kv_len = flag_values.kv_len or min(4096, most)
     if not chunk <= kv_len <= most:
         raise ValueError(f"--kv_len: wanted {chunk:,} (a chunk) to {most:,} (the session's positions), got {kv_len:,}")
     from shadowattn.runtime.measure.workload import from_text
+    from shadowattn.runtime.pipeline import gantt
     from shadowattn.runtime.pipeline.measure import run_chunk
     from shadowattn.runtime.pipeline.trace import traced
 
     profile = found_profile(bundle, flag_values) or measure(bundle, flag_values, (kv_len,))
     tokens = from_text(bundle, manifest, flag_values.text, (kv_len,), 0).items[0].prompt
-    with open_session(bundle, flag_values, **pipelined(pipeline_options(flag_values, profile))) as session:
+    about = {"bundle": str(bundle), "model": manifest.name, "kv_len": kv_len, "estimates": profile.npu}
+    options = pipeline_options(flag_values, profile)
+    with open_session(bundle, flag_values, executor="pipelined", pipeline=options) as session:
         session.prefill(tokens[:-chunk])
         session.reset_stats()
         runs = []
-        with traced(session.pipelined.clock, trace, bundle=str(bundle), kv_len=kv_len, estimates=profile.npu):
+        with traced(session.pipelined.clock, trace, **about):
             for _ in range(flag_values.runs):
                 session.rewind(kv_len - chunk)
                 runs.append(run_chunk(session, tokens[-chunk:]))
-        took = runs[-1].seconds("groups")
-        layer = sorted(range(len(took)), key=took.__getitem__)[len(took) // 2]
-        schedule = session.pipelined.schedules[layer]
-        facts = {
-            "bundle": str(bundle),
-            "model": manifest.name,
-            "machine": profile.machine,
-            "estimates": profile.npu,
-            "source": profile.source,
-            "chunk": chunk,
-            "seq_len": runs[-1].record.seq_len,
-            "kv_len": kv_len,
-            "planner": flag_values.planner,
-            "predicted_ms": 1e3 * schedule.makespan,
-            "groups": [
-                dataclasses.asdict(group) | {"times": time._asdict()}
-                for group, time in zip(schedule.groups, schedule.times, strict=True)
-            ],
-            "measured": {"layer": layer, **_chunk_facts(session, runs)},
-        }
-    return facts, runs[-1], schedule
+        report = about | {"machine": profile.machine, "source": profile.source} | _report(session, runs)
+        if png:
+            layer = int(report["layer"])
+            predicted = gantt.predicted_spans(session.pipelined.schedules[layer], profile.npu)
+            gantt.draw_gantt(png, _title(report), predicted, runs[-1].layer(layer))
+    return report
 
 
-def _chunk_facts(session: "Session", runs: "list[ChunkRun]") -> Facts:
-    """What the chunk took, which buckets heads took, what planning took, and what ran where."""
+def _title(report: Facts) -> str:
+    return f"{report['model']}, one layer, {report['chunk']} rows that end at position {report['kv_len']:,}"
+
+
+def _report(session: "Session", runs: "list[ChunkRun]") -> Facts:
+    """The schedule of the last run's layer that took the median time; what the chunk took, which buckets heads took,
+    what planning took, and what ran where."""
     executor, records = session.pipelined, [run.record for run in runs]
-    record, planner = executor.record, executor.planner
-    predicted = records[-1].predicted
-    assert predicted is not None, "a profile is of the longest chunk"
-    prefix = f"estimate_{records[-1].chunk}_{records[-1].seq_len}_"
+    record, planner, last = executor.record, executor.planner, records[-1]
+    assert last.predicted is not None, "a profile is of the longest chunk"
+    took = runs[-1].seconds("groups")
+    layer = sorted(range(len(took)), key=took.__getitem__)[len(took) // 2]
+    schedule = executor.schedules[layer]
+    groups = zip(schedule.groups, schedule.times, strict=True)
+    errors = [abs(last.predicted - one.measured) / one.measured for one in records]
     return {
+        **{name: getattr(last, name) for name in ("chunk", "seq_len")},
+        "layer": layer,
+        "groups": [dataclasses.asdict(group) | {"times": time._asdict()} for group, time in groups],
+        "layer_predicted_ms": 1e3 * schedule.makespan,
         "layer_ms": 1e3 * statistics.median(taken for run in runs for taken in run.seconds("groups")),
+        "chunk_predicted_ms": 1e3 * last.predicted,
         "chunk_ms": 1e3 * statistics.median(one.measured for one in records),
         "chunk_ms_of_runs": [1e3 * one.measured for one in records],
-        "chunk_predicted_ms": 1e3 * predicted,
-        "error_percent": 100 * statistics.median(abs(predicted - one.measured) / one.measured for one in records),
-        "runs": len(runs),
-        "gain": statistics.median(one.gained for one in records),
-        "bound": statistics.median(one.bound for one in records),
+        "error_percent": 100 * statistics.median(errors),
+        **{name: statistics.median(getattr(one, name) for one in records) for name in ("gained", "bound")},
         "overlaps": executor.overlaps,
         "buckets": record.buckets.sum(axis=0).tolist(),
-        "clamped": record.clamped,
-        "outside": record.outside,
+        **{name: getattr(record, name) for name in ("clamped", "outside")},
         "schedules": {"made": planner.made, "reused": planner.reused, "ms": 1e3 * planner.seconds},
-        "delegation": [row for row in executor.estimator.report() if row["graph"].startswith(prefix)],
+        "delegation": executor.estimator.report(f"estimate_{last.chunk}_{last.seq_len}_"),
     }
 
 
-# --- for people ---
-
-
 def _text(report: Facts) -> str:
+    """For people."""
     from shadowattn.runtime.measure.table import format_table
 
-    groups = report["groups"]
-    table = [
+    groups, graphs, plans = report["groups"], report["delegation"], report["schedules"]
+    header = ["launch", "heads", "bucket", *(f"{at.replace('_', ' ')} ms" for at in groups[0]["times"])]
+    rows = [
         [index, ",".join(map(str, group["heads"])), group["bucket"], *(1e3 * at for at in group["times"].values())]
         for index, group in enumerate(groups)
     ]
-    header = ["launch", "heads", "bucket", *(f"{at.replace('_', ' ')} ms" for at in groups[0]["times"])]
-    return "\n".join(
-        [
-            f"{report['model']}: one layer, {report['chunk']} rows that end at position {report['kv_len']:,}, bucket "
-            f"{report['seq_len']:,}",
-            f"{report['machine']}, estimates: {report['estimates']}; {report['source']}",
-            "",
-            f"predicted, planner {report['planner']}: {report['predicted_ms']:.3g} ms",
-            format_table(header, table),
-            "",
-            *_measured(report["measured"]),
-        ]
-    )
-
-
-def _measured(facts: Facts) -> list[str]:
-    from shadowattn.runtime.measure.table import format_table
-
-    how = "" if facts["overlaps"] else " (one after the other: the planner is off, or the host has one thread)"
-    plans, graphs, times = facts["schedules"], facts["delegation"], facts["chunk_ms_of_runs"]
-    return [
-        f"measured{how}: {facts['layer_ms']:.3g} ms a layer, median; the schedule above ran in layer {facts['layer']}",
-        f"the chunk: {facts['chunk_ms']:,.1f} ms, median of {facts['runs']} runs "
-        f"({min(times):,.1f} to {max(times):,.1f}), predicted {facts['chunk_predicted_ms']:,.1f} ms, median error "
-        f"{facts['error_percent']:.0f} %; gain {facts['gain']:.2f} of at most {facts['bound']:.2f}",
-        f"planning: {plans['made']} schedules made, {plans['reused']} times reused, {plans['ms']:,.1f} ms in all "
-        f"({plans['ms'] / (plans['made'] + plans['reused']):.2g} ms a layer)",
-        *_buckets(facts),
+    how = "" if report["overlaps"] else " (one after the other: the planner is off, or the host has one thread)"
+    times = report["chunk_ms_of_runs"]
+    lines = [
+        f"{_title(report)}, bucket {report['seq_len']:,}",
+        f"{report['machine']}, estimates: {report['estimates']}; {report['source']}",
+        "",
+        format_table(header, rows),
+        "",
+        f"a layer{how}: {report['layer_ms']:.3g} ms, median; the schedule above ran in layer {report['layer']}, "
+        f"predicted {report['layer_predicted_ms']:.3g} ms",
+        f"the chunk: {report['chunk_ms']:,.1f} ms, median of {len(times)} runs ({min(times):,.1f} to {max(times):,.1f})"
+        f", predicted {report['chunk_predicted_ms']:,.1f} ms, median error {report['error_percent']:.0f} %; gain "
+        f"{report['gained']:.2f} of at most {report['bound']:.2f}",
+        f"planning: {plans['made']} schedules made, {plans['reused']} times reused, {plans['ms']:,.1f} ms in all",
+        *_buckets(report),
         "",
         format_table(list(graphs[0]), [list(row.values()) for row in graphs]),
     ]
+    return "\n".join(lines)
 
 
-def _buckets(facts: Facts) -> list[str]:
+def _buckets(report: Facts) -> list[str]:
     """How often, over layers and runs, each head took each scale bucket; 0 is the rank-invariant one."""
-    taken = [{bucket: count for bucket, count in enumerate(head) if count} for head in facts["buckets"]]
+    taken = [{bucket: count for bucket, count in enumerate(head) if count} for head in report["buckets"]]
     if all(set(head) == {0} for head in taken):
         return ["scales: rank-invariant, one graph for all heads"]
-    note = f"scale buckets by head (bucket x times); {facts['outside']} scales outside every bucket, "
+    note = f"scale buckets by head (bucket x times); {report['outside']} scales outside every bucket, "
     counts = (", ".join(f"{bucket} x {count}" for bucket, count in head.items()) for head in taken)
-    return [f"{note}{facts['clamped']:,} elements clamped:", *(f"  head {i}: {c}" for i, c in enumerate(counts))]
+    return [f"{note}{report['clamped']:,} elements clamped:", *(f"  head {i}: {c}" for i, c in enumerate(counts))]
 
 
 COMMAND = ScheduleCommand()

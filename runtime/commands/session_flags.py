@@ -45,7 +45,11 @@ def define_run_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )  # fmt: skip
     flags.DEFINE_enum(
-        "executor", "fused", ["fused", "pipelined"], "one graph per chunk, or the split form", flag_values=flag_values
+        "executor",
+        "fused",
+        ["fused", "pipelined"],
+        "one graph per chunk, or docs/pipeline.md",
+        flag_values=flag_values,
     )
     flags.DEFINE_enum("cache_type", "f16", ["f16", "f32"], "how keys and values are stored", flag_values=flag_values)
     isas = ["auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm"]

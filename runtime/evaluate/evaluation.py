@@ -111,7 +111,22 @@ class _Evaluation:
         }
 
     def _notes(self) -> list[str]:
-        """What a reader of the tables must know of this bundle."""
+        """What a reader of the tables must know of this bundle, and of texts that were named."""
+        return [*self._uniform_budgets(), *(self._left_out() if self._options.texts else [])]
+
+    def _left_out(self) -> list[str]:
+        """The end of a text of which only a part is scored, which is as --max_tokens and --window have it."""
+        notes = []
+        for text, windows in self._work.windows:
+            scored = max(window.end for window in windows)
+            left = len(text.evaluated) - scored
+            if left or not text.whole:
+                rest = f"the other {left:,}" if text.whole else "the rest"
+                scores = f"{text.name}: {scored:,} tokens in whole windows are scored"
+                notes.append(f"{scores}, {rest} left out (--max_tokens, --window)")
+        return notes
+
+    def _uniform_budgets(self) -> list[str]:
         if all(variant.mode != "shadow_paper" for variant in self._variants):
             return []
         if np.ptp(self._plan().paper_budgets) > 0:

@@ -34,7 +34,7 @@ class Continuation:
 
 
 def cut_prompts(texts: Sequence[EvalText], count: int, length: int) -> list[Prompt]:
-    """`count` prompts in turn from the texts, at even distances from start to end of each."""
+    """`count` prompts from one text after the other, at even distances from start to end of each."""
     prompts = []
     for index, text in enumerate(texts):
         own = len(range(index, count, len(texts)))

@@ -122,7 +122,7 @@ class CaseBuilder:
     seed: int
 
     def cases(self, length: int, depths: Sequence[float], needles: int) -> list[Case]:
-        """For each depth so many needles, of the kinds in turn; every case has a filler of its own."""
+        """For each depth so many needles, of one kind after the other; every case has a filler of its own."""
         places = list(itertools.product(depths, range(needles)))
         cases = []
         for number, (depth, index) in enumerate(places):

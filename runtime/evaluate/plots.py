@@ -9,7 +9,7 @@ from typing import Any
 from shadowattn.runtime.evaluate.heads import MEASURES
 
 Row = Mapping[str, Any]
-MISSING = "--plots needs matplotlib, which is not installed; install it with: pip install 'shadowattn[plots]'"
+MISSING = "--plots needs matplotlib, which is not installed; install it with: pip install matplotlib"
 _DPI = 120
 _PANEL = (5.2, 4.2)  # inches
 _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -43,7 +43,7 @@ def dynamic(layer: Projections, plan: Plan, index: int) -> np.ndarray:
 
 
 def rank_invariant(layer: Projections, plan: Plan, index: int) -> np.ndarray:
-    """The split form's graph: query rows scaled by their predicted spread, K centred, one static output scale."""
+    """The estimate graph: query rows scaled by their predicted spread, K centred, one static output scale."""
     k_i8, _ = quantize_keys(layer.k, plan.centre[index], plan.scale[index])
     q_i8 = quantize_queries_coarse(layer.q, plan.k_variance[index], plan.estimate_multiplier)
     scores = estimate_coarse(q_i8, k_i8.transpose(1, 0, 2), plan.estimate_multiplier)
@@ -68,7 +68,7 @@ def uncalibrated(layer: Projections) -> np.ndarray:
 
 def recall(scores: np.ndarray, truth: np.ndarray, positions: np.ndarray, keep_ratio: float) -> np.ndarray:
     """scores, truth [H,R,S] of the rows at `positions` -> [H]: mean share of the true top-k that the scores' top-k
-    finds, k = keep_ratio of what a row sees; equal scores newest first."""
+    finds, k = keep_ratio of what is visible; equal scores newest first."""
     heads, rows, _ = scores.shape
     found = np.zeros((heads, rows))
     for r, causal in enumerate((positions + 1).tolist()):

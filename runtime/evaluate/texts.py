@@ -19,13 +19,15 @@ _CHARACTERS_PER_TOKEN = 8  # more than any prose has; what lies beyond need not 
 @dataclasses.dataclass(frozen=True)
 class EvalText:
     """A text. file: its path, or in words what it is; prose: all of it, None for random token ids; tokens: the first
-    `wanted` of it at least, or all there are; skipped: how many of them are not evaluated."""
+    `wanted` of it at least, or all there are; skipped: how many of them are not evaluated; whole: whether tokens are
+    those of the whole text."""
 
     file: str
     sha256: str
     prose: str | None
     tokens: tuple[int, ...]
     skipped: int = 0
+    whole: bool = True
 
     @property
     def name(self) -> str:
@@ -91,11 +93,14 @@ def _tokens_needed(options: EvalOptions) -> int:
 
 def _load(file: str | None, tokenizer: BundleTokenizer, options: EvalOptions, wanted: int) -> EvalText:
     name, prose = read_text(file)
-    tokens = tokenizer.encode(prose[: _CHARACTERS_PER_TOKEN * wanted], add_special_tokens=False)
-    if len(tokens) < wanted:
+    beginning = prose[: _CHARACTERS_PER_TOKEN * wanted]
+    tokens = tokenizer.encode(beginning, add_special_tokens=False)
+    whole = len(beginning) == len(prose)
+    if len(tokens) < wanted and not whole:
+        whole = True
         tokens = tokenizer.encode(prose, add_special_tokens=False)
     data = prose.encode() if file is None else Path(file).read_bytes()
-    return EvalText(name, hashlib.sha256(data).hexdigest(), prose, tuple(tokens), options.skip_tokens)
+    return EvalText(name, hashlib.sha256(data).hexdigest(), prose, tuple(tokens), options.skip_tokens, whole)
 
 
 def _random_text(bundle: Path, manifest: Manifest, options: EvalOptions, wanted: int) -> EvalText:

@@ -1,6 +1,6 @@
 """One engine per open bundle in a process: the delegate, the interpreters and the lock that all its sessions share.
 
-Thread-safety: sessions of one bundle may be used from different threads; their calls on the engine take turns, one
+Thread-safety: sessions of one bundle may be used from different threads; their calls on the engine alternate, one
 chunk at a time. One session belongs to one thread at a time.
 """
 
@@ -124,7 +124,7 @@ class Engine:
             self._estimators[choice] = Estimator(choice, self.key.bundle, self.manifest.model, multipliers)
         return self._estimators[choice]
 
-    def who_runs(self) -> list[NodeRow]:
+    def node_assignments(self) -> list[NodeRow]:
         """Every node of every prepared signature, and of every estimate graph."""
         with self.lock:
             found: list[Mapping[str, Sequence[Node]]] = [graphs.nodes() for graphs in self._sets.values()]
@@ -151,9 +151,9 @@ class Engine:
         """In a forked child: nothing of it is ever destroyed, see _after_fork()."""
         self.forked = True
         self.lock = threading.RLock()
-        litert.keep_for_ever(self._plugin)
+        litert.keep_alive(self._plugin)
         for graphs in self._sets.values():
-            graphs.keep_for_ever()
+            graphs.keep_alive()
         for estimator in self._estimators.values():
             estimator.abandon()
 

@@ -153,7 +153,7 @@ class ShadowLibrary:
 
 
 class ShadowDelegate:
-    """The caches of one living delegate. `pointer` is what tflite_plugin_create_delegate returned."""
+    """The caches of one delegate. `pointer` is what tflite_plugin_create_delegate returned."""
 
     def __init__(self, library: ShadowLibrary, pointer: int) -> None:
         self._library = library
@@ -192,8 +192,8 @@ class ShadowDelegate:
         self.call("shadow_cache_configure", cache, options.encode())
 
     def set_factors(self, cache: int, factors: np.ndarray | None) -> None:
-        """Factors [L,H] of the heads' thresholds instead of the plan's (0: a head reads all, inf: nothing); None: the
-        plan's again. Raises ValueError."""
+        """Factors [L,H] of the heads' thresholds instead of the plan's; None restores the plan's. A head of factor 0
+        selects all positions, one of inf is ablated. Raises ValueError."""
         values = np.ascontiguousarray([] if factors is None else factors, np.float32)
         pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         self.call("shadow_cache_set_factors", cache, pointer, values.size)

@@ -60,7 +60,7 @@ def keep_infos_off_stderr() -> None:
     meanwhile, warnings and errors of any thread, goes on to standard error."""
     try:
         saved = os.dup(2)
-    except OSError:  # there is none
+    except OSError:  # nothing to drop
         return
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
@@ -109,7 +109,7 @@ def delegate_pointer(delegate: Delegate) -> int:
     return int(delegate._get_native_delegate_pointer())
 
 
-def keep_for_ever(thing: object) -> None:
+def keep_alive(thing: object) -> None:
     """Its destructor never runs, not even at interpreter exit."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
@@ -196,10 +196,10 @@ class GraphSet:
         outlive(self._interpreter, self._delegate, self._probe)
         del self._interpreter
 
-    def keep_for_ever(self) -> None:
+    def keep_alive(self) -> None:
         """For a forked child: the interpreter's threads are not there to be joined."""
-        keep_for_ever(self._native)
-        keep_for_ever(self._probe)
+        keep_alive(self._native)
+        keep_alive(self._probe)
 
     def _tensors(self, graph: Graph, side: str) -> dict[str, tuple[str, tuple[int, ...]]]:
         subgraph = self._native.GetSubgraphIndexFromSignature(graph.signature)
@@ -278,7 +278,7 @@ def check_runners(signature: str, nodes: Sequence[Node]) -> None:
     if slow:
         warnings.warn(
             f"{signature}: {len(slow)} matrix products (first: node {slow[0].index}) are run by {slow[0].runner}, "
-            "not by XNNPACK, which is many times slower; see Session.who_runs()",
+            "not by XNNPACK, which is many times slower; see Session.node_assignments()",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -302,6 +302,6 @@ def _builtin_names() -> dict[int, str]:
 
 
 def short(error: Exception | str) -> str:
-    """LiteRT's message in one line, without its tail that only says which node failed."""
+    """LiteRT's message in one line, without its end that only says which node failed."""
     text = " ".join(str(error).split())
     return re.split(r"\.?\s*Node number \d+ \(", text)[0] or text

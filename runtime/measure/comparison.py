@@ -1,7 +1,7 @@
-"""One bundle under two settings, each in a process of its own, run in turn: times, memory and distributions.
+"""One bundle under two settings, each in a process of its own, run interleaved: times, memory and distributions.
 
-Two processes, so that a peak of memory belongs to one setting; in turn, so that whatever else the machine does falls
-on both. Every run resets its session, prefills the same tokens and decodes the same continuation, so
+Two processes, so that a peak of memory belongs to one setting; interleaved, so that whatever else the machine does
+falls on both. Every run resets its session, prefills the same tokens and decodes the same continuation, so
 that both settings see the same input and their next-token distributions can be compared.
 """
 
@@ -95,9 +95,9 @@ class SessionProcess:
         """Prefills the prompt from an empty cache, then decodes the continuation (a number: so many greedy tokens)."""
         return Run(**self._ask("run", (prompt, continuation, want_logits), on_progress))
 
-    def who_runs(self) -> list[tuple[str, str, str]]:
+    def node_assignments(self) -> list[tuple[str, str, str]]:
         """(signature, op, runner) of every node that was prepared so far."""
-        return [(str(signature), str(op), str(runner)) for signature, op, runner in self._ask("who_runs", ())]
+        return [(str(signature), str(op), str(runner)) for signature, op, runner in self._ask("node_assignments", ())]
 
     def close(self) -> None:
         """Ends the process, at once if it is busy."""
@@ -193,11 +193,11 @@ def _timed_run(
     }
 
 
-def _who_runs(session: Any, pipe: Connection) -> list[tuple[str, str, str]]:
-    return [(row.signature, row.op, row.runner) for row in session.who_runs()]
+def _node_assignments(session: Any, pipe: Connection) -> list[tuple[str, str, str]]:
+    return [(row.signature, row.op, row.runner) for row in session.node_assignments()]
 
 
-_DO: dict[str, Callable[..., Any]] = {"run": _timed_run, "who_runs": _who_runs}
+_DO: dict[str, Callable[..., Any]] = {"run": _timed_run, "node_assignments": _node_assignments}
 
 
 def peak_rss() -> int:

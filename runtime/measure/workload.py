@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from shadowattn.models.bundle import Manifest
+from shadowattn.runtime.text import files
 from shadowattn.runtime.text.chat import ChatTemplate, Conversation
 from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
@@ -52,7 +53,7 @@ def from_text(
 def from_prompt(bundle: Path, manifest: Manifest, file: Path, chat: bool, most: int, decode_tokens: int) -> Workload:
     """One prompt, as `generate` would ask it. most: positions that a session may hold."""
     tokenizer = BundleTokenizer.open(bundle, manifest)
-    text = file.read_text("utf-8")
+    text = files.read_prompt(file)
     if chat:
         token_ids = Conversation(ChatTemplate.open(bundle, manifest), tokenizer).ask(text)
     else:
@@ -87,7 +88,7 @@ def _random_tokens(bundle: Path, manifest: Manifest, file: str | None, count: in
 def read_text(file: str | None) -> tuple[str, str]:
     """(name, text) of a file in UTF-8, or of Python's own documentation. Raises ValueError, OSError."""
     if file is not None:
-        return file, Path(file).read_text("utf-8")
+        return file, files.read_text(Path(file))
     try:
         from pydoc_data.topics import topics
     except ImportError:

@@ -115,10 +115,10 @@ class EstimateRunner:
             del self._delegate, self._interpreter, self.q_i8, self.k_i8, self.scores_i8
         self._graph = None
 
-    def keep_for_ever(self) -> None:
+    def keep_alive(self) -> None:
         """For a forked child, where the threads of a delegate do not exist."""
-        litert.keep_for_ever(self._native)
-        litert.keep_for_ever(self._probe)
+        litert.keep_alive(self._native)
+        litert.keep_alive(self._probe)
 
     def _check_tensor(self, tensor: str, index: int, wanted: tuple[int, ...]) -> float:
         """The tensor's scale. Raises ValueError unless it is static INT8 of that shape, with one scale and no zero
@@ -186,14 +186,15 @@ class Estimator:
         with self._lock:
             return {runner.key.name: runner.nodes for runner in self._runners.values()}
 
-    def report(self) -> list[dict[str, Any]]:
-        """A row per graph that was prepared. slots: its interpreters, which prepare_ms, invokes and failures add up;
-        delegated: taken, partly or not at all, None where host INT8 is what was asked for; on_host: the nodes that run
-        as host INT8, and whose kernels run them."""
+    def report(self, prefix: str = "") -> list[dict[str, Any]]:
+        """A row per graph that was prepared, of those whose name begins so. slots: its interpreters, which prepare_ms,
+        invokes and failures add up; delegated: taken, partly or not at all, None where host INT8 is what was asked for;
+        on_host: the nodes that run as host INT8, and whose kernels run them."""
         found: dict[EstimateKey, list[EstimateRunner]] = {}
         with self._lock:
             for (key, _), runner in sorted(self._runners.items(), key=lambda item: item[0]):
-                found.setdefault(key, []).append(runner)
+                if key.name.startswith(prefix):
+                    found.setdefault(key, []).append(runner)
         rows = []
         for key, runners in found.items():
             nodes = runners[0].nodes
@@ -213,9 +214,9 @@ class Estimator:
         """In a forked child: nothing is ever destroyed, for the delegate's threads do not exist here."""
         self._lock = threading.RLock()  # the parent may have held the other
         self._closer.detach()
-        litert.keep_for_ever(self._delegate)
+        litert.keep_alive(self._delegate)
         for runner in self._runners.values():
-            runner.keep_for_ever()
+            runner.keep_alive()
 
     def _prepared(self, key: EstimateKey) -> EstimateRunner:
         if key.bucket not in self._multipliers:

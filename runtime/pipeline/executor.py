@@ -5,7 +5,6 @@ thread selects and attends. Decoding launches no graph: for one row a launch cos
 """
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -90,9 +89,9 @@ class PipelinedExecutor:
     """Per layer: linear -> append -> estimate, select and attend of every head group, and linear again. Copies residual
     from graph to graph and q_i8, k_i8 into the estimate graphs; the estimate runs only where its scores decide.
 
-    clock: wall time by stage, and spans; record: of chunks; planner: of schedules; schedules: those of the latest
-    chunk's layers, in their order; overlaps: whether estimates run beside select and attend, which they do not if the
-    planner is off, or on the host with a single thread; depth: estimate buffers in use.
+    clock: wall time by stage, `seconds`, and spans; record: of chunks; planner: of schedules; schedules: those of the
+    latest chunk's layers, in their order; npu_name: who was asked to run the estimates; overlaps: whether they run
+    beside select and attend: not if the planner is off, or on the host with a single thread; depth: estimate buffers.
     """
 
     def __init__(self, engine: Engine, options: PipelineOptions) -> None:
@@ -105,6 +104,7 @@ class PipelinedExecutor:
         options.scales_for("shadow", self.has_grid)
         self._options = options
         self._model = model
+        self.npu_name = options.npu.name
         self._stages = Stages(engine.shadow, model)
         self.estimator = engine.estimator(options.npu)
         self._inputs: EstimateInputs | None = None
@@ -117,18 +117,10 @@ class PipelinedExecutor:
         self.schedules: list[Schedule] = []
         self._run_groups = Overlapped(options.npu.name) if self.overlaps else sequential
         self.clock = Clock()
+        self.seconds = self.clock.seconds
         self.copied_bytes = 0
         self.watcher: Watcher | None = None
         self.record = PipelineRecord(model, 1 + (engine.plan.grid.count if engine.plan.grid else 0))
-
-    @property
-    def npu_name(self) -> str:
-        """Who was asked to run the estimates, for tables: host INT8, or a delegate."""
-        return self._options.npu.name
-
-    @property
-    def seconds(self) -> defaultdict[str, float]:
-        return self.clock.seconds
 
     @contextlib.contextmanager
     def watch(self, watcher: Watcher) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any
 from shadowattn.runtime.pipeline.schedule import Schedule
 from shadowattn.runtime.pipeline.trace import CPU, Span
 
-MISSING = "a picture needs matplotlib, which is not installed; install it with: pip install 'shadowattn[plots]'"
+MISSING = "a picture needs matplotlib, which is not installed; install it with: pip install matplotlib"
 _WIDTH, _AXIS, _ROW, _FRAME, _TITLE = 12.0, 10.5, 0.5, 0.75, 0.8  # inches: picture, time axis, worker, panel, title
 _CHARACTER, _FONT = 0.065, 7.5  # inches of a character, its points
 _BAR = 0.8  # of a row
@@ -37,7 +37,8 @@ def draw_gantt(path: Path, title: str, predicted: Sequence[Span], measured: Sequ
     from matplotlib.patches import Patch
 
     panels = {"predicted": predicted, "measured": measured}
-    rows = [_rows(spans) for spans in panels.values()]
+    names = (sorted({span.worker for span in spans}, key=lambda n: (n == CPU, n)) for spans in panels.values())
+    rows = [{worker: row for row, worker in enumerate(own)} for own in names]  # the CPU's below
     heights = [_FRAME + _ROW * len(own) for own in rows]
     figure = Figure(figsize=(_WIDTH, _TITLE + sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: no window system is asked for
@@ -57,7 +58,11 @@ def _draw_panel(axis: Any, name: str, spans: Sequence[Span], rows: Mapping[str, 
     first, length = _extent(spans)
     for stage, colour in _COLOURS.items():
         for worker, row in rows.items():
-            own = [span for span in spans if _stage(span) == stage and span.worker == worker]
+            own = [
+                span
+                for span in spans
+                if (span.kind if span.kind == "wait" else span.name, span.worker) == (stage, worker)
+            ]
             bars = [(1e3 * (span.start - first), 1e3 * span.seconds) for span in own]
             axis.broken_barh(bars, (row - _BAR / 2, _BAR), facecolors=colour, edgecolors="black", linewidth=0.4)
     for span in spans:
@@ -82,16 +87,6 @@ def _labels(span: Span) -> list[str]:
     ends = [[head for _, head in run] for _, run in runs]
     heads = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ends)
     return [f"{span.args['group']}: h{heads}", str(span.args["group"])]
-
-
-def _stage(span: Span) -> str:
-    return "wait" if span.kind == "wait" else span.name
-
-
-def _rows(spans: Sequence[Span]) -> dict[str, int]:
-    """By worker, from the top: the estimates', then the CPU."""
-    workers = sorted({span.worker for span in spans}, key=lambda name: (name == CPU, name))
-    return {worker: row for row, worker in enumerate(workers)}
 
 
 def _extent(spans: Sequence[Span]) -> tuple[float, float]:

@@ -33,10 +33,6 @@ class ExternalDelegate:
     library: str
     options: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def name(self) -> str:
-        return Path(self.library).name
-
 
 @dataclasses.dataclass(frozen=True)
 class NpuChoice:
@@ -59,7 +55,10 @@ class NpuChoice:
             return cls(None, _delegate(text, rest), require_npu)
         if kind == "blobs":
             file, plus, delegate = rest.partition("+delegate:")
-            _check_blobs(text, file)
+            if not file or "\0" in file:
+                raise ValueError(f"--npu={text!a}: the file is missing, or its path holds a NUL byte; {_WANTED}")
+            if "?" in file and not os.path.exists(file):
+                raise ValueError(f"--npu={text}: options belong to a delegate: blobs:FILE+delegate:PATH?key=value")
             return cls(Path(file), _delegate(text, delegate) if plus else None, require_npu)
         raise ValueError(f"--npu={text}: {_WANTED}")
 
@@ -76,7 +75,7 @@ class NpuChoice:
     @property
     def name(self) -> str:
         """For tables: host INT8, delegate libQnn.so, blobs sm8650.zip through libQnn.so."""
-        through = "" if self.delegate is None else self.delegate.name
+        through = "" if self.delegate is None else Path(self.delegate.library).name
         if self.blobs is None:
             return f"delegate {through}" if through else "host INT8"
         return f"blobs {self.blobs.name} through {through or 'no delegate'}"
@@ -110,15 +109,6 @@ class PipelineOptions:
             advice = "convert again with --grid_multipliers"
             raise ValueError(f"scales={self.scales}: the bundle has no scale grid; {advice}")
         return Scales[self.scales.upper()]
-
-
-def _check_blobs(text: str, file: str) -> None:
-    if not file:
-        raise ValueError(f"--npu={text}: the file is missing; {_WANTED}")
-    if "\0" in file:
-        raise ValueError(f"--npu={text!a}: a NUL byte in the file's path; {_WANTED}")
-    if "?" in file and not os.path.exists(file):
-        raise ValueError(f"--npu={text}: options belong to a delegate: write blobs:FILE+delegate:PATH?key=value")
 
 
 def _delegate(text: str, rest: str) -> ExternalDelegate:

@@ -39,10 +39,8 @@ class LayerPlanner:
             raise ValueError(f"no estimate graph is of {wanted} heads, there are such of {there}")
         chunks = {chunk for chunk, _ in self._counts}
         if options.profile is not None and options.profile.chunk not in chunks:
-            raise ValueError(
-                f"the profile is of chunks of {options.profile.chunk} rows, the estimate graphs of {_list(chunks)}; "
-                "run `shadowattn profile` again"
-            )
+            own = f"the profile is of chunks of {options.profile.chunk} rows"
+            raise ValueError(f"{own}, the estimate graphs of {_list(chunks)}; run `shadowattn profile` again")
 
     @property
     def made(self) -> int:
@@ -78,18 +76,14 @@ class LayerPlanner:
         counts = self.counts(chunk, seq_len)
         if not counts:
             there = ", ".join(f"{rows} x {length}" for rows, length in sorted(self._counts))
-            raise ValueError(
-                f"no estimate graph for chunks of {chunk} rows and bucket {seq_len}; there are such for {there}; "
-                "convert the model again"
-            )
+            wanted = f"no estimate graph for chunks of {chunk} rows and bucket {seq_len}"
+            raise ValueError(f"{wanted}; there are such for {there}; convert the model again")
         if self._profile is None or not self.predicts(chunk):
             return {few: (_LAUNCH_SECONDS + few * _HEAD_SECONDS, few * _HEAD_SECONDS) for few in counts}
         profiled = self._profile.costs(seq_len, kv_len)
         if not profiled.keys() & set(counts):
-            raise ValueError(
-                f"the profile has launches of {_list(profiled)} heads, the session may use {_list(counts)}; "
-                "run `shadowattn profile` again"
-            )
+            own, wanted = f"the profile has launches of {_list(profiled)} heads", f"the session may use {_list(counts)}"
+            raise ValueError(f"{own}, {wanted}; run `shadowattn profile` again")
         return {few: work for few, work in profiled.items() if few in counts}
 
 

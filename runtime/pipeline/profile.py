@@ -130,7 +130,7 @@ def read_profile(path: Path) -> LatencyProfile:
 def find_profile(
     bundle: Path, manifest: Manifest, npu: str, num_threads: int, mode: str, asked: Path | None
 ) -> LatencyProfile | None:
-    """The profile asked for, or else the one beside the bundle; None if there is none. Raises ValueError for one asked
+    """The profile asked for, or else the one beside the bundle; None without one. Raises ValueError for one asked
     for that cannot be read or does not fit; one that merely lies there is left aside then, with a warning."""
     path = asked or default_path(bundle)
     if asked is None and not path.exists():

@@ -92,19 +92,13 @@ def write_trace(path: Path, spans: Sequence[Span], about: Mapping[str, Any]) -> 
     ordered = in_order(spans)
     origin = ordered[0].start if ordered else 0.0
     threads = {worker: index + 1 for index, worker in enumerate(dict.fromkeys(span.worker for span in ordered))}
-    events = [_name("process_name", 0, "shadowattn")]
-    events += [_name("thread_name", thread, worker) for worker, thread in threads.items()]
-    events += [_complete(span, origin, threads[span.worker]) for span in ordered]
+    names = [("process_name", 0, "shadowattn"), *(("thread_name", thread, name) for name, thread in threads.items())]
+    events: list[dict[str, Any]] = [
+        {"name": kind, "ph": "M", "pid": 1, "tid": thread, "args": {"name": name}} for kind, thread, name in names
+    ]
+    for span in ordered:  # both ends in whole nanoseconds, so that what was nested stays nested
+        start, end = (round((seconds - origin) * 1e9) for seconds in (span.start, span.end))
+        event = {"name": span.name, "cat": span.kind, "ph": "X", "pid": 1, "tid": threads[span.worker]}
+        events.append(event | {"ts": start / 1000, "dur": (end - start) / 1000, "args": dict(span.args)})
     whole = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": dict(about)}
     path.write_text(json.dumps(whole, allow_nan=False) + "\n", "utf-8")
-
-
-def _name(kind: str, thread: int, name: str) -> dict[str, Any]:
-    return {"name": kind, "ph": "M", "pid": 1, "tid": thread, "args": {"name": name}}
-
-
-def _complete(span: Span, origin: float, thread: int) -> dict[str, Any]:
-    """Both ends are rounded to whole nanoseconds, so that what was nested stays nested."""
-    start, end = (round((seconds - origin) * 1e9) for seconds in (span.start, span.end))
-    about = {"name": span.name, "cat": span.kind, "ph": "X", "pid": 1, "tid": thread}
-    return about | {"ts": start / 1000, "dur": (end - start) / 1000, "args": dict(span.args)}

@@ -59,9 +59,9 @@ class Instruments:
         """How much each head selects and finds, since observe_heads() or reset_stats()."""
         return self.observer.head_stats()
 
-    def who_runs(self) -> list[NodeRow]:
+    def node_assignments(self) -> list[NodeRow]:
         """(signature, node index, op, runner) of every node of the signatures that were prepared, for all sessions of
         the engine. runner: shadow, xnnpack or litert builtin. A Shadow op not run by us raises at first use, a matrix
         product outside XNNPACK warns."""
         self._cached.check_open()
-        return self._cached.engine.who_runs()
+        return self._cached.engine.node_assignments()

@@ -34,7 +34,7 @@ TABLES = {
 
 @dataclasses.dataclass(frozen=True)
 class HeadStats:
-    """float64 [L,H] each, over the rows that chose positions; 1 where none did, as a row that reads all misses nothing.
+    """float64 [L,H] each, over the rows that selected; 1 where none did, as a row that attends to all misses nothing.
 
     kept: mean share of positions read. mass: softmax mass of those in float32, mean over rows. recall: share of the k
     positions with the largest float32 scores that are among the k read.

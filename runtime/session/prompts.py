@@ -69,10 +69,8 @@ def check_vocabulary(ids: list[int], manifest: Manifest) -> None:
 def check_room(count: int, kept: int, most: int) -> None:
     """Raises ValueError unless `count` more positions fit."""
     if kept + count > most:
-        raise ValueError(
-            f"{count} tokens do not fit: {kept} of {most} positions are used; shorten the text, "
-            "rewind() or reset() the session"
-        )
+        advice = "rewind() or reset() the session" if kept else "or convert the model with a larger --max_length"
+        raise ValueError(f"{count} tokens do not fit: {kept} of {most} positions are used; shorten the text, {advice}")
 
 
 def check_messages(messages: Any) -> list[dict[str, Any]]:

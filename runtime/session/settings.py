@@ -48,7 +48,7 @@ class CacheSettings:
         if self.keep_ratio != AUTO and not (isinstance(self.keep_ratio, float) and 0 < self.keep_ratio <= 1):
             raise ValueError(f"keep_ratio must be auto or in (0, 1], got {self.keep_ratio!r}; 1.0 is dense attention")
         if not (isinstance(self.threshold, float) and 0 <= self.threshold < 1):
-            raise ValueError(f"threshold must be a probability in [0, 1), got {self.threshold!r}; 0 is none")
+            raise ValueError(f"threshold must be a probability in [0, 1), got {self.threshold!r}; 0 switches it off")
         if not (isinstance(self.max_skipped_mass, float) and 0 <= self.max_skipped_mass < 1):
             raise ValueError(
                 f"max_skipped_mass must be a share in [0, 1), got {self.max_skipped_mass!r}; 0 scores every page"
@@ -74,7 +74,7 @@ class CacheSettings:
         )
 
     def reads_scores(self, length: int) -> bool:
-        """Whether a row that sees `length` positions leaves any out by the estimate graph's scores."""
+        """Whether a row of `length` positions leaves any out by the estimate graph's scores."""
         if self.mode not in ("shadow", "shadow_paper") or length <= self.min_k:
             return False
         return self.threshold > 0 or self.keep_ratio == AUTO or float(self.keep_ratio) < 1

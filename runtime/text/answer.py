@@ -38,7 +38,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came out. ttft: seconds to the first token; tpot: milliseconds per further token (None: there was none)."""
+    """What came out. ttft: seconds to the first token; tpot: milliseconds per further token (None: without one)."""
 
     token_ids: tuple[int, ...]
     text: str

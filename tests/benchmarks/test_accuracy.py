@@ -8,6 +8,7 @@ from typing import Any
 
 import accuracy
 import pytest
+import remaining
 from cli_runner import write_speaking_bundle
 
 from shadowattn.runtime.cli import command_flags
@@ -45,11 +46,11 @@ def test_the_command_line_says_what_was_done(files: list[str]) -> None:
         assert dataclasses.replace(_options(flag_values), session={}) == section.options
 
 
-def test_sections_are_chosen_by_name(files: list[str]) -> None:
+def test_sections_are_selected_by_name(files: list[str]) -> None:
     sections = accuracy.full_sections(files, {}, accuracy.Bundles(Path("x.bundle")))
-    assert [section.name for section in accuracy.choose(sections, "greedy,needle")] == ["needle", "greedy"]
+    assert [section.name for section in accuracy.select(sections, "greedy,needle")] == ["needle", "greedy"]
     with pytest.raises(SystemExit, match=r"--only: wanted some of perplexity_2048, .*, got 'speed'"):
-        accuracy.choose(sections, "speed")
+        accuracy.select(sections, "speed")
 
 
 def test_no_bundle(tmp_path: Path) -> None:
@@ -124,8 +125,8 @@ def test_the_document(files: list[str], speaking: Path, tmp_path: Path, capsys: 
 
 def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, 60.0])
-    monkeypatch.setattr(accuracy.time, "monotonic", lambda: next(seconds))
-    clock = accuracy._Clock(400.0)
-    assert clock.left() == ""
-    clock.finished(100.0)
-    assert clock.left() == "; about 3 min left"
+    monkeypatch.setattr(remaining.time, "monotonic", lambda: next(seconds))
+    left = remaining.Remaining(400.0)
+    assert left.in_words() == ""
+    left.finished(100.0)
+    assert left.in_words() == "; about 3 min left"

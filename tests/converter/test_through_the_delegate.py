@@ -23,5 +23,5 @@ def test_logits_equal_transformers_at_every_prompt_length(family, executor, tiny
             logits = [session.prefill(tokens[:length])] + [session.decode(int(token)) for token in tokens[length:]]
             difference = np.abs(np.array(logits) - expected[length - 1 :]).max()
             assert difference < 1e-4 * np.abs(expected).max(), f"prompt of {length} tokens"
-        runners = {row.runner for row in session.who_runs() if row.op.startswith("Shadow")}
+        runners = {row.runner for row in session.node_assignments() if row.op.startswith("Shadow")}
         assert runners == ({"shadow"} if executor == "fused" else set())  # pipelined: calls between the graphs

@@ -111,7 +111,7 @@ def open_op(
     model: bytes | None = None,
     **options: object,
 ) -> OneOp:
-    """An op with that plan and rule, float32 cache; skips aloud where the machine lacks the ISA level."""
+    """An op with that plan and rule, float32 cache; skips, with a message, where the machine lacks the ISA level."""
     (folder / "plan.bin").write_bytes(plan.to_bytes())
     settings = {"plan": folder / "plan.bin", "cache_type": "f32"} | rule_options(rule)
     try:

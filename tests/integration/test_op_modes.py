@@ -128,12 +128,12 @@ def test_rewound_pages_are_made_again(mode: str, tmp_path: Path) -> None:
     fresh = open_op(sizes, plan, SelectRule(0.3, 8), tmp_path, mode=mode)
     np.testing.assert_array_equal(feed(op, *text), feed(fresh, *text))
     # And from the middle of a page on.
-    tail = [array[100:200][None] for array in other]
-    again, first = (o.run(dict(zip("qkv", tail, strict=True)), 100) for o in (op, fresh))
+    last = [array[100:200][None] for array in other]
+    again, first = (o.run(dict(zip("qkv", last, strict=True)), 100) for o in (op, fresh))
     np.testing.assert_array_equal(again, first)
     half = open_op(sizes, plan, SelectRule(0.3, 8), tmp_path, mode=mode)
     feed(half, *(array[:100] for array in text))
-    np.testing.assert_array_equal(half.run(dict(zip("qkv", tail, strict=True)), 100), first)
+    np.testing.assert_array_equal(half.run(dict(zip("qkv", last, strict=True)), 100), first)
 
 
 @pytest.mark.parametrize("keep_ratio", [1e-6, 0.1, 0.5, 0.999])

@@ -73,7 +73,7 @@ def test_short_rows_score_every_page(n: int, tmp_path: Path) -> None:
 
 
 def test_weights_made_again_are_of_scored_pages_only(tmp_path: Path) -> None:
-    """A page far better than the first, where the sums overflow; zero queries, whose bounds are all alike."""
+    """A page far better than the first, where the sums overflow; zero queries, whose bounds are all equal."""
     sizes, rule = Sizes(32, 2, 1, 16), ShadowRule(0.02, 8, max_skipped_mass=0.3)
     q, k, v = uneven_text(26 * PAGE, sizes)
     k[9 * PAGE + 5] = 60.0

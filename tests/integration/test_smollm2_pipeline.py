@@ -29,8 +29,8 @@ def test_overlap_changes_no_bit_and_coarse_scores_little(int8_bundle: Path, leng
     assert len(tokens) == length
     with Session.open(int8_bundle) as fused:
         reference = chunk_ends(fused, tokens)
-    in_turn = PipelineOptions(planner="off", heads=(1,))
-    with Session.open(int8_bundle, executor="pipelined", pipeline=in_turn, num_threads=1) as session:
+    one_by_one = PipelineOptions(planner="off", heads=(1,))
+    with Session.open(int8_bundle, executor="pipelined", pipeline=one_by_one, num_threads=1) as session:
         wanted = chunk_ends(session, tokens)
     with Session.open(int8_bundle, executor="pipelined", num_threads=2) as session:
         assert session.pipelined.overlaps

@@ -1,4 +1,4 @@
-"""The oracle of mode shadow itself, against sentences of docs/op_spec.md that can be checked by hand."""
+"""The oracle of mode shadow itself, against sentences of docs/algorithm.md that can be checked by hand."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def test_float32_weights_are_nearly_the_exact_ones() -> None:
         np.testing.assert_allclose(weights, exact, rtol=2.65e-3 + 4e-6, atol=2e-38 * 2)
         assert not weights[exact < 2.0**-126.1].any()
         rising = np.diff(weights[np.argsort(scores)])
-        assert (rising >= -4e-6 * np.sort(weights)[1:]).all()  # no larger score weighs less
+        assert (rising >= -4e-6 * np.sort(weights)[1:]).all()  # no larger score has a smaller weight
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 100, 1024, 5000])
@@ -52,7 +52,7 @@ def test_the_mass_is_the_sum_behind_the_sinks(n: int, skip: int) -> None:
 
 
 def kept(logits: list[float], threshold: float, **rule: int) -> list[int]:
-    """Positions kept of a row with these logits."""
+    """Positions selected of a row with these logits."""
     scores = Scores(np.rint(np.array(logits) * 1e6).astype(np.int64), np.float32(1e-6), coarse=False)
     chosen = shadow.select_by_threshold(scores, np.float32(threshold), ShadowRule(**rule))
     return np.flatnonzero(chosen).tolist()
@@ -83,7 +83,7 @@ def test_a_tail_of_a_page_is_its_mean_and_that_of_the_kept() -> None:
     takes = np.zeros(70, bool)
     total, mass = shadow.residual_of(rest, takes, values)
     assert mass == 1
-    assert total == 0.5 * values[:64].mean() + 0.5 * values[64:].mean()  # 6 positions are all that the row sees there
+    assert total == 0.5 * values[:64].mean() + 0.5 * values[64:].mean()  # 6 positions are all that is visible there
     takes[[5, 6]] = True
     total, mass = shadow.residual_of(rest, takes, values)
     assert mass == 1

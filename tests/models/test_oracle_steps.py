@@ -1,4 +1,4 @@
-"""The oracle itself, against sentences of docs/op_spec.md that can be checked by hand."""
+"""The oracle itself, against sentences of docs/algorithm.md that can be checked by hand."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ def test_buckets_are_numbered_row_by_row_from_1() -> None:
 
 @pytest.mark.parametrize("bucket", [0, -1, 7])
 def test_a_number_that_is_no_bucket(bucket: int) -> None:
-    with pytest.raises(ValueError, match=r"none of the grid's 1\.\.6"):
+    with pytest.raises(ValueError, match=r"not one of the grid's 1\.\.6"):
         GRID.multiplier(bucket)
 
 

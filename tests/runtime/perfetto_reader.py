@@ -1,7 +1,5 @@
 """Reads our traces as Perfetto's trace processor does, and raises where that would drop or guess something.
 
-python tests/runtime/perfetto_reader.py FILE...
-
 Perfetto (importers/json, importers/common/slice_tracker.cc) sorts events by time, keeps the file's order among equal
 times, and has a stack of open slices for every thread. A slice that begins inside another must end inside of it, or it
 is dropped; so is one with a negative time or duration. Microseconds become nanoseconds by rounding (older versions cut
@@ -9,10 +7,8 @@ off, which `to_ns=int` stands for).
 """
 
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Slice(NamedTuple):
@@ -27,9 +23,8 @@ class Slice(NamedTuple):
 def read(text: str, to_ns: Callable[[float], int] = round) -> dict[str, list[Slice]]:
     """A trace file's text -> the slices of each named thread, in the order of their begin. Raises ValueError."""
     events = json.loads(text, parse_constant=lambda word: _need(False, f"{word} is not JSON"))["traceEvents"]
-    names = [event for event in events if event["name"] == "thread_name"]
-    threads = {event["tid"]: event["args"]["name"] for event in names}
-    _need(len(set(threads.values())) == len(names) and all(threads.values()), f"threads need one name each: {names}")
+    threads = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    _need(len(set(threads.values())) == len(threads) and all(threads.values()), f"each thread needs a name: {threads}")
     _need(sum(event["name"] == "process_name" for event in events) == 1, "the process has no name")
     found: dict[str, list[Slice]] = {name: [] for name in threads.values()}
     stacks: dict[str, list[Slice]] = {name: [] for name in threads.values()}
@@ -39,29 +34,17 @@ def read(text: str, to_ns: Callable[[float], int] = round) -> dict[str, list[Sli
         _need(whole, f"{event}: wanted a complete event of a named thread")
         _need(min(event["ts"], event["dur"]) >= 0, f"{event}: times must not be negative")
     for event in sorted(timed, key=lambda event: to_ns(event["ts"] * 1000)):
-        _take(event, found[threads[event["tid"]]], stacks[threads[event["tid"]]], to_ns)
+        start = to_ns(event["ts"] * 1000)
+        end, stack = start + to_ns(event["dur"] * 1000), stacks[threads[event["tid"]]]
+        while stack and (stack[-1].end < start or (stack[-1].end == start and not stack[-1].start == start == end)):
+            stack.pop()
+        for outer in stack:
+            _need(end <= outer.end, f"{event} overlaps {outer}: it would be dropped")
+        stack.append(Slice(event["name"], start, end, len(stack)))
+        found[threads[event["tid"]]].append(stack[-1])
     return found
-
-
-def _take(event: dict[str, Any], slices: list[Slice], stack: list[Slice], to_ns: Callable[[float], int]) -> None:
-    start = to_ns(event["ts"] * 1000)
-    end = start + to_ns(event["dur"] * 1000)
-    while stack and (stack[-1].end < start or (stack[-1].end == start and not stack[-1].start == start == end)):
-        stack.pop()
-    for outer in stack:
-        _need(end <= outer.end, f"{event} overlaps {outer}: it would be dropped")
-    stack.append(Slice(event["name"], start, end, len(stack)))
-    slices.append(stack[-1])
 
 
 def _need(fits: bool, message: str) -> None:
     if not fits:
         raise ValueError(message)
-
-
-if __name__ == "__main__":
-    for file in sys.argv[1:]:
-        for how in (round, int):
-            for thread, slices in read(Path(file).read_text("utf-8"), how).items():
-                deepest = max((one.depth for one in slices), default=0)
-                print(f"{file}, {how.__name__}: {thread}: {len(slices):,} slices, nested {deepest} deep")

@@ -286,7 +286,7 @@ def test_an_op_that_nobody_has(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--graph=x", "--no_such_flag=1"), "'no_such_flag'"),
+        (("--graph=x", "--no_such_flag=1"), "unknown flag --no_such_flag"),
         ((), "wanted --graph"),
         (("--graph=x", "y"), "got 'y'"),
         (("--graph=x", "--num_runs=0"), "num_runs"),
@@ -349,7 +349,7 @@ def test_a_file_with_a_delegate_of_the_flags(capsys: pytest.CaptureFixture[str],
 def test_random_numbers_without_benchmark_rows(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     outcome = benchmark(capsys, tiny, "--signature_to_run_for=decode")
     assert outcome.code == 1
-    assert "n_valid must be in 1..1" in outcome.err
+    assert re.search(r"n_valid must be in 1\.\.1|cache \d+ does not exist", outcome.err)
     assert "add benchmark_rows:N" in outcome.err
     values = "--input_layer_value_range=tokens,0,96:position,0,0:n_valid,16,16:cache,0,0"
     assert benchmark(capsys, tiny, "--signature_to_run_for=prefill_16", *CHUNK, values).code == 0

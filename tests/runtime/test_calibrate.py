@@ -26,7 +26,7 @@ FORCED = Forced(min_k=64, sinks=1, latest=4)
 
 
 def observations(error_scale: np.ndarray, octaves: int = 5) -> Observations:
-    """Heads whose rows keep 0.1 / threshold positions and are wrong by error_scale * threshold, at every length."""
+    """Heads whose rows select 0.1 / threshold positions and are wrong by error_scale * threshold, at every length."""
     shape = error_scale.shape
     lengths = 64.0 * 2 ** np.arange(OCTAVES)
     rows = np.where(np.arange(OCTAVES) < octaves, lengths, 0.0)
@@ -215,7 +215,7 @@ def test_what_does_not_fit(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_p
     (tmp_path / "short.txt").write_text("short")
     for args, message in (
         ([str(speaking), f"--text={tmp_path}/short.txt"], "wanted at least 512 tokens (two windows), got"),
-        ([str(tiny), "--text=x.txt"], "the bundle has no tokenizer, so --text cannot be used"),
+        ([str(tiny), f"--text={tmp_path}/short.txt"], "the bundle has no tokenizer, so --text cannot be used"),
         ([str(speaking), f"--text={tmp_path}/none.txt"], "none.txt: No such file or directory"),
     ):
         outcome = run(capsys, "calibrate", *args)
@@ -247,7 +247,7 @@ def test_head_stats(tiny: Path, text: list[int]) -> None:
             shadow.observe(cache, 16)
         with pytest.raises(ValueError, match="observed heads has 32 numbers, wanted 3"):
             shadow.observed(cache, "heads", (3,))
-        with pytest.raises(ValueError, match="nothing is observed by the name of 'x'; wanted one of histogram, rows"):
+        with pytest.raises(ValueError, match="there is no table 'x'; wanted one of histogram, rows"):
             shadow.observed(cache, "x", (3,))
 
 

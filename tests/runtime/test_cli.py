@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from absl import flags
-from cli_runner import Outcome, environment, run, run_process
+from cli_runner import Outcome, environment, run, run_process, write_speaking_bundle
 from tiny_bundle import write_tiny_bundle
 
 from shadowattn.runtime import cli
@@ -241,7 +241,12 @@ def test_wrong_usage_found_by_the_command(fake: Fake) -> None:
         (FileNotFoundError(2, "No such file or directory", "x.txt"), "x.txt: No such file or directory"),
         (OSError(28, "No space left on device"), "No space left on device"),
         (RuntimeError("delegate says no"), "delegate says no"),
-        (MemoryError(), "not enough memory; use a shorter prompt or a machine with more"),
+        (MemoryError(), "not enough memory; use a shorter prompt, fewer threads (-t), or a machine with more"),
+        (OSError(12, "Cannot allocate memory", "model.tflite"), "not enough memory: "),
+        (ImportError("x.so: failed to map segment from shared object", name="x"), "not enough memory to load x ("),
+        (RuntimeError("no: " + "failed to create XNNPACK runtime" * 4),
+         "not enough memory: no: failed to create XNNPACK runtime; use"),
+        (ValueError("internal error: Resource temporarily unavailable"), "not enough memory: internal error: "),
         (ModuleNotFoundError("No module named 'torch'", name="torch"),
          "fake needs packages that are not installed (No module named 'torch'); install them with: pip install "),
         (ModuleNotFoundError("No module named 'shadowattn.x'", name="shadowattn.x"), "this installation is incomplete"),
@@ -345,6 +350,9 @@ SHELL = {  # what the shell appends -> exit code, the only line on standard erro
     "--version >&-": (1, "standard output: it is closed; the result could not be written"),
     "generate --help >/dev/full": (1, "standard output: No space left on device; the result could not be written"),
     "doctor --json >/dev/full": (1, "standard output: No space left on device; the result could not be written"),
+    "generate b -p Hello -n 3 >/dev/full": (
+        *(1, "standard output: No space left on device; the result could not be written"),
+    ),
     "xyz 2>&-": (2, ""),
     "xyz 2>/dev/full": (2, ""),
     "--version >/dev/full 2>/dev/full": (1, ""),
@@ -355,6 +363,7 @@ SHELL = {  # what the shell appends -> exit code, the only line on standard erro
 
 @pytest.mark.parametrize("arguments", SHELL)
 def test_streams_that_are_full_or_closed(tmp_path: Path, arguments: str) -> None:
+    write_speaking_bundle(tmp_path / "b")
     command = f"{shlex.quote(sys.executable)} -m shadowattn.runtime.cli {arguments}"
     done = subprocess.run(
         ["sh", "-c", command], capture_output=True, text=True, env=environment(), cwd=tmp_path, timeout=60, check=False
@@ -370,7 +379,7 @@ def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
     write_tiny_bundle(tmp_path / "b")
     odd = os.fsencode(tmp_path) + b"/\xff"
     os.rename(tmp_path / "b", odd)
-    for flag, code, line in (("--nowho_runs", 0, ""), ("--who_runs", 1, "wanted a path in UTF-8")):
+    for flag, code, line in (("--nonode_assignments", 0, ""), ("--node_assignments", 1, "wanted a path in UTF-8")):
         command = [sys.executable, "-m", "shadowattn.runtime.cli", "inspect", odd, flag]
         done = subprocess.run(command, capture_output=True, env=environment(), timeout=60, check=False)
         assert (done.returncode, line.encode() in done.stderr) == (code, True), done.stderr

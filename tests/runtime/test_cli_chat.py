@@ -70,29 +70,29 @@ def test_a_paste_of_30_lines_is_one_message(bundle: Path, reader: str, tmp_path:
     chat.quit()
 
 
-@pytest.mark.parametrize("reader", ["prompt_toolkit", "readline"])  # a terminal's own line editing has no history
-def test_history_goes_over_runs_and_pastes_stay_whole_in_it(bundle: Path, reader: str, tmp_path: Path) -> None:
-    first = Chat(bundle, reader, tmp_path)
+@pytest.mark.parametrize("editor", ["prompt_toolkit", "readline"])  # a terminal's own line editing has no history
+def test_history_goes_over_runs_and_pastes_stay_whole_in_it(bundle: Path, editor: str, tmp_path: Path) -> None:
+    first = Chat(bundle, editor, tmp_path)
     first.ask(PASTE.format("one\ntwo"))
     first.quit()
-    second = Chat(bundle, reader, tmp_path)
+    second = Chat(bundle, editor, tmp_path)
     second.ask(UP)
     assert second.messages()[0]["content"] == "one\ntwo"
     second.quit()
 
 
-def test_ctrl_c_ends_the_answer_and_the_chat_goes_on(bundle: Path, reader: str, tmp_path: Path) -> None:
+def test_ctrl_c_in_an_answer(bundle: Path, reader: str, tmp_path: Path) -> None:
     patch = """
 import signal
-from shadowattn.runtime.session.session import Session
-real, calls = Session.decode, iter(range(10**6))
-def decode(session, token_id):
-    if next(calls) == 2:
+from shadowattn.runtime.session.cached_tokens import CachedTokens
+real, calls = CachedTokens.step, iter(range(10**6))
+def step(cached, chunk, *more):
+    if chunk.length == 1 and next(calls) == 2:
         print("MIDDLE", file=sys.stderr, flush=True)
         while True:
             signal.pause()
-    return real(session, token_id)
-Session.decode = decode
+    return real(cached, chunk, *more)
+CachedTokens.step = step
 """
     chat = Chat(bundle, reader, tmp_path, "--max_new_tokens=9", "--temperature=3", "--seed=1", "--stats", patch=patch)
     chat.type("Hello" + ENTER)
@@ -130,7 +130,7 @@ def test_commands(bundle: Path, reader: str, tmp_path: Path) -> None:
     chat.quit()
 
 
-def test_a_question_that_is_too_long_is_not_lost(bundle: Path, tmp_path: Path) -> None:
+def test_a_question_that_is_too_long(bundle: Path, tmp_path: Path) -> None:
     chat = Chat(bundle, "readline", tmp_path)
     said = chat.ask("x" * 300)
     assert "press Up and shorten it by 63 tokens, or convert the model with a larger --max_length" in said
@@ -152,7 +152,7 @@ def test_the_meter_shows_when_the_context_is_nearly_full(bundle: Path, tmp_path:
     chat.quit()
 
 
-def test_damaged_and_unwritable_histories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_histories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "history"
     path.write_text('"good"\n{broken\n7\n"two\\nlines"\n', "utf-8")
     assert History(path).entries == ["good", "two\nlines"]
@@ -200,7 +200,7 @@ def test_keys_that_end_the_chat_at_the_prompt(bundle: Path, reader: str, tmp_pat
     assert chat.end() == code
 
 
-def test_bytes_that_are_no_text_at_the_prompt(bundle: Path, reader: str, tmp_path: Path) -> None:
+def test_bytes_that_are_no_text(bundle: Path, reader: str, tmp_path: Path) -> None:
     chat = Chat(bundle, reader, tmp_path)
     chat.type(b"\xff\xfe bad" + ENTER.encode())
     chat.read_until(r"error: this line is not UTF-8 text; check the terminal's encoding[\s\S]*> ?$")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli_runner import run, run_process
 
+from shadowattn.runtime.commands import doctor
 from shadowattn.runtime.litert import delegate
 
 
@@ -47,7 +48,8 @@ def test_a_missing_package_is_named_with_a_command(
     report = json.loads(outcome.out)
     assert (outcome.code, report["ok"]) == (1, False)
     check = next(check for check in report["checks"] if check["what"] == "tokenizers")
-    assert check == {"what": "tokenizers", "ok": False, "found": "not installed", "fix": "pip install tokenizers"}
+    assert check == {"what": "tokenizers", "ok": False, "found": "not installed", "fix": check["fix"]}
+    assert check["fix"] == f"pip install tokenizers=={doctor.PACKAGES['tokenizers'][1]}"
 
 
 def test_it_runs_where_numpy_and_litert_do_not_load() -> None:
@@ -60,7 +62,7 @@ def test_it_runs_where_numpy_and_litert_do_not_load() -> None:
     outcome = run_process(code=code)
     assert (outcome.code, outcome.err) == (1, "")
     for name in ("numpy", "ai-edge-litert", "tokenizers"):
-        assert f"pip install --upgrade {name}" in outcome.out
+        assert f"pip install --force-reinstall {name}==" in outcome.out
 
 
 def test_a_whole_installation(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +70,7 @@ def test_a_whole_installation(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(outcome.out)
     assert (outcome.code, report["ok"]) == (0, True), outcome.out
     found = {check["what"]: check["found"] for check in report["checks"]}
-    assert found["ai-edge-litert"] == importlib.metadata.version("ai-edge-litert")
+    assert found["ai-edge-litert"].split()[0] == importlib.metadata.version("ai-edge-litert")
     assert "one sparse attention op is right" in found["delegate in LiteRT"]
     assert run(capsys, "doctor").out.endswith("Everything is there.\n")
 
@@ -77,3 +79,20 @@ def test_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(capsys, "doctor", "please")
     assert outcome.code == 2
     assert "doctor takes no arguments, got 'please'" in outcome.error
+
+
+def test_another_version_than_the_tested_one_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.26.4" if name == "numpy" else real(name))
+    report = json.loads(run(capsys, "doctor", "--json").out)
+    check = next(check for check in report["checks"] if check["what"] == "numpy")
+    assert (check["ok"], check["found"]) == (True, f"1.26.4 (tested with {doctor.PACKAGES['numpy'][1]})")
+
+
+def test_the_tested_versions_are_those_of_the_constraints() -> None:
+    lines = (Path(__file__).resolve().parents[2] / "constraints.txt").read_text().lower().splitlines()
+    assert lines == [lines[0], lines[1], *sorted(lines[2:])]
+    for name, (_, version) in doctor.PACKAGES.items():
+        assert f"{name}=={version}" in lines

@@ -91,6 +91,9 @@ def test_prompt_files(capsys: pytest.CaptureFixture[str], shared_bundle: Path, t
     outcome = run(capsys, "generate", shared_bundle, "--prompt_file", tmp_path / "none.txt")
     assert (outcome.code, outcome.error) == (1, f"{tmp_path}/none.txt: No such file or directory")
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
+    for command, flag in (("eval", "--text"), ("bench", "--text"), ("bench", "--prompt_file"), ("calibrate", "--text")):
+        outcome = run(capsys, command, shared_bundle, f"{flag}={tmp_path / 'latin1.txt'}")
+        assert (outcome.code, "latin1.txt: not UTF-8 text (byte 3)" in outcome.error) == (1, True)
     outcome = run(capsys, "generate", shared_bundle, "--prompt_file", tmp_path / "latin1.txt")
     assert outcome.code == 1
     assert "latin1.txt: not UTF-8 text (byte 3)" in outcome.error
@@ -272,3 +275,64 @@ def test_ctrl_c_in_a_chat_ends_only_the_answer(
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@pytest.mark.parametrize("data", [b"naive", b"naive\n", b"naive\r\n", b"\xef\xbb\xbfnaive\n"])
+def test_ends_of_prompt_files(
+    capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path, data: bytes
+) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(data)
+    outcome = run(capsys, "generate", shared_bundle, f"--prompt_file={path}", "--json", "-n", "1")
+    assert json.loads(outcome.out)["prompt_tokens"] == len(b"naive")
+
+
+def test_json_on_an_ascii_stdout(shared_bundle: Path) -> None:
+    args = ("generate", shared_bundle, "Hello", "--temp=3", "--seed=1", "--json")
+    plain = json.loads(run_process(*args).out)
+    ascii_only = run_process(*args, environ={"PYTHONIOENCODING": "ascii"})
+    assert ascii_only.out.isascii()
+    assert json.loads(ascii_only.out)["text"] == plain["text"]
+    assert not plain["text"].isascii()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["{b}", "Hello"], ["-m", "{b}", "Hello"], ["--model={b}", "-p", "Hello"], ["{b}", "--prompt", "-"], ["{b}", "-"]],
+    ids=str,
+)
+def test_ways_to_say_the_same(shared_bundle: Path, args: list[str]) -> None:
+    words = [arg.replace("{b}", str(shared_bundle)) for arg in args]
+    flags = ["-n", "4", "-t", "1", "--temp=2", "--seed", "1", "--json"]
+    outcome = run_process("generate", *words, *flags, stdin=b"Hello")
+    long = ["--max-new-tokens=4", "--num-threads=1", "--temperature=2", "--seed=1", "--json"]
+    wanted = run_process("generate", shared_bundle, "--prompt=Hello", *long)
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["token_ids"] == json.loads(wanted.out)["token_ids"]
+
+
+def test_what_litert_logs_is_shown_when_asked_for(shared_bundle: Path) -> None:
+    line = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+    quiet = run_process("generate", shared_bundle, "Hello", "-n", "1")
+    assert quiet.err == "shadowattn: the answer was cut after 1 tokens; --max_new_tokens=2 lets it go on\n"
+    assert line in run_process("generate", shared_bundle, "Hello", "-n", "1", "--verbosity=1").err
+    for args in (["inspect", shared_bundle, "--estimates"], ["doctor"], ["eval", shared_bundle, "--max_tokens=256"]):
+        outcome = run_process(*args)
+        assert "INFO" not in outcome.err + outcome.out
+
+
+def test_only_infos_are_kept_off_standard_error() -> None:
+    """Whatever else is written meanwhile, by whatever thread."""
+    code = (
+        "import os\n"
+        "from shadowattn.runtime.litert import interpreter\n"
+        "apply = interpreter._apply_xnnpack_once\n"
+        "def noisy():\n"
+        "    apply()\n"
+        "    os.write(2, b'WARNING: a\\nINFO: b\\nERROR: c\\nunfinished')\n"
+        "interpreter._apply_xnnpack_once = noisy\n"
+        "interpreter.keep_infos_off_stderr()\n"
+        "os.write(2, b' line')\n"
+    )
+    outcome = run_process(code=code)
+    assert (outcome.code, outcome.err) == (0, "WARNING: a\nERROR: c\nunfinished line")

@@ -18,23 +18,23 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_the_files_say(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
-    outcome = run(capsys, "inspect", shared_bundle, "--nowho_runs")
+    outcome = run(capsys, "inspect", shared_bundle, "--nonode_assignments")
     assert (outcome.code, outcome.err) == (0, "")
     for text in (
         "licence         Apache-2.0",
         "heads           4 query, 2 KV, head_dim 16",
         "max_length      256 positions",
-        "buckets         64, 256 positions (split form)",
+        "buckets         64, 256 positions (estimate graphs)",
         "stop tokens     1, 3",
         "model.tflite",
         "plan: K centres and scales of 2 layers x 2 KV heads",
     ):
         assert text in outcome.out
-    assert any(line.split()[:3] == ["estimate", "16", "2"] for line in outcome.out.splitlines())
+    assert any(line.split()[:3] == ["linear", "16", "3"] for line in outcome.out.splitlines())
 
 
 def test_json(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
-    outcome = run(capsys, "inspect", shared_bundle, "--nowho_runs", "--json", "--verify")
+    outcome = run(capsys, "inspect", shared_bundle, "--nonode_assignments", "--json", "--verify")
     report = json.loads(outcome.out)
     assert report["verified"] is True
     assert report["manifest"]["model"]["num_heads"] == 4
@@ -43,7 +43,7 @@ def test_json(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
 
 def test_verify_finds_one_changed_byte(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     bundle = write_speaking_bundle(tmp_path / "tiny.bundle")
-    assert "every file is as it was written" in run(capsys, "inspect", bundle, "--verify", "--nowho_runs").out
+    assert "every file is as it was written" in run(capsys, "inspect", bundle, "--verify", "--nonode_assignments").out
     data = bytearray((bundle / MODEL).read_bytes())
     data[-1] ^= 1
     (bundle / MODEL).write_bytes(data)
@@ -72,27 +72,27 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_estimate_graphs_and_the_grid(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
-    report = json.loads(run(capsys, "inspect", shared_bundle, "--nowho_runs", "--json").out)["estimates"]
-    # Chunks 16, 4 and 1, two lengths, groups of 1, 2 (a KV head's) and 4 heads, 9 buckets and the rank-invariant one.
-    assert report["graphs"] == 3 * 2 * 3 * 10
+    report = json.loads(run(capsys, "inspect", shared_bundle, "--nonode_assignments", "--json").out)["estimates"]
+    # Chunks 16 and 4, two lengths, groups of 1, 2 (a KV head's) and 4 heads, 9 buckets and the rank-invariant one.
+    assert report["graphs"] == 2 * 2 * 3 * 10
     assert report["bytes"] == (shared_bundle / "estimates.zip").stat().st_size
     grid = Plan.from_bytes((shared_bundle / "plan.bin").read_bytes()).grid
     assert report["grid"]["score_scales"] == grid.score_scales.tolist()
-    text = run(capsys, "inspect", shared_bundle, "--nowho_runs").out
-    assert "estimate graphs of head groups: 180 in" in text
+    text = run(capsys, "inspect", shared_bundle, "--nonode_assignments").out
+    assert "estimate graphs of head groups: 120 in" in text
     assert f"K {grid.k_scales[2]:.3g}" in text
     assert "prepared on this CPU" not in text
 
 
 def test_estimates_are_really_prepared(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
-    outcome = run(capsys, "inspect", shared_bundle, "--nowho_runs", "--json", "--estimates", "--num_threads=1")
+    outcome = run(capsys, "inspect", shared_bundle, "--nonode_assignments", "--json", "--estimates", "--num_threads=1")
     assert outcome.code == 0, outcome.err
     rows = json.loads(outcome.out)["estimates"]["prepared"]
     assert [(row["chunk"], row["heads"], row["seq_len"]) for row in rows] == [
         (16, heads, seq_len) for heads in (1, 2, 4) for seq_len in (64, 256)
     ]
     assert all(row["graphs"] == 10 and row["prepare_ms"] > 0 for row in rows)
-    assert "memory of one" in run(capsys, "inspect", shared_bundle, "--nowho_runs", "--estimates").out
+    assert "memory of one" in run(capsys, "inspect", shared_bundle, "--nonode_assignments", "--estimates").out
 
 
 def test_a_damaged_estimate_graph(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -101,13 +101,13 @@ def test_a_damaged_estimate_graph(capsys: pytest.CaptureFixture[str], tmp_path: 
     middle = len(data) * 7 // 10  # among those of the longest chunk
     data[middle : middle + 300] = bytes(300)
     (bundle / "estimates.zip").write_bytes(data)
-    outcome = run(capsys, "inspect", bundle, "--nowho_runs", "--estimates")
+    outcome = run(capsys, "inspect", bundle, "--nonode_assignments", "--estimates")
     assert outcome.code == 1
     assert "convert the model again" in outcome.error
 
 
 @pytest.mark.parametrize("executor", ["fused", "pipelined"])
-def test_who_runs_each_node(capsys: pytest.CaptureFixture[str], shared_bundle: Path, executor: str) -> None:
+def test_node_assignments_each_node(capsys: pytest.CaptureFixture[str], shared_bundle: Path, executor: str) -> None:
     outcome = run(capsys, "inspect", shared_bundle, "--json", "--executor", executor)
     assert (outcome.code, outcome.err) == (0, "")
     nodes = json.loads(outcome.out)["nodes"]

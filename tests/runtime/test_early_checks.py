@@ -90,7 +90,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_what_is_wrong_is_said_before_anything_is_loaded(outcomes: dict[str, tuple[int, str]], line: str) -> None:
+def test_nothing_heavy_is_loaded(outcomes: dict[str, tuple[int, str]], line: str) -> None:
     code, text = outcomes[line]
     wanted_code, sentence = LINES[line]
     assert text.startswith(f"shadowattn: error: {sentence}"), text

@@ -230,7 +230,7 @@ def test_head_rows(tiny: Path) -> None:
     assert (dense["kept_min"], dense["mass_min"], dense["recall_min"]) == (1.0, 1.0, 1.0)
     for row in (shadow, paper):
         assert 0.0 < row["kept_mean"] < 1.0
-        assert row["kept_mean"] <= row["mass_mean"] <= 1.0 + 1e-6  # what is read weighs more than what is not
+        assert row["kept_mean"] <= row["mass_mean"] <= 1.0 + 1e-6  # what is read has more mass than what is not
         assert 0.5 < row["recall_min"] <= 1.0
 
 
@@ -276,8 +276,8 @@ def test_pictures(tmp_path: Path) -> None:
     paths = plots.draw(rows_of_every_task(), tmp_path / "new")
     assert [path.name for path in paths] == [
         "loss_50.png",
-        "heads_a.txt_shadow_no_tail_0.05.png",
-        "heads_b.txt_shadow_no_tail_0.05.png",
+        "heads_a.txt_shadow_uncompensated_0.05.png",
+        "heads_b.txt_shadow_uncompensated_0.05.png",
     ]
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")

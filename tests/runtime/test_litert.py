@@ -49,9 +49,9 @@ def test_a_graph_whose_op_is_not_ours_is_refused_every_time(tiny: Path, monkeypa
             for _ in range(2):
                 with pytest.raises(RuntimeError, match=r"prefill_4: node 3 .* is run by another delegate, not by us"):
                     session.prefill([1, 2, 3])
-        assert session.who_runs() == []
+        assert session.node_assignments() == []
         session.prefill([1, 2, 3])
-        assert {row.signature for row in session.who_runs()} == {"prefill_4"}
+        assert {row.signature for row in session.node_assignments()} == {"prefill_4"}
 
 
 @pytest.mark.parametrize("code", [FULLY_CONNECTED, BATCH_MATMUL])

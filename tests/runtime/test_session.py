@@ -103,7 +103,7 @@ def test_sparse_is_close_to_dense(tiny: Path, oracle: TinyDecoder, text: list[in
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_k_that_covers_all_is_dense(tiny: Path, text: list[int], executor: str) -> None:
-    """Below min_k every position is kept, whatever the mode; the pipelined form then skips its estimate."""
+    """Below min_k every position is selected, whatever the mode; the pipelined form then skips its estimate."""
     with Session.open(tiny, executor=executor, mode="dense", cache_type="f32") as session:
         dense = session.prefill(text[:60])
     with Session.open(tiny, executor=executor, min_k=64, keep_ratio=0.1, cache_type="f32") as session:
@@ -217,12 +217,12 @@ def test_pipelined_counts_its_copies(tiny: Path, text: list[int]) -> None:
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_who_runs(tiny: Path, text: list[int], executor: str) -> None:
+def test_node_assignments(tiny: Path, text: list[int], executor: str) -> None:
     with Session.open(tiny, executor=executor, min_k=1) as session:
-        assert session.who_runs() == []
+        assert session.node_assignments() == []
         session.prefill(text[:20])
         session.score(text[:3])
-        rows = session.who_runs()
+        rows = session.node_assignments()
     wanted = {"Shadow": "shadow", "FULLY_CONNECTED": "xnnpack", "BATCH_MATMUL": "xnnpack"}
     absent = {"fused": "BATCH_MATMUL", "pipelined": "Shadow"}[executor]  # between its graphs, our steps are calls
     for prefix, runner in wanted.items():
@@ -239,10 +239,10 @@ def test_who_runs(tiny: Path, text: list[int], executor: str) -> None:
 def test_prepare_opens_what_a_prompt_needs(tiny: Path, text: list[int], executor: str) -> None:
     with Session.open(tiny, executor=executor, min_k=1) as session:
         session.prepare(100)
-        prepared = {row.signature for row in session.who_runs()}
+        prepared = {row.signature for row in session.node_assignments()}
         session.prefill(text[:100])
         session.decode(1)
-        assert {row.signature for row in session.who_runs()} == prepared
+        assert {row.signature for row in session.node_assignments()} == prepared
         assert session.length == 101
 
 

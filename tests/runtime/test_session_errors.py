@@ -29,7 +29,7 @@ from shadowattn.runtime.pipeline.executor import choose_bucket
         ({"max_skipped_mass": 1.0}, r"max_skipped_mass must be a share in \[0, 1\), got 1.0; 0 scores every page"),
         ({"max_skipped_mass": -0.01}, r"max_skipped_mass must be a share in \[0, 1\), got -0.01"),
         ({"max_skipped_mass": math.nan}, r"max_skipped_mass must be a share in \[0, 1\), got nan"),
-        ({"threshold": 1.0}, r"threshold must be a probability in \[0, 1\), got 1.0; 0 is none"),
+        ({"threshold": 1.0}, r"threshold must be a probability in \[0, 1\), got 1.0; 0 switches it off"),
         ({"threshold": -0.5}, r"threshold must be a probability in \[0, 1\), got -0.5"),
         ({"threshold": math.nan}, r"threshold must be a probability in \[0, 1\), got nan"),
         ({"threshold": "auto"}, r"threshold must be a probability in \[0, 1\), got 'auto'"),

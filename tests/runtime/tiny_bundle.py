@@ -90,7 +90,8 @@ def write_tiny_bundle(
     model = _model(chosen, decoder)
     path.mkdir(parents=True, exist_ok=True)
     keys = keys_of_bundle(spec, chosen.chunks, chosen.seq_lens, plan.grid.count)
-    contents = {MODEL: model, PLAN: plan.to_bytes(), ESTIMATES: _estimates(spec, plan, keys)} | dict(extra_files or {})
+    estimates = {ESTIMATES: _estimates(spec, plan, keys)} if keys else {}
+    contents = {MODEL: model, PLAN: plan.to_bytes()} | estimates | dict(extra_files or {})
     for name, data in contents.items():
         (path / name).write_bytes(data)
     files = {name: file_info(path / name) for name in contents}

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,27 +83,12 @@ def test_a_delegate_that_cannot_prepare(tiny: Path, text: list[int], claiming: C
         assert np.array_equal(session.prefill(text[:40]), dense)
 
 
-def test_a_delegate_that_takes_nothing(tiny: Path, text: list[int], claiming: ClaimingLibrary) -> None:
-    taken_by_none = PipelineOptions(NpuChoice.parse(claiming.npu("claim=none")), heads=(4,))
-    warning = "not at all: node 0 BATCH_MATMUL .* runs on the CPU as host INT8"
-    with open_pipelined(tiny, taken_by_none) as session, pytest.warns(RuntimeWarning, match=warning):
-        logits = session.prefill(text[:16])
-    with open_pipelined(tiny, PipelineOptions()) as session:
-        assert np.array_equal(session.prefill(text[:16]), logits)
-    needed = NpuChoice.parse(claiming.npu("claim=none"), require_npu=True)
-    with open_pipelined(tiny, PipelineOptions(needed)) as session:
-        with pytest.raises(RuntimeError, match="which require_npu forbids"):
-            session.prefill(text[:16])
-        assert session.length == 0
-
-
 def test_two_sessions_one_of_which_fails(tiny: Path, text: list[int], claiming: ClaimingLibrary) -> None:
     """They share graphs and delegate; the failing invoke belongs to whoever comes to it, once."""
     options = PipelineOptions(NpuChoice.parse(claiming.npu("fail=invoke:40")), scales="rank", heads=(1,))
     failures: list[str] = []
-    done: list[bool] = []
 
-    def work() -> None:
+    def work(_: int) -> None:
         with open_pipelined(tiny, options) as session:
             for _ in range(2):
                 try:
@@ -112,14 +98,9 @@ def test_two_sessions_one_of_which_fails(tiny: Path, text: list[int], claiming: 
                     failures.append(re.sub("64|256", "S", str(error)))
             session.reset()
             goes_on(session, tiny, text)
-            done.append(True)
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(done) == 2
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(work, range(2)))  # raises what they raise
     assert failures == ["estimate_16_S_1_0: claiming delegate: invoke 40 fails, as asked"]
 
 
@@ -127,15 +108,11 @@ def test_two_sessions_one_of_which_fails(tiny: Path, text: list[int], claiming: 
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize("method", ["append", "attend"])
+@pytest.mark.parametrize(("method", "held"), [("append", 4 * 16), ("attend", 16)])
 def test_a_step_fails_while_estimates_run(
-    tiny: Path,
-    text: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-    claiming: ClaimingLibrary,
-    method: str,
+    tiny: Path, text: list[int], monkeypatch: pytest.MonkeyPatch, claiming: ClaimingLibrary, method: str, held: int,
     error: type[BaseException],
-) -> None:
+) -> None:  # fmt: skip
     """The tenth call: of attend in the second chunk, with launches in flight that take 2 ms."""
     original, calls = getattr(Stages, method), iter(range(1, 1000))
 
@@ -150,88 +127,29 @@ def test_a_step_fails_while_estimates_run(
             patch.setattr(Stages, method, failing)
             with pytest.raises(error, match="planned"):
                 session.prefill(text[:69])
-        assert session.length == {"append": 4 * 16, "attend": 16}[method]
+        assert session.length == held
         goes_on(session, tiny, text)
-
-
-_SIGINTS = """
-import random, signal, sys
-import numpy as np
-from shadowattn.runtime import Session
-from shadowattn.runtime.pipeline.options import PipelineOptions
-path, seed = sys.argv[1:]
-tokens = [i * 7 % 97 for i in range(240)]
-options = PipelineOptions(heads=(1,))
-with Session.open(path, executor="pipelined", pipeline=options, min_k=4, keep_ratio=0.3, num_threads=2) as session:
-    assert session.pipelined.overlaps
-    wanted = session.prefill(tokens)
-    interrupted = 0
-    pauses = random.Random(int(seed))
-    signal.signal(signal.SIGALRM, signal.default_int_handler)  # what Ctrl-C does, at a moment we choose
-    for _ in range(150):
-        session.reset()
-        try:
-            signal.setitimer(signal.ITIMER_REAL, pauses.uniform(1e-4, 0.01), 2e-3 if pauses.random() < 0.1 else 0.05)
-            while True:
-                session.reset()
-                session.prefill(tokens)
-        except KeyboardInterrupt:
-            while True:  # a second one may come meanwhile
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                    break
-                except KeyboardInterrupt:
-                    pass
-            interrupted += 1
-        assert session.tokens == tokens[: session.length], session.length
-        if session.length < 240:
-            assert np.array_equal(session.prefill(tokens[session.length :]), wanted), session.length
-    print("interrupted", interrupted)
-"""
-
-
-def test_real_signals_while_work_overlaps(tiny: Path) -> None:
-    """150 of them at random moments, a tenth of them followed by others; the text then goes on to the same bits."""
-    seed = str(np.random.default_rng().integers(2**31))
-    print("seed", seed)
-    command = [sys.executable, "-c", _SIGINTS, str(tiny), seed]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "interrupted 150\n"
 
 
 # --- the end ---
 
 
-def _closed(tiny: Path, text: list[int]) -> None:
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_session_takes_its_worker_along(tiny: Path, text: list[int], forgotten: bool) -> None:
+    """Closed, or forgotten in the middle of a text. That the worker ended too is the fixture's to say."""
     session = open_pipelined(tiny, PipelineOptions(heads=(1,)))
-    session.prefill(text[:40])
-    assert len(workers()) == 1
-    executor = session.pipelined
-    session.close()
-    for call in (lambda: session.prefill([1]), lambda: session.make_pipeline(PipelineOptions())):
-        with pytest.raises(ValueError, match="the session is closed"):
-            call()
-    assert executor.record.chunks
-    gone.append(weakref.ref(executor))
-
-
-def _forgotten_in_the_middle_of_a_text(tiny: Path, text: list[int]) -> None:
-    session = open_pipelined(tiny, PipelineOptions())
     tokens = session.generate(text[:40], 5)
     next(tokens)
-    gone.append(weakref.ref(session.pipelined))
-
-
-gone: list[Callable[[], object]] = []
-
-
-@pytest.mark.parametrize("end", [_closed, _forgotten_in_the_middle_of_a_text])
-def test_a_session_takes_its_worker_along(tiny: Path, text: list[int], end: Callable[..., None]) -> None:
-    """That the worker ended too is the fixture's to say."""
-    end(tiny, text)
+    assert len(workers()) == 1
+    executor = weakref.ref(session.pipelined)
+    if not forgotten:
+        session.close()
+        for call in (lambda session: session.prefill([1]), lambda session: session.make_pipeline(PipelineOptions())):
+            with pytest.raises(ValueError, match="the session is closed"):
+                call(session)
+    del session, tokens
     gc.collect()
-    assert gone.pop()() is None
+    assert executor() is None
 
 
 _LEFT_OPEN = """

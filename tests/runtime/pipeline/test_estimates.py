@@ -182,17 +182,6 @@ def test_what_the_delegate_takes(
     required.close()
 
 
-def test_host(two_nodes: Path) -> None:
-    graphs = estimator(two_nodes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check(graphs.runner(KEY))
-    (row,) = graphs.report()
-    assert (row["delegated"], row["on_host"]) == (None, left_in_words(graphs.runner(KEY).nodes))
-    assert row["prepare_ms"] > 0
-    graphs.close()
-
-
 def test_blobs(bundle: Path, tmp_path: Path, claiming: ClaimingLibrary) -> None:
     """They are taken from the given zip; without a delegate they run on the host, or need one."""
     npu = f"blobs:{bundle / FILE_NAME}"
@@ -223,26 +212,24 @@ def test_nodes_in_words() -> None:
 # --- files ---
 
 
-def test_a_bundle_without_estimates(tmp_path: Path, claiming: ClaimingLibrary) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such file, so there are no estimate graphs"),
+        *((content, r"not a readable zip \(.*\)") for content in (b"", b"no zip at all", b"PK\3\4" + bytes(50))),
+        ({"estimate_1_2": b"", "x": b""}, r"holds no estimate_<T>_<S>_<heads>_<bucket>\.tflite"),
+    ],
+)
+def test_files_without_graphs(
+    tmp_path: Path, claiming: ClaimingLibrary, content: bytes | dict[str, bytes] | None, message: str
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / FILE_NAME).write_bytes(content)
+    elif content is not None:
+        write_archive(tmp_path, content)
     for npu in ("host", claiming.npu()):
-        with pytest.raises(ValueError, match=r"estimates\.zip: there is no such file, .*; convert the model again"):
+        with pytest.raises(ValueError, match=rf"estimates\.zip: {message}; convert the model again"):
             estimator(tmp_path, npu)
-    (tmp_path / FILE_NAME).mkdir()
-    with pytest.raises(ValueError, match=r"not a readable zip \(.*Is a directory.*\); convert the model again"):
-        estimator(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\3\4" + bytes(50)])
-def test_a_file_that_is_not_a_zip(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / FILE_NAME).write_bytes(content)
-    with pytest.raises(ValueError, match=r"not a readable zip \(.*\); convert the model again"):
-        estimator(tmp_path)
-
-
-def test_a_zip_without_graphs(tmp_path: Path) -> None:
-    write_archive(tmp_path, {"estimate_1_2": b"", "x": b""})
-    with pytest.raises(ValueError, match=r"holds no estimate_<T>_<S>_<heads>_<bucket>\.tflite; convert"):
-        estimator(tmp_path)
 
 
 def test_every_changed_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
@@ -270,11 +257,10 @@ def test_every_changed_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
 
 def test_graphs_that_are_not_there(bundle: Path) -> None:
     graphs = estimator(bundle)
-    message = (
-        "lacks estimate_9_32_3_0; its graphs are of chunk 1, 3, 5, seq_len 7, 32, 33, 61, heads 1, 2, 3, 6, bucket 0"
-    )
     for key, wanted in {
-        EstimateKey(9, 32, 3): message,
+        EstimateKey(
+            9, 32, 3
+        ): "lacks estimate_9_32_3_0; its graphs are of chunk 1, 3, 5, seq_len 7, 32, 33, 61, heads 1",
         EstimateKey(5, 32, 3, 4): "estimate_5_32_3_4: no scales are known for bucket 4, only for 0",
         EstimateKey(5, 32, 4): "4 heads are neither",
     }.items():
@@ -306,19 +292,16 @@ def _other_tensors(name: str, dtype: str) -> bytes:
         (estimate_file(KEY, k=SCALE_K * 1.001), r"its scales multiply by 0\.00824\d+, the plan says"),
         (estimate_file(KEY, scores=0.0), "scores_i8 must have one positive scale and zero point 0, got"),
         (_other_tensors("q", "int8"), "wanted the inputs q_i8, k_i8, got k_i8, q"),
+        (estimate_file(KEY), "is compressed, wanted it stored"),
         (_other_tensors("q_i8", "float32"), r"q_i8 must be int8 .*, got float32"),
     ],
 )
 def test_another_graph(tmp_path: Path, content: bytes, message: str) -> None:
-    write_archive(tmp_path, {KEY.name: content})
-    with pytest.raises(ValueError, match=rf"{KEY.name}: {message}.*; convert the model again"):
-        estimator(tmp_path).runner(KEY)
-
-
-def test_compressed_graphs(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / FILE_NAME, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{KEY.name}.tflite", estimate_file(KEY))
-    with pytest.raises(ValueError, match=r"is compressed, wanted it stored; convert the model again"):
+    path = write_archive(tmp_path, {KEY.name: content})
+    if "compressed" in message:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{KEY.name}.tflite", content)
+    with pytest.raises(ValueError, match=rf"{KEY.name}.* {message}.*; convert the model again"):
         estimator(tmp_path).runner(KEY)
 
 
@@ -347,33 +330,11 @@ def test_a_name_in_the_working_folder(bundle: Path, claiming: ClaimingLibrary, m
     graphs.close()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("fail=create", "claiming delegate: creation fails, as asked"),
-        ("speed=high", "wanted claim=all.none.odd, .*, got speed=high"),
-        ("claim=some", "got claim=some"),
-        ("fail=invoke:0", "got fail=invoke:0"),
-        ("delay_ms=1s", "got delay_ms=1s"),
-        ("flags=2", "got flags=2"),
-    ],
-)
-def test_creation_fails(bundle: Path, claiming: ClaimingLibrary, options: str, message: str) -> None:
+def test_creation_fails(bundle: Path, claiming: ClaimingLibrary) -> None:
     """The test delegate's destructor would follow the NULL that LiteRT passes it then."""
-    with pytest.raises(ValueError, match=f"libclaiming_delegate.so: delegate refused its options: .*{message}"):
-        estimator(bundle, claiming.npu(options))
-
-
-@pytest.mark.parametrize("flags", FLAGS)
-def test_preparation_fails(bundle: Path, claiming: ClaimingLibrary, flags: str) -> None:
-    graphs = estimator(bundle, claiming.npu(f"fail=prepare&{flags}"))
-    message = rf"^{KEY.name}: .*delegate libclaiming_delegate.so.*|^{KEY.name}: .*claiming delegate: prepare fails"
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match=message) as caught:
-            graphs.runner(KEY)
-        assert "claiming delegate: prepare fails, as asked" in str(caught.value)
-    assert graphs.report() == []
-    graphs.close()
+    for options, message in {"fail=create": "creation fails, as asked", "speed=high": "got speed=high"}.items():
+        with pytest.raises(ValueError, match=f"libclaiming_delegate.so: delegate refused its options: .*{message}"):
+            estimator(bundle, claiming.npu(options))
 
 
 def test_the_hundredth_invoke_fails_and_the_next_works(bundle: Path, claiming: ClaimingLibrary) -> None:
@@ -390,18 +351,6 @@ def test_the_hundredth_invoke_fails_and_the_next_works(bundle: Path, claiming: C
     graphs.close()
     assert claiming.alive > 0  # the view keeps its interpreter, and that the delegate
     assert np.array_equal(view, oracle(*random_inputs(KEY, np.random.default_rng(1))))
-
-
-def test_an_estimator_that_was_forgotten(bundle: Path, claiming: ClaimingLibrary) -> None:
-    before = claiming.alive
-    graphs = estimator(bundle, claiming.npu())
-    runner = graphs.runner(KEY)
-    assert claiming.alive == before + 1
-    del graphs
-    gc.collect()
-    assert claiming.alive == before
-    with pytest.raises(RuntimeError, match="this runner is closed"):
-        runner.invoke()
 
 
 _SCRIPT = """

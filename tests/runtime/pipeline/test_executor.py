@@ -3,8 +3,8 @@
 import functools
 import os
 import random
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,19 +132,12 @@ def test_through_a_delegate(wide: Path, text: list[int], wanted: Wanted, claimin
 
 
 def test_two_sessions_in_two_threads(wide: Path, text: list[int], wanted: Wanted, shaken: random.Random) -> None:
-    """They use the same estimate graphs, and take turns chunk by chunk."""
+    """They use the same estimate graphs, and alternate chunk by chunk."""
     options = [PipelineOptions(scales="rank"), PipelineOptions(scales="nearest", heads=(1, 2))]
-    found: dict[str, Outcome] = {}
-    threads = [
-        threading.Thread(target=lambda own=own: found.update({own.scales: run(wide, text[:70], own)}))  # type: ignore[misc]
-        for own in options
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for scales in ("rank", "nearest"):
-        assert found[scales].same_bits(wanted(scales, "shadow", 70))
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda own: run(wide, text[:70], own), options))
+    for own, one in zip(options, found, strict=True):
+        assert one.same_bits(wanted(own.scales, "shadow", 70))
 
 
 def test_ways_to_run_alternate_in_one_session(wide: Path, text: list[int], wanted: Wanted) -> None:

@@ -2,11 +2,11 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pipelines import goes_on, invented_profile, open_pipelined
+from pipelines import goes_on, invented_profile, open_pipelined, run
 from tiny_bundle import write_tiny_bundle
 
 from shadowattn.models.bundle import MANIFEST
@@ -16,31 +16,21 @@ from shadowattn.models.plan import Plan
 from shadowattn.runtime import Session
 from shadowattn.runtime.pipeline.options import ExternalDelegate, NpuChoice, PipelineOptions
 
-QNN = ExternalDelegate("/v/libQnn.so", (("backend_type", "htp"), ("dir", "/a&b=c%+é"), ("empty", "")))
+QNN = ExternalDelegate("libQnn.so", (("type", "htp"), ("dir", "/a&b=c%+é"), ("empty", "")))
+PLAIN = ExternalDelegate("l%20a=b&c+d.so")
+BLOBS = NpuChoice(Path("/x/sm8650.zip"), ExternalDelegate("libd.so", (("a", "b=c"),)))
 
 
 @pytest.mark.parametrize(
     ("text", "choice", "name"),
     [
         ("host", NpuChoice(), "host INT8"),
-        (
-            "delegate:/v/libQnn.so?backend_type=htp&dir=%2Fa%26b%3Dc%25+%C3%A9&empty=",
-            NpuChoice(None, QNN),
-            "delegate libQnn.so",
-        ),
-        (
-            "delegate:lib%20a=b&c+d.so",
-            NpuChoice(None, ExternalDelegate("lib%20a=b&c+d.so")),
-            "delegate lib%20a=b&c+d.so",
-        ),
+        ("delegate:libQnn.so?type=htp&dir=%2Fa%26b%3Dc%25+%C3%A9&empty=", NpuChoice(None, QNN), "delegate libQnn.so"),
+        ("delegate:l%20a=b&c+d.so", NpuChoice(None, PLAIN), "delegate l%20a=b&c+d.so"),
         ("blobs:a:b.zip", NpuChoice(Path("a:b.zip")), "blobs a:b.zip through no delegate"),
-        (
-            "blobs:/x/sm8650.zip+delegate:libd.so?a=b=c",
-            NpuChoice(Path("/x/sm8650.zip"), ExternalDelegate("libd.so", (("a", "b=c"),))),
-            "blobs sm8650.zip through libd.so",
-        ),
+        ("blobs:/x/sm8650.zip+delegate:libd.so?a=b=c", BLOBS, "blobs sm8650.zip through libd.so"),
     ],
-)
+)  # fmt: skip
 def test_npu(text: str, choice: NpuChoice, name: str) -> None:
     assert NpuChoice.parse(text) == choice
     assert (choice.name, choice.on_host) == (name, text == "host")
@@ -53,20 +43,14 @@ def test_npu(text: str, choice: NpuChoice, name: str) -> None:
     [
         *((text, "wanted host, delegate:PATH") for text in ("", "npu", "Host", "host:", "qnn:lib.so")),
         *((f"delegate:{text}", "wanted the path of a delegate's library") for text in ("", "?a=b", "a\0b.so")),
-        ("delegate:l.so?", "option '': wanted key=value"),
-        ("delegate:l.so?a=1&", "option '': wanted key=value"),
-        ("delegate:l.so?a", "option 'a': wanted key=value"),
-        ("delegate:l.so?=a", "option '=a': wanted key=value"),
+        *((f"delegate:l.so?{text}", "wanted key=value") for text in ("", "a=1&", "a", "=a")),
         ("delegate:l.so?a=1&a=2", "option 'a' is given twice"),
-        ("delegate:l.so?a=50%", "write %25 for a % itself"),
-        ("delegate:l.so?a=%4x", "write %25 for a % itself"),
-        ("delegate:l.so?a=%FF", "wanted UTF-8"),
-        ("delegate:l.so?a=\udcff", "wanted UTF-8"),
+        *((f"delegate:l.so?a={text}", "write %25 for a % itself") for text in ("50%", "%4x")),
+        *((f"delegate:l.so?a={text}", "wanted UTF-8") for text in ("%FF", "\udcff")),
         ("delegate:l.so?a=%00", "cannot hold a NUL byte"),
-        ("blobs:", "the file is missing"),
-        ("blobs:+delegate:l.so", "the file is missing"),
-        ("blobs:a\0.zip", "a NUL byte"),
-        ("blobs:a.zip?a=b", "options belong to a delegate: write blobs:FILE"),
+        *((f"blobs:{text}", "the file is missing") for text in ("", "+delegate:l.so")),
+        ("blobs:a\0.zip", "holds a NUL byte"),
+        ("blobs:a.zip?a=b", "options belong to a delegate: blobs:FILE"),
         ("blobs:a.zip+delegate:", "wanted the path of a delegate's library"),
     ],
 )
@@ -86,80 +70,74 @@ def test_the_host_is_not_an_npu() -> None:
     [
         ({"planner": "johnson"}, "planner must be one of best, fifo, greedy, off, got 'johnson'"),
         ({"scales": "nearset"}, "scales must be one of auto, rank, nearest, log, one, got 'nearset'"),
-        *(
-            ({"heads": heads}, "heads must be numbers of heads of a launch, at least 1")
-            for heads in ((), (1, 0), (1.0,))
-        ),
+        *(({"heads": heads}, "heads must be numbers of heads of a launch") for heads in ((), (1, 0), (1.0,))),
     ],
 )
-def test_options_that_nobody_can_have(options: dict[str, object], message: str) -> None:
+def test_options_that_nobody_can_have(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PipelineOptions(**options)  # type: ignore[arg-type]
+        PipelineOptions(**options)
 
 
-# --- graphs that are missing ---
+def _one_length(key: EstimateKey) -> bool:
+    return key.seq_len == 64
 
 
-@pytest.fixture
-def some(tiny: Path, tmp_path: Path) -> Callable[[Callable[[EstimateKey], bool]], NpuChoice]:
-    """Some of the bundle's graphs in a zip of their own, which the host runs."""
-
-    def write(keep: Callable[[EstimateKey], bool]) -> NpuChoice:
-        with zipfile.ZipFile(tiny / FILE_NAME) as whole, zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
-            for name in whole.namelist():
-                if keep(EstimateKey.parse(name.removesuffix(".tflite"))):
-                    archive.writestr(name, whole.read(name))
-        return NpuChoice.parse(f"blobs:{tmp_path / 'some.zip'}")
-
-    return write
+def _no_bucket_5(key: EstimateKey) -> bool:
+    return key.bucket != 5
 
 
-ON_HOST = pytest.mark.filterwarnings("ignore:.*on the CPU as host INT8:RuntimeWarning")
+def _by_length(key: EstimateKey) -> bool:
+    return key.heads == (1 if key.seq_len == 64 else 4)
 
 
-@ON_HOST
-def test_a_grid_that_lacks_a_length(tiny: Path, text: list[int], some: Callable[..., NpuChoice]) -> None:
-    with open_pipelined(tiny, PipelineOptions(some(lambda key: key.seq_len == 64))) as session:
-        message = r"no estimate graph for chunks of 16 rows and bucket 256; there are such for 4 x 64, 16 x 64; convert"
-        for call in (session.prefill, lambda tokens: session.prepare(len(tokens))):
+@pytest.mark.filterwarnings("ignore:.*on the CPU as host INT8:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("keep", "options", "held", "message"),
+    [
+        (
+            _one_length, {}, 64,
+            "no estimate graph for chunks of 16 rows and bucket 256; there are such for 4 x 64, 16 x 64; convert",
+        ),
+        (_no_bucket_5, {"scales": "one"}, 0, r"some\.zip: lacks estimate_16_64_\d_5; .*compile the bundle's"),
+        (_by_length, {"heads": (4,)}, 0, "no estimate graph for chunks of 16 rows and bucket 64; there are such for"),
+        (_by_length, {}, None, ""),
+    ],
+)  # fmt: skip
+def test_graphs_that_are_missing(
+    tiny: Path, text: list[int], tmp_path: Path, keep: Any, options: dict[str, Any], held: int | None, message: str
+) -> None:
+    """Those of a zip, which the host runs. The session goes on with what there is, or with the bundle's own."""
+    with zipfile.ZipFile(tiny / FILE_NAME) as whole, zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        for name in whole.namelist():
+            if keep(EstimateKey.parse(name.removesuffix(".tflite"))):
+                archive.writestr(name, whole.read(name))
+    npu = NpuChoice.parse(f"blobs:{tmp_path / 'some.zip'}")
+    with open_pipelined(tiny, PipelineOptions(npu, **({"scales": "rank"} | options))) as session:
+        if held is not None:
             with pytest.raises(ValueError, match=message):
-                call(text[session.length : 100])
-            assert session.tokens == text[:64]
-        session.use_pipeline(session.make_pipeline(PipelineOptions()))
+                session.prefill(text[:100])
+            assert session.tokens == text[:held]
+            session.use_pipeline(session.make_pipeline(PipelineOptions()))
         goes_on(session, tiny, text)
+        if held is None:
+            record = session.pipelined.record
+            assert {(chunk.seq_len, chunk.launches) for chunk in record.chunks} == {(64, 8), (256, 2)}
 
 
-@ON_HOST
-def test_a_grid_that_lacks_a_bucket(tiny: Path, text: list[int], some: Callable[..., NpuChoice]) -> None:
-    npu = some(lambda key: key.bucket != 5)
-    with open_pipelined(tiny, PipelineOptions(npu, scales="one")) as session:
-        with pytest.raises(ValueError, match=r"some\.zip: lacks estimate_16_64_\d_5; .*compile the bundle's"):
-            session.prefill(text[:40])
-        assert session.length == 0
-        session.use_pipeline(session.make_pipeline(PipelineOptions(npu, scales="rank")))
-        goes_on(session, tiny, text)
-
-
-@ON_HOST
-def test_other_launch_sizes_for_each_length(tiny: Path, text: list[int], some: Callable[..., NpuChoice]) -> None:
-    npu = some(lambda key: key.heads == (1 if key.seq_len == 64 else 4))
-    with open_pipelined(tiny, PipelineOptions(npu, scales="rank")) as session:
-        assert [session.pipelined.planner.counts(16, seq_len) for seq_len in (64, 256, 512)] == [(1,), (4,), ()]
-        goes_on(session, tiny, text)
-        assert {(chunk.seq_len, chunk.launches) for chunk in session.pipelined.record.chunks} == {(64, 8), (256, 2)}
-
-
-def test_launches_of_all_heads_that_take_different_buckets(tiny: Path, text: list[int]) -> None:
-    with open_pipelined(tiny, PipelineOptions(scales="nearest", heads=(4,))) as session:
-        with pytest.raises(ValueError, match="launches of 4 heads cannot cover the heads; allow launches of 1 head"):
-            session.prefill(text[:64])
-        assert session.length % 16 == 0
-
-
-def test_heads_that_no_graph_has(tiny: Path) -> None:
-    """Said when the session opens, not in the middle of a text."""
-    with pytest.raises(ValueError, match=r"no estimate graph is of 3, 5 heads, there are such of 1, 2, 4$"):
-        open_pipelined(tiny, PipelineOptions(heads=(5, 3)))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": (5, 3)}, r"no estimate graph is of 3, 5 heads, there are such of 1, 2, 4$"),
+        ({"chunk": 128}, "the profile is of chunks of 128 rows, the estimate graphs of 4, 16; run"),
+        ({"heads": (1,), "known": (2, 4)}, "profile has launches of 2, 4 heads, the session may use 1; run"),
+        ({"heads": (4,), "scales": "nearest"}, "launches of 4 heads cannot cover the heads; allow launches of 1 head"),
+    ],
+)
+def test_what_the_bundle_cannot_do(tiny: Path, text: list[int], options: dict[str, Any], message: str) -> None:
+    if options.keys() & {"chunk", "known"}:
+        options["profile"] = invented_profile(tiny, options.pop("known", (1, 2, 4)), options.pop("chunk", 16))
+    with pytest.raises(ValueError, match=message):
+        run(tiny, text[:64], PipelineOptions(**options))
 
 
 def test_scales_of_a_grid_that_is_not_there(tmp_path: Path) -> None:
@@ -180,12 +158,11 @@ def test_scales_of_a_grid_that_is_not_there(tmp_path: Path) -> None:
 
 def test_an_executor_of_another_engine(tiny: Path, tmp_path: Path, text: list[int]) -> None:
     """Its graphs would be given this session's cache."""
-    other = tmp_path / "other"
-    write_tiny_bundle(other, seed=2)
+    write_tiny_bundle(tmp_path / "other", seed=2)
     with (
         open_pipelined(tiny, PipelineOptions()) as session,
         open_pipelined(tiny, PipelineOptions()) as sibling,
-        open_pipelined(other, PipelineOptions()) as stranger,
+        open_pipelined(tmp_path / "other", PipelineOptions()) as stranger,
         Session.open(tiny) as fused,
     ):
         with pytest.raises(ValueError, match="the executor runs another bundle's graphs"):
@@ -194,14 +171,3 @@ def test_an_executor_of_another_engine(tiny: Path, tmp_path: Path, text: list[in
             fused.use_pipeline(session.pipelined)
         session.use_pipeline(sibling.make_pipeline(PipelineOptions()))
         goes_on(session, tiny, text)
-
-
-def test_profiles_that_plan_nothing(tiny: Path, text: list[int]) -> None:
-    """Its chunks are not the bundle's; launches that the session may not use."""
-    message = "the profile is of chunks of 128 rows, the estimate graphs of 4, 16; run `shadowattn profile` again"
-    with pytest.raises(ValueError, match=message):
-        open_pipelined(tiny, PipelineOptions(profile=invented_profile(tiny, chunk=128)))
-    with open_pipelined(tiny, PipelineOptions(profile=invented_profile(tiny, (2, 4)), heads=(1,))) as session:
-        with pytest.raises(ValueError, match="profile has launches of 2, 4 heads, the session may use 1; run"):
-            session.prefill(text[:16])
-        assert session.length == 0

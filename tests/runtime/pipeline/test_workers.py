@@ -1,7 +1,6 @@
 """Two workers and their buffers, with steps that write down what happened: order, back-pressure, errors, Ctrl-C."""
 
 import gc
-import queue
 import random
 import sys
 import threading
@@ -13,6 +12,7 @@ from shadowattn.runtime.pipeline.trace import Clock
 from shadowattn.runtime.pipeline.workers import SLOTS, Overlapped
 
 _SECONDS = 20  # none of these tests should take one
+Events = list[tuple[str, int]]
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +27,12 @@ def threads_switch_anywhere() -> Iterator[None]:
 class _Log:
     """Steps of random length that write (what, group) when they begin and end, and fail where they are told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, failing: dict[tuple[str, int], BaseException] | None = None) -> None:
         seed = random.SystemRandom().randrange(2**31)
         print("seed", seed)
         self._dice = random.Random(seed)
-        self.failing: dict[tuple[str, int], BaseException] = {}
-        self.events: list[tuple[str, int]] = []
+        self.failing = failing or {}
+        self.events: Events = []
         self.held: dict[int, int] = {}  # slot -> the group whose scores it holds
         self.active = 0
 
@@ -59,47 +59,50 @@ class _Log:
             self.active -= 1
 
 
-def within_seconds(work: Callable[[], None]) -> None:
-    """Runs it in another thread, so that what hangs fails."""
-    errors: list[BaseException] = []
+def within_seconds(work: Callable[[], object]) -> BaseException | None:
+    """Runs it in another thread, so that what hangs fails; what it raised."""
+    errors: list[BaseException | None] = []
 
     def guarded() -> None:
         try:
             work()
+            errors.append(None)
         except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
     thread.join(_SECONDS)
-    assert not thread.is_alive(), "hangs"
-    if errors:
-        raise errors[0]
+    assert errors, "hangs"
+    return errors[0]
 
 
-def works(run: Overlapped, count: int = 7) -> dict[tuple[str, int], int]:
-    """Runs groups; returns the place of every event."""
+def works(run: Overlapped, count: int = 7) -> Events:
     log = _Log()
-    within_seconds(lambda: run(count, log.estimate, log.attend, Clock()))
+    assert within_seconds(lambda: run(count, log.estimate, log.attend, Clock())) is None
     for what in ("estimate begins", "estimate ends", "attend begins", "attend ends"):
         assert [group for name, group in log.events if name == what] == list(range(count))
-    return {event: index for index, event in enumerate(log.events)}
+    return log.events
 
 
-def fails(run: Overlapped, log: _Log, error: type[BaseException], count: int = 7) -> None:
-    def failing() -> None:
-        with pytest.raises(error) as caught:
-            run(count, log.estimate, log.attend, Clock())
-        assert not log.failing or error is KeyboardInterrupt or caught.value in log.failing.values()
-        assert log.active == 0
-
-    within_seconds(failing)
+def fails(run: Overlapped, where: tuple[str, int], planned: BaseException) -> tuple[BaseException | None, Events]:
+    """What a run raises, and what had happened then; nothing of it goes on, and the next run works."""
+    log = _Log({where: planned})
+    error = within_seconds(lambda: run(7, log.estimate, log.attend, Clock()))
+    assert log.active == 0
+    before = list(log.events)
+    works(run)
+    assert log.events == before
+    what, group = where
+    assert (f"{what} ends", group) not in before
+    assert all(other <= group for name, other in before if name == "attend ends")
+    return error, before
 
 
 def test_order_and_back_pressure() -> None:
     run = Overlapped("npu")
     for count in (0, 1, 2, 7, 30):
-        place = works(run, count)
+        place = {event: index for index, event in enumerate(works(run, count))}
         for group in range(count):
             assert place["estimate ends", group] < place["attend begins", group]
             if group >= SLOTS:
@@ -119,7 +122,7 @@ def test_both_work_at_once() -> None:
         begun[group].set()
         assert group == 4 or met[group].wait(_SECONDS)
 
-    within_seconds(lambda: Overlapped("npu")(5, estimate, attend, Clock()))
+    assert within_seconds(lambda: Overlapped("npu")(5, estimate, attend, Clock())) is None
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError])
@@ -127,31 +130,22 @@ def test_both_work_at_once() -> None:
 def test_an_error_stops_both(where: tuple[str, int], error: type[BaseException]) -> None:
     run = Overlapped("npu")
     for _ in range(3):
-        log = _Log()
-        log.failing[where] = error("planned")
-        fails(run, log, error)
-        before = list(log.events)
-        works(run)  # after whatever the other worker had to do
-        assert log.events == before
-        what, group = where
-        assert (f"{what} ends", group) not in before
-        assert all(other <= group for name, other in before if name == "attend ends")
+        planned = error("planned")
+        assert fails(run, where, planned)[0] is planned
 
 
 class _InterruptedQueue:
     """The queue of tasks, at whose n-th put Ctrl-C arrives just before or just after."""
 
-    def __init__(self, real: "queue.SimpleQueue[object]", put: int, after: bool) -> None:
-        self._real = real
-        self._left = put
-        self._after = after
+    def __init__(self, run: Overlapped, put: int, after: bool) -> None:
+        self._run, self._real, self._left, self._after = run, run._tasks, put, after
 
-    def put(self, task: object) -> None:
+    def put(self, task: Callable[[], None] | None) -> None:
         self._left -= 1
-        if self._left == 0 and not self._after:
-            raise KeyboardInterrupt
-        self._real.put(task)
-        if self._left == 0:
+        if self._left or self._after:
+            self._real.put(task)
+        if not self._left:
+            self._run._tasks = self._real
             raise KeyboardInterrupt
 
 
@@ -159,43 +153,31 @@ class _InterruptedQueue:
 @pytest.mark.parametrize("put", [1, 2])
 def test_ctrl_c_while_a_task_is_handed_over(after: bool, put: int) -> None:
     """put 1: the estimates' task; put 2: what the end of the estimates is noticed by, after an error in attend."""
-    run, log = Overlapped("npu"), _Log()
-    real = run._tasks  # which its thread takes tasks from
-    log.failing["attend", 1] = RuntimeError("planned")
-    run._tasks = _InterruptedQueue(real, put, after)  # type: ignore[assignment]
-    fails(run, log, KeyboardInterrupt)
-    run._tasks = real
-    before = list(log.events)
-    works(run)
-    assert log.events == before
+    run = Overlapped("npu")
+    run._tasks = _InterruptedQueue(run, put, after)  # type: ignore[assignment]
+    assert isinstance(fails(run, ("attend", 1), RuntimeError("planned"))[0], KeyboardInterrupt)
 
 
 def test_a_second_ctrl_c_before_the_first_is_dealt_with(monkeypatch: pytest.MonkeyPatch) -> None:
     """The estimates' thread still waits for a slot then, and the next run must not wait for that thread."""
-    run, log = Overlapped("npu"), _Log()
-    log.failing["attend", 0] = KeyboardInterrupt("first")
+    run, settle = Overlapped("npu"), Overlapped._settle
 
-    def second(*_: object) -> None:
+    def second(self: Overlapped) -> None:
+        monkeypatch.setattr(Overlapped, "_settle", settle)
         raise KeyboardInterrupt("second")
 
-    def interrupted() -> None:
-        with pytest.raises(KeyboardInterrupt, match="second"):
-            run(7, log.estimate, log.attend, Clock())
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "_settle", second)
-        within_seconds(interrupted)
-    works(run)
-    assert ("estimate begins", SLOTS) not in log.events
+    monkeypatch.setattr(Overlapped, "_settle", second)
+    error, events = fails(run, ("attend", 0), KeyboardInterrupt("first"))
+    assert str(error) == "second"
+    assert ("estimate begins", SLOTS) not in events
 
 
 def test_waits_belong_to_the_worker_that_waits() -> None:
     clock = Clock()
     with clock.recording() as spans:
         Overlapped("npu")(4, lambda *_: None, lambda *_: None, clock)
-    assert sorted((span.kind, span.name, span.worker) for span in spans) == [
-        *[("wait", "wait_scores", "cpu")] * 4, *[("wait", "wait_slot", "npu")] * 4
-    ]  # fmt: skip
+    waits = [("wait", "wait_scores", "cpu")] * 4 + [("wait", "wait_slot", "npu")] * 4
+    assert sorted((span.kind, span.name, span.worker) for span in spans) == waits
     assert clock.seconds["wait_slot"] == pytest.approx(sum(s.seconds for s in spans if s.name == "wait_slot"))
 
 
@@ -203,15 +185,9 @@ def test_the_thread_ends_with_its_owner() -> None:
     before = set(threading.enumerate())
     owners = [Overlapped("npu") for _ in range(4)]
     own = set(threading.enumerate()) - before
-    log = _Log()
-    log.failing["attend", 1] = RuntimeError("planned")
     for owner in owners:
-        for _ in range(2):
-            with pytest.raises(RuntimeError, match="planned"):
-                owner(3, log.estimate, log.attend, Clock())
-            log.held.clear()
+        fails(owner, ("attend", 1), RuntimeError("planned"))
     assert set(threading.enumerate()) - before == own
-    log.failing.clear()  # its error keeps frames alive
     owners.clear()
     del owner
     gc.collect()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import levers
+import optimizations
 import pytest
 
 
@@ -16,7 +16,8 @@ def speed(**ms: float) -> dict[str, Any]:
     ]  # fmt: skip
     theirs = {"phase": "prefill", "length": 64, "kernel": "torch", "ours": False, "ms": 10.0}
     longer = {**rows[0], "length": 128, "ms": 99.0}
-    return {"rows": [*rows, theirs, longer]}
+    machine = {"model": "Tiny (int8)", "machine": {"processor": "A processor"}, "isa": "avx2", "num_threads": 1}
+    return {"rows": [*rows, theirs, longer], **machine}
 
 
 def accuracy(text: str, **changes: float) -> dict[str, Any]:
@@ -31,7 +32,7 @@ TEXTS = [accuracy("a", fast=2.0, slow=0.1, worse=3.0), accuracy("b", fast=4.0, s
 
 
 def test_settings_are_joined_by_name_and_length() -> None:
-    found = levers.join(speed(slow=8.0, fast=2.0, untold=1.0), TEXTS, 64)
+    found = optimizations.join(speed(slow=8.0, fast=2.0, untold=1.0), TEXTS, 64)
     assert [(s.name, s.ms, s.gain, s.change, s.worst) for s in found] == [
         ("fast", 2.0, 5.0, 3.0, 4.0), ("slow", 8.0, 1.25, pytest.approx(0.2), 0.3)
     ]  # fmt: skip
@@ -40,25 +41,31 @@ def test_settings_are_joined_by_name_and_length() -> None:
 def test_keep_ratios_are_part_of_the_name() -> None:
     report = accuracy("a", shadow=1.0)
     report["rows"][0]["keep_ratio"] = 0.05
-    assert [s.name for s in levers.join(speed(**{"shadow 0.05": 1.0, "shadow": 2.0}), [report], 64)] == ["shadow 0.05"]
+    assert [s.name for s in optimizations.join(speed(**{"shadow 0.05": 1.0, "shadow": 2.0}), [report], 64)] == [
+        "shadow 0.05"
+    ]
 
 
 def test_the_front_is_what_nothing_beats() -> None:
-    found = levers.join(speed(slow=8.0, fast=2.0, worse=2.5), TEXTS, 64)
-    assert [s.name for s in levers.on_the_front(found)] == ["fast", "slow"]  # worse: as accurate as fast, and slower
+    found = optimizations.join(speed(slow=8.0, fast=2.0, worse=2.5), TEXTS, 64)
+    assert [s.name for s in optimizations.on_the_front(found)] == [
+        "fast",
+        "slow",
+    ]  # worse: as accurate as fast, and slower
 
 
 def test_nothing_in_common_is_refused() -> None:
     with pytest.raises(ValueError, match=r"wanted settings timed and evaluated at 64, got timed .*other"):
-        levers.join(speed(other=1.0), TEXTS, 64)
+        optimizations.join(speed(other=1.0), TEXTS, 64)
 
 
 def test_the_command_writes_table_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, content in {"s": speed(slow=8.0, fast=2.0), "a": TEXTS[0], "b": TEXTS[1]}.items():
+    texts = [accuracy("a", int8=2.0, dense=0.1), accuracy("b", int8=4.0, dense=0.3)]
+    for name, content in {"s": speed(dense=8.0, int8=2.0), "a": texts[0], "b": texts[1]}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content), "utf-8")
     files = [str(tmp_path / f"{name}.json") for name in "ab"]
-    out = tmp_path / "out" / "levers"
+    out = tmp_path / "out" / "optimizations"
     words = ["--length=64", f"--speed={tmp_path / 's.json'}", "--accuracy", *files, f"--out={out}"]
-    assert levers.main(words) == 0
-    assert "| fast | 2 | 5.00 | 0.5 | +3.00 | +4.00 | yes |" in out.with_suffix(".md").read_text("utf-8")
+    assert optimizations.main(words) == 0
+    assert "| int8 | 2 | 5.00 | 0.5 | +3.00 | +4.00 | yes |" in out.with_suffix(".md").read_text("utf-8")
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
