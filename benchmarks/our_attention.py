@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 from attention_kernel import INT8, LOSSY, SPARSE, STORED, Kernel, OpStats, Task
@@ -12,7 +13,7 @@ from recorded import Rows
 
 from shadowattn.converter.custom_ops import fused_attention
 from shadowattn.converter.flatbuffer import ModelFile, Subgraph
-from shadowattn.converter.recipes import recipe_named
+from shadowattn.converter.recipes import parse_recipe
 from shadowattn.models.bundle import MODEL, Manifest, TensorInfo
 from shadowattn.models.plan import FILE_NAME as PLAN
 from shadowattn.models.plan import Plan
@@ -167,7 +168,7 @@ def _signature(chunk: int) -> str:
 def _write_model(path: Path, spec: ModelSpec, chunks: Sequence[int]) -> None:
     """A .tflite file whose signatures hold the fused op alone, as layer 0 of 1."""
     alone = dataclasses.replace(spec, num_layers=1)
-    model = ModelFile(recipe_named("float32"), _no_weight)
+    model = ModelFile(parse_recipe("float32"), _no_weight)
     number = TensorInfo("int32", (1,))
     for chunk in chunks:
         narrow = TensorInfo("float32", (1, chunk, spec.num_kv_heads, spec.head_dim))
@@ -179,5 +180,5 @@ def _write_model(path: Path, spec: ModelSpec, chunks: Sequence[int]) -> None:
     model.write(path, lambda _done, _total: None)
 
 
-def _no_weight(name: str) -> np.ndarray:
+def _no_weight(name: str) -> Never:
     raise AssertionError(f"an op alone has no weight {name}")

@@ -7,13 +7,12 @@ costs no memory and no time worth naming: a model of any depth is converted as f
 import dataclasses
 from collections.abc import Callable, Mapping
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from shadowattn.converter.custom_ops import fused_attention
 from shadowattn.converter.export import Piece, PieceOperator
 from shadowattn.converter.flatbuffer import ModelFile, OpCode, Subgraph
-from shadowattn.converter.recipes import Recipe
+from shadowattn.converter.recipes import Recipe, StoredWeight
 from shadowattn.converter.vocabulary import add_embedding, add_lm_head, build_score, fully_connected_version
 from shadowattn.models.bundle import Graph, TensorInfo
 from shadowattn.models.spec import ModelSpec
@@ -32,7 +31,7 @@ def assemble(
     recipe: Recipe,
     pieces: Pieces,
     graphs: tuple[Graph, ...],
-    load_weight: Callable[[str], np.ndarray],
+    load_weight: Callable[[str], StoredWeight],
 ) -> ModelFile:
     """Every graph of `graphs` as a subgraph of one file; the weights are fetched when the file is written."""
     model = ModelFile(recipe, load_weight)
@@ -129,12 +128,15 @@ def place(graph: Subgraph, piece: Piece, label: str, weight_prefix: str, binding
     for operator in piece.operators:
         inputs = [tensor(index) for index in operator.inputs]
         outputs = [tensor(index) for index in operator.outputs]
-        graph.operator(_code(graph, operator), inputs, outputs, operator.options)
+        code = _code(graph, piece, operator, weight_prefix)
+        graph.operator(code, inputs, outputs, operator.options)
     return {name: mapped[index] for name, index in piece.outputs.items()}
 
 
-def _code(graph: Subgraph, operator: PieceOperator) -> OpCode:
+def _code(graph: Subgraph, piece: Piece, operator: PieceOperator, weight_prefix: str) -> OpCode:
     """The operator's code; FULLY_CONNECTED gets the version its stored filter needs."""
     if operator.code.builtin != schema.BuiltinOperator.FULLY_CONNECTED:
         return operator.code
-    return OpCode(operator.code.builtin, fully_connected_version(graph.model.recipe.quantizes(2)))
+    name = piece.tensors[operator.inputs[1]].parameter
+    quantized = name is not None and graph.model.recipe.quantizes(weight_prefix + name, 2)
+    return OpCode(operator.code.builtin, fully_connected_version(quantized))

@@ -15,11 +15,11 @@ import torch
 from torch.nn import functional
 
 from shadowattn.converter.assemble import layer_prefix
-from shadowattn.converter.balance import PLACES, Balance, factors
 from shadowattn.converter.calibration_text import CalibrationText
 from shadowattn.converter.layers import AfterAttention, BeforeAttention, Rope
 from shadowattn.converter.observe import join_layers, observe_layer
-from shadowattn.converter.vocabulary import EMBEDDING
+from shadowattn.converter.rounded_layers import READERS
+from shadowattn.converter.weight_names import EMBEDDING
 from shadowattn.models import auto_threshold
 from shadowattn.models.allocation import fit_factors
 from shadowattn.models.grid_fit import PAPER_MULTIPLIERS, fit_grid, report_heads, summary
@@ -59,11 +59,9 @@ class GridChoice:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What the text told: the plan of the bundle, how INT8 weights are balanced, and what the grid's static scales cost
-    the heads, for the manifest."""
+    """The plan that the text gives, and what the grid's static scales cost the heads, for the manifest."""
 
     plan: Plan
-    balance: Balance
     grid_facts: Mapping[str, Any]
 
 
@@ -73,11 +71,12 @@ def calibrate(
     text: CalibrationText,
     progress: Callable[[int, int], None],
     grid: GridChoice | None = None,
+    take: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
 ) -> Calibration:
-    """Runs the text through the model. Raises ValueError if the model computes NaN."""
+    """Runs the text through the model. take: is given each layer's number and the inputs of its linear layers, by the
+    first that reads them. Raises ValueError if the model computes NaN."""
     grid = grid or GridChoice()
     statistics = _Statistics([], [], [], [], [], [])
-    balance: dict[str, np.ndarray] = {}
     with torch.inference_mode():
         table = torch.from_numpy(load_weight(EMBEDDING))
         residual = table[torch.from_numpy(text.ids)][None]
@@ -94,7 +93,8 @@ def calibrate(
             if grid.multipliers:
                 statistics.chunks.append(_chunks(q.numpy(), k.numpy(), grid.chunk))
             residual = after(_attend(spec, qkv), residual)["residual"]
-            balance |= {f"{layer}.{place}": factor for place, factor in _balance(before, after, seen).items()}
+            if take is not None:
+                take(layer, seen)
             progress(layer + 1, spec.num_layers)
     plan = Plan.uniform(
         num_heads=spec.num_heads,
@@ -105,7 +105,7 @@ def calibrate(
     )
     plan = _fit_thresholds(plan, join_layers(statistics.observed), spec.max_length)
     plan, facts = _fit_grid(plan, statistics.chunks, grid)
-    return Calibration(plan, Balance(balance), facts)
+    return Calibration(plan, facts)
 
 
 def _chunks(q: np.ndarray, k: np.ndarray, length: int) -> list[Projections]:
@@ -159,26 +159,17 @@ def _attend(spec: ModelSpec, qkv: dict[str, torch.Tensor]) -> torch.Tensor:
     return attended.transpose(1, 2).reshape(1, q.shape[2], spec.num_heads * spec.head_dim)
 
 
-def _watch_inputs(*pieces: torch.nn.Module) -> dict[str, np.ndarray]:
-    """Place -> largest absolute input per channel, filled when the pieces run."""
-    seen: dict[str, np.ndarray] = {}
+def _watch_inputs(*pieces: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Linear layer -> its input [1,T,n], of the first that reads it; filled when the pieces run."""
+    seen: dict[str, torch.Tensor] = {}
     modules = {name: module for piece in pieces for name, module in piece.named_modules()}
-    for place, readers in PLACES.items():
+    for reader in READERS:
 
-        def note(_module: torch.nn.Module, given: tuple[torch.Tensor], place: str = place) -> None:
-            seen[place] = given[0].abs().amax(dim=(0, 1)).numpy()
+        def note(_module: torch.nn.Module, given: tuple[torch.Tensor], reader: str = reader) -> None:
+            seen[reader] = given[0]
 
-        modules[readers[0]].register_forward_pre_hook(note)
+        modules[reader].register_forward_pre_hook(note)
     return seen
-
-
-def _balance(before: torch.nn.Module, after: torch.nn.Module, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Place -> factors of one layer."""
-    weights = {name: tensor.numpy() for piece in (before, after) for name, tensor in piece.state_dict().items()}
-    return {
-        place: factors(seen[place], [weights[f"{reader}.weight"] for reader in readers])
-        for place, readers in PLACES.items()
-    }
 
 
 def _with_weights(module: torch.nn.Module, layer: int, load_weight: Callable[[str], np.ndarray]) -> torch.nn.Module:

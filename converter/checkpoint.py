@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.converter.weight_names import EMBEDDING, LM_HEAD
 from shadowattn.models.bundle import Sampling
 from shadowattn.models.spec import ModelSpec
 

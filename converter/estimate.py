@@ -12,7 +12,7 @@ from typing import Never
 from ai_edge_litert import schema_py_generated as schema
 
 from shadowattn.converter.flatbuffer import ModelFile, OpCode, Options, Subgraph
-from shadowattn.converter.recipes import recipe_named
+from shadowattn.converter.recipes import parse_recipe
 from shadowattn.models.bundle import TensorInfo
 from shadowattn.models.estimate_graphs import RANK_INVARIANT, EstimateKey
 from shadowattn.models.plan import Plan
@@ -35,7 +35,7 @@ def write_estimates(path: Path, spec: ModelSpec, keys: Sequence[EstimateKey], pl
 def estimate_file(spec: ModelSpec, key: EstimateKey, scales: tuple[float, float, float]) -> memoryview:
     """A .tflite file of one graph, key.name, with the scales of q_i8, k_i8 and scores_i8."""
     q_i8, k_i8, scores_i8 = (TensorInfo("int8", shape) for shape in key.shapes(spec))
-    model = ModelFile(recipe_named("float32"), _no_weights)
+    model = ModelFile(parse_recipe("float32"), _no_weights)
     graph = Subgraph(model, key.name, {"q_i8": q_i8, "k_i8": k_i8}, {"q_i8": scales[0], "k_i8": scales[1]})
     scores = graph.tensor("scores_i8", scores_i8, scales[2])
     options = schema.BatchMatMulOptionsT()

@@ -5,6 +5,7 @@ file is packed, so that memory is about the size of the file.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,9 @@ class _Weight:
 
 
 class ModelFile:
-    """Collects the subgraphs of a .tflite file; `write` packs them. `load_weight` returns a float32 weight by name."""
+    """Collects the subgraphs of a .tflite file; `write` packs them. `load_weight`: name -> the weight as stored."""
 
-    def __init__(self, recipe: Recipe, load_weight: Callable[[str], np.ndarray]) -> None:
+    def __init__(self, recipe: Recipe, load_weight: Callable[[str], StoredWeight]) -> None:
         self.recipe = recipe
         self.subgraphs: list[Subgraph] = []
         self._load_weight = load_weight
@@ -89,14 +90,12 @@ class ModelFile:
     def weight(self, name: str, rank: int) -> _Weight:
         """The stored weight of that name; matrices (rank 2) follow the recipe, the rest stays float32."""
         if name not in self._weights:
-            quantized = self.recipe.quantizes(rank)
-
-            def load() -> StoredWeight:
-                return self.recipe.store(self._load_weight(name))
-
+            quantized = self.recipe.quantizes(name, rank)
             buffer = len(self._constants)
             self._constants.append(b"")
-            weight = _Weight(buffer, load, _SharedQuantization() if quantized else None)
+            weight = _Weight(
+                buffer, functools.partial(self._load_weight, name), _SharedQuantization() if quantized else None
+            )
             self._weights[name] = self._weight_buffers[buffer] = weight
         return self._weights[name]
 

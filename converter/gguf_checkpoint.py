@@ -14,7 +14,7 @@ from shadowattn.converter.gguf_stop_tokens import stop_token_ids
 from shadowattn.converter.gguf_tokenizer import tokenizer_files
 from shadowattn.converter.gguf_vocabulary import named_id, read_vocabulary
 from shadowattn.converter.sampling import of_gguf
-from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.converter.weight_names import EMBEDDING, LM_HEAD
 
 _TOP_LEVEL = {"token_embd.weight": EMBEDDING, "output_norm.weight": "model.norm.weight", "output.weight": LM_HEAD}
 _IN_LAYER = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.converter.weight_names import EMBEDDING, LM_HEAD
 from shadowattn.models.families import ARCHITECTURES as ALL_ARCHITECTURES
 from shadowattn.models.spec import RopeSpec
 

@@ -12,7 +12,7 @@ from shadowattn.converter.hf_tokenizer import tokenizer_files
 from shadowattn.converter.hf_weights import WeightFiles
 from shadowattn.converter.json_files import read_json
 from shadowattn.converter.sampling import of_generation_config
-from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.converter.weight_names import EMBEDDING, LM_HEAD
 
 _QUANTIZATIONS = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
 _USUAL_BLOCK = (128, 128)

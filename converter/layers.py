@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from shadowattn.converter import toolchain
+from shadowattn.converter.turn import hadamard
 from shadowattn.models.spec import ModelSpec
 
 toolchain.load()  # defines torch.ops.tfl.*
@@ -96,26 +97,33 @@ class _OutputProjection(nn.Module):
 
 
 class _Mlp(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
+    """SwiGLU: down(silu(gate(x)) * up(x)). block: size of the Hadamard blocks in front of down; 1: none."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, block: int) -> None:
         super().__init__()
+        self._block = block
+        self.register_buffer("mix", torch.from_numpy(hadamard(block)), persistent=False)
         self.gate_proj = nn.Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
         self.up_proj = nn.Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
         self.down_proj = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        inner = functional.silu(self.gate_proj(x)) * self.up_proj(x)
+        if self._block > 1:
+            blocks = inner.reshape(1, -1, inner.shape[-1] // self._block, self._block)
+            inner = functional.linear(blocks, self.mix).reshape(inner.shape)
+        return self.down_proj(inner)
 
 
 class AfterAttention(nn.Module):
     """o [1,T,H*d], residual [1,T,D] -> residual [1,T,D] at the end of the layer."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, block: int = 1) -> None:
+        """block: size of the Hadamard blocks in front of the down projection (converter/rotation.py); 1: none."""
         super().__init__()
         self.self_attn = _OutputProjection(spec)
         self.post_attention_layernorm = RmsNorm(spec.hidden_size, spec.rms_norm_eps)
-        self.mlp = _Mlp(spec)
+        self.mlp = _Mlp(spec, block)
 
     def forward(self, o: torch.Tensor, residual: torch.Tensor) -> dict[str, torch.Tensor]:
         residual = residual + self.self_attn.o_proj(o)

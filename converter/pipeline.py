@@ -6,12 +6,11 @@ import importlib.metadata
 import math
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
-
-import numpy as np
 
 from shadowattn.converter.assemble import assemble
 from shadowattn.converter.calibrate import Calibration, GridChoice, calibrate
@@ -20,8 +19,10 @@ from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, check_we
 from shadowattn.converter.estimate import write_estimates
 from shadowattn.converter.export import convert_pieces
 from shadowattn.converter.formats import open_checkpoint
-from shadowattn.converter.recipes import Recipe, recipe_named
+from shadowattn.converter.recipes import Recipe, StoredWeight, parse_recipe
 from shadowattn.converter.resources import check_resources, model_file_bytes
+from shadowattn.converter.rotation import down_block, random_rotation
+from shadowattn.converter.rounded_layers import LayerRounder
 from shadowattn.converter.split import SCORE_ROWS, plan_graphs, prefill_ladder, sequence_buckets, split_chunks
 from shadowattn.converter.tokens import KnownTokens, known_tokens, readable_tokenizer
 from shadowattn.converter.verify import Verification, verify_model
@@ -34,6 +35,8 @@ from shadowattn.models.grid_fit import PAPER_MULTIPLIERS, check_multipliers
 from shadowattn.models.plan import Plan
 from shadowattn.models.progress import Progress
 from shadowattn.models.spec import ModelSpec
+
+EFFORTS = ("quick", "default")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,7 @@ class ConvertOptions:
     grid_multipliers: tuple[float, ...] = PAPER_MULTIPLIERS
     allow_missing_tokenizer: bool = False
     overwrite: bool = False
+    effort: str = "default"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +114,11 @@ def convert(
     for sentence in job.warnings:
         print(f"warning: {sentence}", file=stream, flush=True)
     with written_aside(output, options.overwrite) as folder:
-        calibration = _calibrate(job, step)
-        plan = calibration.plan
-        graphs = job.graphs()
-        load_weight = calibration.balance.wrap(job.checkpoint.read) if job.recipe.balanced else job.checkpoint.read
-        verification = _write_model(job, graphs, load_weight, folder / bundle.MODEL, step)
+        with tempfile.TemporaryDirectory(dir=folder) as rounded:
+            calibration, load_weight = _calibrate(job, Path(rounded), step)
+            plan = calibration.plan
+            graphs = job.graphs()
+            verification = _write_model(job, graphs, load_weight, folder / bundle.MODEL, step)
         (folder / plan_file.FILE_NAME).write_bytes(plan.to_bytes())
         estimates = job.estimates(plan)
         if estimates:
@@ -141,7 +145,9 @@ def _options(choices: dict[str, Any]) -> ConvertOptions:
 
 def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     """Reads headers, decides on every graph, and refuses what will not do, before anything is written."""
-    recipe = recipe_named(options.weights)
+    recipe = parse_recipe(options.weights)
+    if options.effort not in EFFORTS:
+        raise ValueError(f"effort must be {' or '.join(EFFORTS)}, got {options.effort!r:.60}")
     if options.keep_ratio is not None and not (math.isfinite(options.keep_ratio) and 0 < options.keep_ratio <= 1):
         raise ValueError(f"keep_ratio must be in (0, 1], got {options.keep_ratio}; 1.0 is dense attention")
     if options.grid_multipliers:
@@ -173,21 +179,31 @@ def _max_length(asked: int | None, spec: ModelSpec) -> int:
     return asked
 
 
-def _calibrate(job: _Job, step: Callable[[str], Progress]) -> Calibration:
+def _calibrate(
+    job: _Job, folder: Path, step: Callable[[str], Progress]
+) -> tuple[Calibration, Callable[[str], StoredWeight]]:
+    """What the text told, and the weights as they are written; rounded ones lie in `folder` until then."""
+    grid = GridChoice(job.options.grid_multipliers, job.ladder[-1])
+    read, rounds = job.checkpoint.read, job.recipe.bits == 8 and job.options.effort != "quick"
     with step(f"calibrating on {len(job.text.ids)} tokens") as shown:
-        grid = GridChoice(job.options.grid_multipliers, job.ladder[-1])
-        return calibrate(job.spec, job.checkpoint.read, job.text, shown.update, grid)
+        if not job.recipe.rotated:
+            calibration = calibrate(job.spec, read, job.text, shown.update, grid)
+            return calibration, lambda name: job.recipe.store(name, read(name))
+        layers = LayerRounder(random_rotation(job.spec), read, folder if rounds else None)
+        load = layers.rotation.wrap(read)
+        return calibrate(job.spec, load, job.text, shown.update, grid, layers.take), layers.weights(job.recipe)
 
 
 def _write_model(
     job: _Job,
     graphs: tuple[bundle.Graph, ...],
-    load_weight: Callable[[str], np.ndarray],
+    load_weight: Callable[[str], StoredWeight],
     path: Path,
     step: Callable[[str], Progress],
 ) -> Verification:
     with step("converting the pieces of a layer with litert_torch") as shown:
-        pieces = convert_pieces(job.spec, split_chunks(job.ladder), shown.update)
+        block = down_block(job.spec) if job.recipe.rotated else 1
+        pieces = convert_pieces(job.spec, split_chunks(job.ladder), block, shown.update)
     with step(f"writing {len(graphs)} graphs and the {job.recipe.name} weights") as shown:
         model = assemble(job.spec, job.recipe, pieces, graphs, load_weight)
         model.write(path, shown.update, model_file_bytes(job.spec, job.recipe, graphs))

@@ -22,10 +22,11 @@ def model_file_bytes(spec: ModelSpec, recipe: Recipe, graphs: tuple[Graph, ...])
     rows = 2 * spec.vocab_size + spec.num_layers * (
         (spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim + 2 * spec.hidden_size + 2 * spec.intermediate_size
     )
-    scales = 12 * rows if recipe.quantizes(2) else 0
+    scales = 12 * rows if recipe.bits == 8 else 0
     layers = sum(spec.num_layers if graph.role in ("prefill", "decode") else 1 for graph in graphs)
     structure = layers * _OPERATORS_PER_LAYER * _BYTES_PER_OPERATOR
-    return int(spec.num_parameters * recipe.matrix_bytes) + scales + structure
+    turned = 4 * spec.hidden_size**2 if recipe.rotated and spec.tied_embeddings else 0
+    return int(spec.num_parameters * recipe.matrix_bytes) + scales + structure + turned
 
 
 def peak_memory_bytes(spec: ModelSpec, file_bytes: int) -> int:
@@ -39,7 +40,7 @@ def check_resources(spec: ModelSpec, recipe: Recipe, graphs: tuple[Graph, ...], 
     """Raises ValueError if the file would be too large, or the disk at `folder` or the memory too small."""
     size = model_file_bytes(spec, recipe, graphs)
     if size > FILE_LIMIT:
-        hint = "use --weights=int8" if recipe.name != "int8" else "choose a smaller model"
+        hint = "use --weights=int8" if recipe.bits > 8 else "choose a smaller model"
         raise ValueError(
             f"the model would take {_gib(size)} as {recipe.name}, above the 2 GiB that one LiteRT file can hold; {hint}"
         )

@@ -14,15 +14,16 @@ import torch
 
 from shadowattn.converter.assemble import FINAL_PREFIX, layer_prefix
 from shadowattn.converter.layers import AfterAttention, BeforeAttention, Final, Rope
-from shadowattn.converter.recipes import Recipe
-from shadowattn.converter.vocabulary import EMBEDDING, LM_HEAD
+from shadowattn.converter.recipes import Recipe, StoredWeight
+from shadowattn.converter.rotation import down_block
+from shadowattn.converter.weight_names import EMBEDDING, HEAD_ROTATION, LM_HEAD
 from shadowattn.models.bundle import Graph
 from shadowattn.models.op_options import OpOptions
 from shadowattn.models.spec import ModelSpec
 
 # Root mean square of the difference over that of the values. INT8: LiteRT quantises the activations as well, and random
-# inputs are not what the weights were balanced for; a wrongly placed weight or tensor gives 1 and more.
-THRESHOLDS = {"float32": 1e-5, "int8": 0.2}
+# inputs are not what the weights were made for; a wrongly placed weight or tensor gives 1 and more.
+THRESHOLDS = {32: 1e-5, 8: 0.2}  # by the recipe's bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,10 @@ class Verification:
 class Reference:
     """What the linear graphs compute, in torch, with the weights as they are stored."""
 
-    def __init__(self, spec: ModelSpec, recipe: Recipe, load_weight: Callable[[str], np.ndarray]) -> None:
-        self._spec = spec
-        self._load = lambda name: torch.from_numpy(recipe.store(load_weight(name)).dequantized())
+    def __init__(self, spec: ModelSpec, recipe: Recipe, load_weight: Callable[[str], StoredWeight]) -> None:
+        self._spec, self._recipe = spec, recipe
+        self._block = down_block(spec) if recipe.rotated else 1
+        self._load = lambda name: torch.from_numpy(load_weight(name).dequantized())
 
     def linear(self, layer: int, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of linear_<layer>_<T>."""
@@ -47,17 +49,23 @@ class Reference:
             if layer == 0:
                 residual = self._load(EMBEDDING)[given["tokens"].long()]
             else:
-                after = self._filled(AfterAttention(spec), layer_prefix(layer - 1))
+                after = self._filled(AfterAttention(spec, self._block), layer_prefix(layer - 1))
                 residual = after(given["o"], given["residual"])["residual"]
             if layer == spec.num_layers:
                 ends = self._filled(Final(spec), FINAL_PREFIX)(residual, given["n_valid"])
-                head = self._load(EMBEDDING if spec.tied_embeddings else LM_HEAD)
-                outputs = {"logits": (ends["last"] @ head.T)[0], "hidden": ends["hidden"]}
+                outputs = {"logits": self._logits(ends["last"])[0], "hidden": ends["hidden"]}
             else:
                 angles = Rope(spec, residual.shape[1])(given["position"])
                 before = self._filled(BeforeAttention(spec), layer_prefix(layer))
                 outputs = {"residual": residual, **before(residual, **angles)}
         return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        if not self._spec.tied_embeddings:
+            return hidden @ self._load(LM_HEAD).T
+        if self._recipe.rotated:
+            hidden = hidden @ self._load(HEAD_ROTATION).T
+        return hidden @ self._load(EMBEDDING).T
 
     def _filled(self, module: torch.nn.Module, prefix: str) -> torch.nn.Module:
         for name, parameter in module.named_parameters():
@@ -66,7 +74,7 @@ class Reference:
 
 
 def verify_model(
-    path: Path, spec: ModelSpec, recipe: Recipe, graphs: tuple[Graph, ...], load_weight: Callable[[str], np.ndarray]
+    path: Path, spec: ModelSpec, recipe: Recipe, graphs: tuple[Graph, ...], load_weight: Callable[[str], StoredWeight]
 ) -> Verification:
     """Checks the file. Raises RuntimeError that names the graph if it is not what was planned."""
     interpreter = _interpreter(path)
@@ -80,10 +88,10 @@ def verify_model(
         found = interpreter.get_signature_runner(graph.signature)(**inputs)
         wanted = reference.linear(layer, inputs)
         difference = max(_relative(found[name], wanted[name]) for name in graph.outputs)
-        if not difference <= THRESHOLDS[recipe.name]:
+        if not difference <= THRESHOLDS[recipe.bits]:
             raise RuntimeError(
                 f"{graph.signature} differs from torch by {difference:.2g} of its magnitude, "
-                f"at most {THRESHOLDS[recipe.name]} is expected; this is a bug of shadowattn or of the LiteRT in use"
+                f"at most {THRESHOLDS[recipe.bits]} is expected; this is a bug of shadowattn or of the LiteRT in use"
             )
         differences[graph.signature] = difference
     return Verification(differences)

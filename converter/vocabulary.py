@@ -8,11 +8,9 @@ one scale per row.
 from ai_edge_litert import schema_py_generated as schema
 
 from shadowattn.converter.flatbuffer import OpCode, Options, Subgraph
+from shadowattn.converter.weight_names import EMBEDDING, HEAD_ROTATION, LM_HEAD
 from shadowattn.models.bundle import Graph, TensorInfo
 from shadowattn.models.spec import ModelSpec
-
-EMBEDDING = "model.embed_tokens.weight"
-LM_HEAD = "lm_head.weight"
 
 _CHANNELWISE_HYBRID = 12  # FULLY_CONNECTED with float input and per-channel INT8 filter
 _FLOAT_KEEP_DIMS = 5
@@ -30,7 +28,7 @@ def add_embedding(graph: Subgraph, spec: ModelSpec) -> int:
     rows = graph.tensor("embedding_rows", TensorInfo("float32", (chunk, spec.hidden_size)))
     residual = graph.tensor("embedding", TensorInfo("float32", (1, chunk, spec.hidden_size)))
     table = graph.weight(EMBEDDING, (spec.vocab_size, spec.hidden_size))
-    version = 4 if graph.model.recipe.quantizes(2) else 1
+    version = 4 if graph.model.recipe.quantizes(EMBEDDING, 2) else 1
     _reshape(graph, graph.inputs["tokens"], ids)
     graph.operator(OpCode(schema.BuiltinOperator.EMBEDDING_LOOKUP, version), [ids, table], [rows])
     _reshape(graph, rows, residual)
@@ -38,14 +36,24 @@ def add_embedding(graph: Subgraph, spec: ModelSpec) -> int:
 
 
 def add_lm_head(graph: Subgraph, spec: ModelSpec, hidden: int, logits: TensorInfo) -> int:
-    """hidden [1,rows,D] -> logits; returns their tensor."""
+    """hidden [1,rows,D] -> logits; returns their tensor. A shared table is in the basis of the embedding: hidden is
+    turned to the last norm's weights and back (converter/rotation.py)."""
+    if spec.tied_embeddings and graph.model.recipe.rotated:
+        shape = tuple(int(size) for size in graph.table.tensors[hidden].shape)
+        turned = graph.tensor("head_input", TensorInfo("float32", shape))
+        hidden = _linear(graph, hidden, HEAD_ROTATION, (spec.hidden_size, spec.hidden_size), turned)
     name = EMBEDDING if spec.tied_embeddings else LM_HEAD
-    weight = graph.weight(name, (spec.vocab_size, spec.hidden_size))
-    output = graph.tensor("logits", logits)
+    return _linear(graph, hidden, name, (spec.vocab_size, spec.hidden_size), graph.tensor("logits", logits))
+
+
+def _linear(graph: Subgraph, inputs: int, name: str, shape: tuple[int, int], output: int) -> int:
+    """FULLY_CONNECTED with the weight of that name; returns `output`."""
     options = schema.FullyConnectedOptionsT()
-    options.keepNumDims = len(logits.shape) == 3
-    code = OpCode(schema.BuiltinOperator.FULLY_CONNECTED, fully_connected_version(graph.model.recipe.quantizes(2)))
-    graph.operator(code, [hidden, weight, -1], [output], Options(schema.BuiltinOptions.FullyConnectedOptions, options))
+    options.keepNumDims = len(graph.table.tensors[output].shape) == 3
+    version = fully_connected_version(graph.model.recipe.quantizes(name, 2))
+    operands = [inputs, graph.weight(name, shape), -1]
+    table = Options(schema.BuiltinOptions.FullyConnectedOptions, options)
+    graph.operator(OpCode(schema.BuiltinOperator.FULLY_CONNECTED, version), operands, [output], table)
     return output
 
 
