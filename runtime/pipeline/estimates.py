@@ -144,7 +144,7 @@ class EstimateRunner:
 class Estimator:
     """Prepares and keeps the runners of one choice. The delegate is loaded once, shared by all, and destroyed last.
 
-    runner() may be called from any thread; a runner belongs to one thread at a time.
+    keys: the graphs there are, in order. runner() may be called from any thread; a runner belongs to one at a time.
     """
 
     def __init__(self, choice: NpuChoice, bundle: Path, model: ModelSpec, multipliers: Mapping[int, float]) -> None:
@@ -157,16 +157,11 @@ class Estimator:
         self._multipliers = dict(multipliers)
         self._lock = threading.RLock()
         self._runners: dict[tuple[EstimateKey, int], EstimateRunner] = {}
-        self._judged: set[EstimateKey] = set()
         self._delegate = None if choice.delegate is None else _load(choice.delegate)
         self._archive = EstimateArchive(choice.blobs or bundle / FILE_NAME, choice.advice)
+        self.keys = self._archive.keys
         # Also at exit, and when it was forgotten; the delegate follows with the last reference to it.
         self._closer = weakref.finalize(self, _close, self._runners, self._archive)
-
-    @property
-    def keys(self) -> list[EstimateKey]:
-        """The graphs there are, in order."""
-        return self._archive.keys
 
     def runner(self, key: EstimateKey, slot: int = 0) -> EstimateRunner:
         """The graph's runner number `slot`, prepared at first use; slots share no memory.
@@ -227,12 +222,11 @@ class Estimator:
         runner.check(shapes, self._multipliers[key.bucket])
         runner.prepare()
         try:
-            if key not in self._judged:  # once per graph, not per slot
+            if not any(known == key for known, _ in self._runners):  # once per graph, not per slot
                 check_delegated(key.name, runner.nodes, self._choice)
         except BaseException:
             runner.close()
             raise
-        self._judged.add(key)
         return runner
 
 
