@@ -291,7 +291,7 @@ def test_another_graph(tmp_path: Path, content: bytes, message: str) -> None:
 # --- delegates that fail ---
 
 
-def test_files_that_are_not_delegates(bundle: Path, tmp_path: Path) -> None:
+def test_delegates_that_cannot_be_created(bundle: Path, tmp_path: Path, claiming: ClaimingLibrary) -> None:
     (tmp_path / "text.so").write_text("not ELF")
     other = next(Path("/").glob("lib/*-linux-gnu/libm.so.6"))
     for path, message in {
@@ -301,6 +301,9 @@ def test_files_that_are_not_delegates(bundle: Path, tmp_path: Path) -> None:
         f"{tmp_path / 'text.so'}": r"text\.so: cannot be loaded \(.*\); wanted a library built for this machine",
         f"{tmp_path}": "cannot be loaded",
         f"{other}": "is not an external delegate, it lacks tflite_plugin_create_delegate",
+        # The test delegate's destructor would follow the NULL that LiteRT passes it then.
+        f"{claiming.path}?fail=create": r"libclaiming_delegate\.so: delegate refused its options: .*creation fails, as",
+        f"{claiming.path}?speed=high": r"libclaiming_delegate\.so: delegate refused its options: .*got speed=high",
     }.items():
         with pytest.raises(ValueError, match=message):
             estimator(bundle, f"delegate:{path}")
@@ -310,13 +313,6 @@ def test_a_name_in_the_working_folder(bundle: Path, claiming: ClaimingLibrary, m
     monkeypatch.chdir(claiming.path.parent)
     graphs = estimator(bundle, f"delegate:{claiming.path.name}")
     check(graphs.runner(KEY))
-
-
-def test_creation_fails(bundle: Path, claiming: ClaimingLibrary) -> None:
-    """The test delegate's destructor would follow the NULL that LiteRT passes it then."""
-    for options, message in {"fail=create": "creation fails, as asked", "speed=high": "got speed=high"}.items():
-        with pytest.raises(ValueError, match=f"libclaiming_delegate.so: delegate refused its options: .*{message}"):
-            estimator(bundle, claiming.npu(options))
 
 
 def test_the_hundredth_invoke_fails_and_the_next_works(bundle: Path, claiming: ClaimingLibrary) -> None:
