@@ -12,7 +12,6 @@ from shadowattn.runtime.commands.pipeline_flags import (
     PIPELINE_RESEARCH,
     define_pipeline_flags,
     found_profile,
-    output_file,
     pipeline_bundle,
     pipeline_options,
 )
@@ -51,7 +50,7 @@ class ScheduleCommand:
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
         bundle = pipeline_bundle(self.name, self.usage, positional, flag_values)
-        png, trace = (output_file(name, flag_values[name].value) for name in ("png", "trace"))
+        png, trace = (name and Path(name) for name in (flag_values.png, flag_values.trace))
         from shadowattn.runtime.pipeline import gantt
 
         if png and not gantt.can_plot():

@@ -29,7 +29,6 @@ from shadowattn.runtime.pipeline.options import ExternalDelegate, NpuChoice
 _SUFFIX = ".tflite"
 _INPUTS, _OUTPUTS = ("q_i8", "k_i8"), ("scores_i8",)
 _MULTIPLIER_TOLERANCE = 1e-6  # relative: three scales rounded to float32
-_MOST_NAMED = 4
 
 
 class EstimateRunner:
@@ -301,9 +300,7 @@ def delegated(nodes: Sequence[Node]) -> str:
 
 def left_in_words(nodes: Sequence[Node]) -> str:
     """`node 0 BATCH_MATMUL (xnnpack), ...` of those that LiteRT runs on the CPU; empty if all were taken."""
-    left = [f"node {node.index} {litert.op_name(node)} ({node.runner})" for node in nodes if node.on_host]
-    more = len(left) - _MOST_NAMED
-    return ", ".join([*left[:_MOST_NAMED], f"and {more} more"] if more > 0 else left)
+    return ", ".join(f"node {node.index} {litert.op_name(node)} ({node.runner})" for node in nodes if node.on_host)
 
 
 def check_delegated(graph: str, nodes: Sequence[Node], choice: NpuChoice) -> None:
