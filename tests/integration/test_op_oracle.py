@@ -1,4 +1,4 @@
-"""The fused op in LiteRT against the NumPy oracle, in modes shadow and shadow_paper, on every ISA level there is."""
+"""The fused op in LiteRT against the NumPy oracle on every ISA level: shadow, shadow_paper, float_estimate, dense."""
 
 from pathlib import Path
 
@@ -42,10 +42,10 @@ def check(text: Rows, sizes: Sizes, rule: SelectRule | ShadowRule, folder: Path,
 @pytest.mark.parametrize(
     ("sizes", "n"),
     [
-        (Sizes(1), 70),
-        (Sizes(7, 5, 1, 40), 64),
+        pytest.param(Sizes(1), 70, marks=pytest.mark.arm),
+        pytest.param(Sizes(7, 5, 1, 40), 64, marks=pytest.mark.arm),
         (Sizes(16, 2, 2, 128), 65),
-        (Sizes(63, 9, 3, 64), 200),
+        pytest.param(Sizes(63, 9, 3, 64), 200, marks=pytest.mark.arm),
         (Sizes(64, 4, 4, 8), 1000),
         (Sizes(65, 3, 1, 80), 131),
         (Sizes(130, 6, 2, 64), 700),
@@ -90,7 +90,7 @@ def test_a_threshold_goes_before_the_keep_ratio(threshold: float, compensate: bo
 
 
 @pytest.mark.parametrize("isa", LEVELS)
-@pytest.mark.parametrize("keep_ratio", [None, 0.02, 0.05, 0.1337, 0.7])
+@pytest.mark.parametrize("keep_ratio", [None, 0.02, pytest.param(0.05, marks=pytest.mark.arm), 0.1337, 0.7])
 def test_exactly_the_same_positions_are_kept(isa: str, keep_ratio: float | None, tmp_path: Path) -> None:
     """Counted over every row: a weight on the wrong side of the threshold in one of them would show."""
     sizes, rule = Sizes(50), ShadowRule(keep_ratio=keep_ratio, min_k=20)
@@ -211,11 +211,20 @@ def test_factors_that_are_refused(factors: np.ndarray, tmp_path: Path) -> None:
         op.caches.set_factors(5, np.ones((1, 4)))
 
 
-def test_float_estimate(tmp_path: Path) -> None:
+@pytest.mark.arm
+@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize(("sizes", "n"), [(Sizes(1), 70), (Sizes(63, 3, 1, 40), 130)], ids=str)
+def test_dense(sizes: Sizes, n: int, isa: str, tmp_path: Path) -> None:
+    check(random_text(n, sizes), sizes, SelectRule(1.0), tmp_path, mode="dense", isa=isa)
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("isa", LEVELS)
+def test_float_estimate(isa: str, tmp_path: Path) -> None:
     """Ranked by the float32 scores: their rounding may swap neighbours in rank, so few rows may differ, by little."""
     sizes, rule = Sizes(50), SelectRule(0.1, 8, 1, 4)
     q, k, v = random_text(400, sizes)
-    op = open_op(sizes, plan_for(k, 4), rule, tmp_path, mode="float_estimate")
+    op = open_op(sizes, plan_for(k, 4), rule, tmp_path, mode="float_estimate", isa=isa)
     out = feed(op, q, k, v)
     wanted = steps.sparse_attention(q, k, v, steps.score_exactly(q, k, sizes.softmax_scale), rule, sizes.softmax_scale)
     error = np.abs(out - wanted).reshape(400, 4, -1).max(axis=-1)
@@ -234,6 +243,7 @@ def test_the_very_end_of_a_cache(tmp_path: Path) -> None:
         feed(op, *text)
 
 
+@pytest.mark.arm
 def test_two_threads_give_the_same_bits(tmp_path: Path) -> None:
     sizes = Sizes(100, 9, 3, 64)
     text = random_text(1000, sizes)
