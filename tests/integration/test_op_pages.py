@@ -72,14 +72,16 @@ def test_short_rows_score_every_page(n: int, tmp_path: Path) -> None:
     assert (stats.pages_scored == stats.pages) == (n <= NOTED)
 
 
-def test_weights_made_again_are_of_scored_pages_only(tmp_path: Path) -> None:
+@pytest.mark.arm
+@pytest.mark.parametrize("isa", LEVELS)
+def test_weights_made_again_are_of_scored_pages_only(isa: str, tmp_path: Path) -> None:
     """A page far better than the first, where the sums overflow; zero queries, whose bounds are all equal."""
     sizes, rule = Sizes(32, 2, 1, 16), ShadowRule(0.02, 8, max_skipped_mass=0.3)
     q, k, v = uneven_text(26 * PAGE, sizes)
     k[9 * PAGE + 5] = 60.0
     q[-20:] = np.abs(q[-20:]) * 20
     q[-3:] = 0
-    op = open_op(sizes, plan_for(k, sizes.num_heads), rule, tmp_path)
+    op = open_op(sizes, plan_for(k, sizes.num_heads), rule, tmp_path, isa=isa)
     out, expected = last_chunk(op, (q, k, v), rule)
     np.testing.assert_allclose(out, expected.out, rtol=0, atol=1e-4)
     assert (op.stats().value_rows_read, op.stats().pages_scored) == (expected.selected.sum(), expected.pages_scored)

@@ -113,6 +113,7 @@ def test_an_answer_streams_to_stdout_and_its_statistics_to_stderr(
     assert float(found[4]) == 1.0  # below min_k everything is kept
 
 
+@pytest.mark.arm
 def test_the_text_is_what_the_session_says(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
     prompt = byte_level_tokenizer().encode("Hello, world").ids
     with Session.open(shared_bundle) as session:

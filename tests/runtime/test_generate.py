@@ -18,6 +18,7 @@ def _greedy(oracle: TinyDecoder, prompt: list[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("executor", ["fused", "pipelined"])
 def test_greedy_continuation_is_the_oracles(tiny: Path, oracle: TinyDecoder, text: list[int], executor: str) -> None:
     with Session.open(tiny, keep_ratio=1.0, executor=executor, cache_type="f32") as session:
@@ -26,6 +27,7 @@ def test_greedy_continuation_is_the_oracles(tiny: Path, oracle: TinyDecoder, tex
         assert session.length == 40 + 11  # the last token was not needed in the cache
 
 
+@pytest.mark.arm
 def test_only_what_is_new_is_prefilled(tiny: Path, text: list[int]) -> None:
     done: list[tuple[int, int]] = []
 

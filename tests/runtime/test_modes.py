@@ -19,6 +19,7 @@ def logits(bundle: Path, mode: str, executor: str) -> np.ndarray:
         return np.stack([first, session.decode(5)])
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != NEEDS_RANGES])
 def test_both_executors_run_every_mode(tiny: Path, mode: str) -> None:
     fused, split = (logits(tiny, mode, executor) for executor in ("fused", "pipelined"))
