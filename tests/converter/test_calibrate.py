@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from shadowattn.converter import balance
 from shadowattn.converter.calibrate import _measure, _Statistics, calibrate
 from shadowattn.converter.calibration_text import CalibrationText
 from shadowattn.converter.formats import open_checkpoint
@@ -91,47 +90,3 @@ def test_plan_of_the_bundle_is_for_its_model(tiny_bundle):
         spec.num_kv_heads,
         spec.head_dim,
     )
-
-
-@pytest.mark.parametrize("family", ["llama", "llama_linear_mha_tied", "qwen3"])
-def test_balancing_changes_nothing_in_exact_arithmetic(family, tiny, text):
-    model = tiny(family)
-    checkpoint = open_checkpoint(model.path)
-    balanced = calibrate(read_config(checkpoint.config), checkpoint.read, text, lambda *_: None).balance
-    assert len(balanced.factors) == 2 * len(balance.PLACES)
-    load = balanced.wrap(checkpoint.read)
-    tokens = text.ids[:20]
-    wanted = model.logits(tokens)
-    original = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
-    changed = {name: torch.from_numpy(load(name)) for name in checkpoint.shapes()}
-    assert any(not torch.equal(changed[name], original[name]) for name in changed)
-    try:
-        model.model.load_state_dict(changed, strict=False)
-        found = model.logits(tokens)
-    finally:
-        model.model.load_state_dict(original)
-    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
-
-
-def test_balancing_shrinks_outlier_channels():
-    rng = np.random.default_rng(0)
-    inputs = rng.standard_normal((200, 32)).astype(np.float32)
-    inputs[:, 3] *= 100
-    weight = rng.standard_normal((16, 32)).astype(np.float32)
-    factors = balance.factors(np.abs(inputs).max(axis=0), [weight])
-    assert np.exp(np.log(factors).mean()) == pytest.approx(1, rel=0.05)
-
-    def error(x: np.ndarray, w: np.ndarray) -> float:
-        steps = np.abs(x).max(axis=1, keepdims=True) / 127
-        row_steps = np.abs(w).max(axis=1, keepdims=True) / 127
-        y = (np.rint(x / steps) * steps) @ (np.rint(w / row_steps) * row_steps).T
-        return float(((y - inputs @ weight.T) ** 2).mean())
-
-    assert error(inputs / factors, weight * factors) < 0.5 * error(inputs, weight)
-
-
-def test_dead_channels_do_not_break_balancing():
-    factors = balance.factors(np.array([0.0, 1.0, 2.0, 4.0]), [np.zeros((3, 4), np.float32)])
-    assert np.isfinite(factors).all()
-    assert factors.max() <= balance.LIMIT
-    assert factors.min() >= 1 / balance.LIMIT

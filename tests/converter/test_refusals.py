@@ -16,7 +16,7 @@ from shadowattn.converter import resources
 from shadowattn.converter.calibration_text import calibration_text
 from shadowattn.converter.flatbuffer import ModelFile
 from shadowattn.converter.pipeline import convert
-from shadowattn.converter.recipes import RECIPES
+from shadowattn.converter.recipes import parse_recipe
 from shadowattn.converter.split import plan_graphs
 from shadowattn.models.spec import ModelSpec, RopeSpec
 
@@ -217,11 +217,11 @@ def test_models_above_two_gigabytes_are_refused_by_size_alone(tmp_path):
         (one_billion, "float32", "4.60 GiB as float32.*use --weights=int8"),
     ):
         graphs = plan_graphs(spec, (32, 256))
-        size = resources.model_file_bytes(spec, RECIPES[weights], graphs) / 2**30
+        size = resources.model_file_bytes(spec, parse_recipe(weights), graphs) / 2**30
         with pytest.raises(ValueError, match="above the 2 GiB that one LiteRT file can hold"):
-            resources.check_resources(spec, RECIPES[weights], graphs, tmp_path)
+            resources.check_resources(spec, parse_recipe(weights), graphs, tmp_path)
         assert size == pytest.approx(float(message[:4]), rel=0.03)
-    assert resources.model_file_bytes(one_billion, RECIPES["int8"], graphs) < 2**31
+    assert resources.model_file_bytes(one_billion, parse_recipe("int8"), graphs) < 2**31
 
 
 def test_model_that_computes_nan(model, tmp_path, monkeypatch):
