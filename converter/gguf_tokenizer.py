@@ -204,9 +204,9 @@ def _unknown_split(vocabulary: Vocabulary) -> list[str]:
 
 def _missing_ends(vocabulary: Vocabulary) -> list[str]:
     return [
-        f"{PREFIX}add_{name}_token is true{'' if f'{PREFIX}add_{name}_token' in vocabulary.metadata else ' by default'}, "
-        "but the file names no such token; texts go without it"
-        for name in ("bos", "eos")
+        f"{key} is true{by_default}, but the file names no such token; texts go without it"
+        for name, key in (("bos", f"{PREFIX}add_bos_token"), ("eos", f"{PREFIX}add_eos_token"))
+        for by_default in ("" if key in vocabulary.metadata else " by default",)
         if _wants_end(name, vocabulary) and vocabulary.special_id(name) is None
     ]
 
