@@ -50,7 +50,7 @@ def run(*arguments: str, home: Path, endpoint: str) -> subprocess.CompletedProce
     environ = {name: value for name, value in environ.items() if not name.lower().endswith("_proxy")}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=900, check=False)
 
 
 def test_no_code_is_downloaded(tmp_path: Path) -> None:
