@@ -1,7 +1,7 @@
 """The paper's ablation of its pipeline (arXiv 2508.16703), here: one prompt, chunk by chunk, every way interleaved.
 
 PYTHONPATH=build/dev .venv/bin/python benchmarks/pipeline_ablation.py .demo/smollm2.bundle --lengths=2048,4096
-    [--launch_ms=1] [--runs=3] [--num_threads=2] [--text=FILE] [--json=FILE]
+    [--launch_ms=1] [--runs=3] [--num_threads=2]
 
 Only the head groups are timed: launches, select and attend; linear graphs and appending are the same in all. A row:
 milliseconds of all chunks, medians of the runs; the gain over the first way; what overlap can gain at most over the
@@ -12,7 +12,6 @@ estimates' worker sleeps so long before every launch of the last three ways.
 
 import argparse
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -22,13 +21,12 @@ from typing import Any
 import numpy as np
 
 from shadowattn.models.bundle import read_manifest
-from shadowattn.models.progress import Progress
 from shadowattn.runtime import Session
 from shadowattn.runtime.measure.comparison import difference
 from shadowattn.runtime.measure.table import format_markdown
 from shadowattn.runtime.measure.workload import from_text
 from shadowattn.runtime.pipeline.executor import PipelinedExecutor
-from shadowattn.runtime.pipeline.measure import Advance, ChunkRun, measure_profile, run_interleaved
+from shadowattn.runtime.pipeline.measure import ChunkRun, measure_profile, run_interleaved
 from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
 from shadowattn.runtime.pipeline.schedule import PLANNERS
 
@@ -84,9 +82,8 @@ def ways(session: Session, options: PipelineOptions, launch_ms: float) -> dict[s
 
 
 def ablate(
-    session: Session, fused: Session, tokens: Sequence[int], compared: Mapping[str, PipelinedExecutor], runs: int,
-    advance: Advance = lambda name: None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    session: Session, fused: Session, tokens: Sequence[int], compared: Mapping[str, PipelinedExecutor], runs: int
+) -> list[dict[str, Any]]:
     """A row a way. session: of the pipelined executor; fused: of the other, same settings; tokens: whole chunks, of
     which those without a launch are passed over."""
     chunk = session.manifest.prefill_chunks[-1]
@@ -99,7 +96,7 @@ def ablate(
         logits = fused.prefill(part)
         if session.settings.reads_scores(start + len(part)):
             reference.append(logits)
-            for name, taken_now in run_interleaved(session, part, compared, runs, advance).items():
+            for name, taken_now in run_interleaved(session, part, compared, runs).items():
                 taken[name].append(taken_now)
         else:
             session.prefill(part)
@@ -139,30 +136,19 @@ def main() -> None:
     parser.add_argument("--launch_ms", type=float, default=0.0)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--num_threads", type=int, default=2)
-    parser.add_argument("--text")
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     lengths = [int(length) for length in given.lengths.split(",")]
-    tokens = from_text(given.bundle, read_manifest(given.bundle), given.text, [max(lengths)], 0).items[0].prompt
+    tokens = from_text(given.bundle, read_manifest(given.bundle), None, [max(lengths)], 0).items[0].prompt
     with (
         Session.open(given.bundle, executor="pipelined", num_threads=given.num_threads) as session,
         Session.open(given.bundle, num_threads=given.num_threads) as fused,
     ):
         profile = measure_profile(session, tokens, sorted(lengths), PipelineOptions(), given.runs)
         compared = ways(session, PipelineOptions(profile=profile), given.launch_ms)
-        prompts = {}
+        about = f"{profile.machine}, {profile.source}, estimates by {profile.npu}"
         for length in lengths:
-            total, done = length // profile.chunk * len(compared) * (given.runs + 1), iter(range(10**9))
-            with Progress("ablation", "runs") as shown:
-                prompts[length] = ablate(
-                    session, fused, tokens[:length], compared, given.runs,
-                    lambda name: shown.update(next(done), total, name),  # noqa: B023
-                )  # fmt: skip
-    about = f"{profile.machine}, {profile.source}, estimates by {profile.npu}"
-    for length, rows in prompts.items():
-        print(f"\n{length:,} tokens; {about}\n\n{table(rows)}")
-    if given.json:
-        given.json.write_text(json.dumps({"about": about, "prompts": prompts}, indent=1))
+            rows = ablate(session, fused, tokens[:length], compared, given.runs)
+            print(f"\n{length:,} tokens; {about}\n\n{table(rows)}", flush=True)
 
 
 if __name__ == "__main__":

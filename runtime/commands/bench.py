@@ -17,6 +17,7 @@ from shadowattn.runtime.commands.session_flags import (
     check_bundle,
     check_files,
     define_session_flags,
+    positive_numbers,
     session_options,
 )
 
@@ -91,12 +92,7 @@ def _check_usage(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
         raise flags.Error("--chat needs --prompt_file")
     if flag_values.prompt_file is not None and (flag_values.text or flag_values.prompt_lengths is not None):
         raise flags.Error("--prompt_file is one prompt: it goes with neither --text nor --prompt_lengths")
-    texts = flag_values.prompt_lengths
-    if texts is None:
-        return None
-    if not texts or not all(text.strip().isdecimal() and int(text) > 0 for text in texts):
-        raise flags.Error(f"--prompt_lengths: wanted positive numbers such as 512,4096, got {','.join(texts)!r}")
-    return tuple(sorted({int(text) for text in texts}))
+    return positive_numbers("prompt_lengths", flag_values.prompt_lengths, "512,4096")
 
 
 def _workload(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from shadowattn.runtime.commands.session_flags import check_files, readable_file
+from shadowattn.runtime.commands.session_flags import bundle_argument, check_bundle, check_files, readable_file
 
 if TYPE_CHECKING:  # loaded when a session is opened: `--help` needs none of it
     from shadowattn.runtime.pipeline.options import PipelineOptions
@@ -50,6 +50,20 @@ def pipelined_only(flag_values: flags.FlagValues, what: str) -> None:
     """Raises flags.Error where another executor was asked for. what: the command or flag that has only this one."""
     if flag_values["executor"].present and flag_values.executor != "pipelined":
         raise flags.Error(f"{what} is of the pipelined executor; leave out --executor={flag_values.executor}")
+
+
+def pipeline_bundle(name: str, usage: str, positional: list[str], flag_values: flags.FlagValues) -> Path:
+    """The bundle of `profile` or `schedule`, once it and the files that flags name have been checked. Raises
+    flags.Error, ValueError, OSError."""
+    bundle = bundle_argument(positional, flag_values, f"shadowattn {name} {usage}")
+    pipelined_only(flag_values, name)
+    check_pipeline_flags(flag_values)
+    for flag in ("output", "png"):
+        if flag in flag_values:
+            output_file(flag, flag_values[flag].value)
+    check_bundle(bundle)
+    check_files(flag_values, "text")
+    return bundle
 
 
 def check_pipeline_flags(flag_values: flags.FlagValues) -> None:

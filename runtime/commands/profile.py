@@ -10,19 +10,15 @@ from absl import flags
 from shadowattn.models.progress import Progress
 from shadowattn.runtime.commands.pipeline_flags import (
     PIPELINE_RESEARCH,
-    check_pipeline_flags,
     define_npu_flags,
-    output_file,
+    pipeline_bundle,
     pipeline_options,
-    pipelined_only,
 )
 from shadowattn.runtime.commands.session_flags import (
     SESSION_RESEARCH,
-    bundle_argument,
-    check_bundle,
-    check_files,
     define_session_flags,
     open_session,
+    positive_numbers,
 )
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
@@ -56,29 +52,16 @@ class Profile:
         define_npu_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
-        bundle = bundle_argument(positional, flag_values, f"shadowattn profile {self.usage}")
-        pipelined_only(flag_values, "profile")
-        check_pipeline_flags(flag_values)
-        lengths, path = _kv_lens(flag_values.kv_lens), output_file("output", flag_values.output)
-        check_bundle(bundle)
-        check_files(flag_values, "text")
+        lengths = positive_numbers("kv_lens", flag_values.kv_lens, "1024,4096")
+        bundle = pipeline_bundle(self.name, self.usage, positional, flag_values)
         from shadowattn.runtime.pipeline.profile import default_path
 
-        path = path or default_path(bundle)
+        path = Path(flag_values.output) if flag_values.output else default_path(bundle)
         profile = measure(bundle, flag_values, lengths)
         print(profile.to_json().rstrip() if flag_values.json else _text(profile))
         path.write_text(profile.to_json(), "utf-8")
         print(f"shadowattn: wrote {path}", file=sys.stderr)
         return 0
-
-
-def _kv_lens(words: list[str] | None) -> tuple[int, ...] | None:
-    """Ascending. Raises flags.Error."""
-    if words is None:
-        return None
-    if not words or not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        raise flags.Error(f"--kv_lens: wanted positive numbers such as 1024,4096, got {','.join(words)!r}")
-    return tuple(sorted({int(word) for word in words}))
 
 
 def measure(bundle: Path, flag_values: flags.FlagValues, lengths: tuple[int, ...] | None) -> "LatencyProfile":
@@ -114,15 +97,13 @@ def _text(profile: "LatencyProfile") -> str:
     """For people, in milliseconds."""
     from shadowattn.runtime.measure.table import format_table
 
-    names = ("estimate", "select", "attend", "overhead", "append")
-    header = ["kv_len", "bucket", "heads a group", *(f"{name} ms" for name in names[:-1]), "append a layer ms"]
-    rows = [
-        [time.kv_len, time.seq_len, time.heads, *(1e3 * getattr(time, f"{name}_seconds") for name in names)]
-        for time in profile.launch
-    ]
+    header = ["kv_len", "bucket", "heads a group", "estimate ms", "select and attend ms", "overhead ms"]
+    rows = []
+    for time in profile.launch:
+        seconds = (time.estimate_seconds, time.attend_seconds, time.overhead_seconds)
+        rows.append([time.kv_len, time.seq_len, time.heads, *(1e3 * one for one in seconds)])
     head = f"{profile.machine}, estimates: {profile.npu}; {profile.source}; chunks of {profile.chunk} rows"
-    linear = f"linear graphs, a layer: {1e3 * profile.linear_seconds:.3g} ms"
-    return "\n".join([head, "", format_table(header, rows), "", linear])
+    return f"{head}\n\n{format_table(header, rows)}"
 
 
 COMMAND = Profile()

@@ -10,22 +10,13 @@ from absl import flags
 from shadowattn.runtime.commands.output import print_json
 from shadowattn.runtime.commands.pipeline_flags import (
     PIPELINE_RESEARCH,
-    check_pipeline_flags,
     define_pipeline_flags,
     found_profile,
-    output_file,
+    pipeline_bundle,
     pipeline_options,
-    pipelined_only,
 )
 from shadowattn.runtime.commands.profile import measure
-from shadowattn.runtime.commands.session_flags import (
-    SESSION_RESEARCH,
-    bundle_argument,
-    check_bundle,
-    check_files,
-    define_session_flags,
-    open_session,
-)
+from shadowattn.runtime.commands.session_flags import SESSION_RESEARCH, define_session_flags, open_session
 
 if TYPE_CHECKING:  # loaded by run(): `--help` needs none of it
     from shadowattn.runtime.pipeline.measure import ChunkRun
@@ -58,12 +49,8 @@ class ScheduleCommand:
         define_pipeline_flags(flag_values)
 
     def run(self, positional: list[str], flag_values: flags.FlagValues) -> int:
-        bundle = bundle_argument(positional, flag_values, f"shadowattn schedule {self.usage}")
-        pipelined_only(flag_values, "schedule")
-        check_pipeline_flags(flag_values)
-        png, trace = (output_file(name, flag_values[name].value) for name in ("png", "trace"))
-        check_bundle(bundle)
-        check_files(flag_values, "text")
+        bundle = pipeline_bundle(self.name, self.usage, positional, flag_values)
+        png, trace = (name and Path(name) for name in (flag_values.png, flag_values.trace))
         from shadowattn.runtime.pipeline import gantt
 
         if png and not gantt.can_plot():
@@ -115,6 +102,7 @@ def _report(session: "Session", runs: "list[ChunkRun]") -> Facts:
     what planning took, and what ran where."""
     executor, records = session.pipelined, [run.record for run in runs]
     record, planner, last = executor.record, executor.planner, records[-1]
+    cache = planner.kept.cache_info()
     assert last.predicted is not None, "a profile is of the longest chunk"
     took = runs[-1].seconds("groups")
     layer = sorted(range(len(took)), key=took.__getitem__)[len(took) // 2]
@@ -135,7 +123,7 @@ def _report(session: "Session", runs: "list[ChunkRun]") -> Facts:
         "overlaps": executor.overlaps,
         "buckets": record.buckets.sum(axis=0).tolist(),
         **{name: getattr(record, name) for name in ("clamped", "outside")},
-        "schedules": {"made": planner.made, "reused": planner.reused, "ms": 1e3 * planner.seconds},
+        "schedules": {"made": cache.misses, "reused": cache.hits, "ms": 1e3 * planner.seconds},
         "delegation": executor.estimator.report(f"estimate_{last.chunk}_{last.seq_len}_"),
     }
 

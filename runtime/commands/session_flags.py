@@ -85,6 +85,15 @@ def _is_keep_ratio(word: str | None) -> bool:
         return False
 
 
+def positive_numbers(name: str, words: list[str] | None, example: str) -> tuple[int, ...] | None:
+    """The numbers of a list flag, ascending and each once; None where it was not given. Raises flags.Error."""
+    if words is None:
+        return None
+    if not words or not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise flags.Error(f"--{name}: wanted positive numbers such as {example}, got {','.join(words)!r}")
+    return tuple(sorted({int(word) for word in words}))
+
+
 def session_options(flag_values: flags.FlagValues) -> dict[str, Any]:
     """The keyword arguments of Session.open that the flags stand for."""
     options = {name: flag_values[name].value for name in _NAMES}

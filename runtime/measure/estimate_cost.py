@@ -1,10 +1,10 @@
 """What the estimate graphs of a bundle cost: their number and bytes, the bucket grid, and, by preparing them here, the
 time and the memory that each takes."""
 
+import contextlib
 import dataclasses
 import statistics
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,15 +46,16 @@ def prepare(bundle: Path, manifest: Manifest, num_threads: int) -> Iterator[Prep
     """Those of the longest prefill chunk, every bucket of scales, by this machine's CPU. Raises ValueError for a file
     that is damaged."""
     from shadowattn.runtime.litert.interpreter import open_graph
+    from shadowattn.runtime.pipeline.estimates import EstimateArchive
 
     chunk = manifest.prefill_chunks[-1]
     groups: dict[tuple[int, int], list[EstimateKey]] = {}
     for key in manifest.estimate_keys():
         if key.chunk == chunk:
             groups.setdefault((key.heads, key.seq_len), []).append(key)
-    with _archive(bundle / FILE_NAME) as archive:
+    with contextlib.closing(EstimateArchive(bundle / FILE_NAME, "convert the model again")) as archive:
         for (heads, seq_len), keys in sorted(groups.items()):
-            costs = [_cost(_read(archive, key), key, num_threads, open_graph) for key in keys]
+            costs = [_cost(archive.read(key), key, num_threads, open_graph) for key in keys]
             grown = [size for _, size in costs if size is not None]
             yield Prepared(
                 chunk=chunk,
@@ -64,20 +65,6 @@ def prepare(bundle: Path, manifest: Manifest, num_threads: int) -> Iterator[Prep
                 prepare_ms=statistics.median(seconds for seconds, _ in costs) * 1e3,
                 resident_bytes=int(statistics.median(grown)) if grown else None,
             )
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: damaged ({error}); convert the model again") from None
-
-
-def _read(archive: zipfile.ZipFile, key: EstimateKey) -> bytes:
-    try:
-        return archive.read(f"{key.name}.tflite")
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{archive.filename}: {key.name} is damaged ({error}); convert the model again") from None
 
 
 def _cost(

@@ -29,7 +29,6 @@ from shadowattn.runtime.pipeline.options import ExternalDelegate, NpuChoice
 _SUFFIX = ".tflite"
 _INPUTS, _OUTPUTS = ("q_i8", "k_i8"), ("scores_i8",)
 _MULTIPLIER_TOLERANCE = 1e-6  # relative: three scales rounded to float32
-_MOST_NAMED = 4
 
 
 class EstimateRunner:
@@ -144,7 +143,7 @@ class EstimateRunner:
 class Estimator:
     """Prepares and keeps the runners of one choice. The delegate is loaded once, shared by all, and destroyed last.
 
-    runner() may be called from any thread; a runner belongs to one thread at a time.
+    keys: the graphs there are, in order. runner() may be called from any thread; a runner belongs to one at a time.
     """
 
     def __init__(self, choice: NpuChoice, bundle: Path, model: ModelSpec, multipliers: Mapping[int, float]) -> None:
@@ -157,16 +156,11 @@ class Estimator:
         self._multipliers = dict(multipliers)
         self._lock = threading.RLock()
         self._runners: dict[tuple[EstimateKey, int], EstimateRunner] = {}
-        self._judged: set[EstimateKey] = set()
         self._delegate = None if choice.delegate is None else _load(choice.delegate)
         self._archive = EstimateArchive(choice.blobs or bundle / FILE_NAME, choice.advice)
+        self.keys = self._archive.keys
         # Also at exit, and when it was forgotten; the delegate follows with the last reference to it.
         self._closer = weakref.finalize(self, _close, self._runners, self._archive)
-
-    @property
-    def keys(self) -> list[EstimateKey]:
-        """The graphs there are, in order."""
-        return self._archive.keys
 
     def runner(self, key: EstimateKey, slot: int = 0) -> EstimateRunner:
         """The graph's runner number `slot`, prepared at first use; slots share no memory.
@@ -227,12 +221,11 @@ class Estimator:
         runner.check(shapes, self._multipliers[key.bucket])
         runner.prepare()
         try:
-            if key not in self._judged:  # once per graph, not per slot
+            if not any(known == key for known, _ in self._runners):  # once per graph, not per slot
                 check_delegated(key.name, runner.nodes, self._choice)
         except BaseException:
             runner.close()
             raise
-        self._judged.add(key)
         return runner
 
 
@@ -307,9 +300,7 @@ def delegated(nodes: Sequence[Node]) -> str:
 
 def left_in_words(nodes: Sequence[Node]) -> str:
     """`node 0 BATCH_MATMUL (xnnpack), ...` of those that LiteRT runs on the CPU; empty if all were taken."""
-    left = [f"node {node.index} {litert.op_name(node)} ({node.runner})" for node in nodes if node.on_host]
-    more = len(left) - _MOST_NAMED
-    return ", ".join([*left[:_MOST_NAMED], f"and {more} more"] if more > 0 else left)
+    return ", ".join(f"node {node.index} {litert.op_name(node)} ({node.runner})" for node in nodes if node.on_host)
 
 
 def check_delegated(graph: str, nodes: Sequence[Node], choice: NpuChoice) -> None:

@@ -18,8 +18,8 @@ from shadowattn.runtime.litert.interpreter import GraphRunner
 from shadowattn.runtime.pipeline.estimates import Estimator
 from shadowattn.runtime.pipeline.options import OFF, PipelineOptions
 from shadowattn.runtime.pipeline.planner import LayerPlanner
-from shadowattn.runtime.pipeline.record import ChunkRecord, PipelineRecord
-from shadowattn.runtime.pipeline.schedule import HeadGroup, Schedule
+from shadowattn.runtime.pipeline.record import ChunkRecord, Found, PipelineRecord
+from shadowattn.runtime.pipeline.schedule import HeadGroup, Schedule, adjacent
 from shadowattn.runtime.pipeline.stages import EstimateInputs, HeadScores, Rows, Scales, Stages
 from shadowattn.runtime.pipeline.trace import Clock
 from shadowattn.runtime.pipeline.workers import SLOTS, Overlapped, sequential
@@ -31,7 +31,7 @@ Watcher = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 
 class Launches:
     """The estimates of one layer and chunk: integers into each group's graph, and its scores out of it without a copy.
-    `copied_bytes`: of q_i8 and k_i8, once for each launch that reads them."""
+    keys: the graph of each group; copied_bytes: of q_i8 and k_i8, once for each launch that reads them."""
 
     def __init__(
         self, estimator: Estimator, model: ModelSpec, inputs: EstimateInputs, groups: Sequence[HeadGroup], kv_len: int
@@ -39,49 +39,41 @@ class Launches:
         self._estimator = estimator
         self._group_size = model.group_size
         self._inputs = inputs
-        self._groups = groups
+        self._heads = [group.heads for group in groups]
         self._kv_len = kv_len
+        self.keys = [EstimateKey(inputs.chunk, inputs.seq_len, len(own.heads), own.bucket) for own in groups]
         self._held: dict[tuple[EstimateKey, int], tuple[int, ...]] = {}  # KV heads whose keys a graph's input holds
         self.copied_bytes = 0
 
-    def key(self, group: int) -> EstimateKey:
-        """The graph of a group."""
-        heads, bucket = self._groups[group].heads, self._groups[group].bucket
-        return EstimateKey(self._inputs.chunk, self._inputs.seq_len, len(heads), bucket)
-
     def prepare(self, slots: int) -> None:
         """Opens the graphs that are not open yet: not a worker's time, and its warnings are raised here."""
-        for key in dict.fromkeys(self.key(group) for group in range(len(self._groups))):
-            for slot in range(min(slots, len(self._groups))):  # slots are taken in rotation
+        for key in dict.fromkeys(self.keys):
+            for slot in range(min(slots, len(self.keys))):  # slots are taken in rotation
                 self._estimator.runner(key, slot)
 
     def run(self, group: int, slot: int) -> None:
         """Fills the graph's inputs and invokes it. Raises RuntimeError."""
-        key, heads = self.key(group), self._groups[group].heads
+        key, heads = self.keys[group], self._heads[group]
         runner = self._estimator.runner(key, slot)
         q_i8 = runner.q_i8.reshape(len(heads), *self._inputs.q_i8.shape[1:])
-        for place, head in enumerate(heads):
-            np.copyto(q_i8[place], self._inputs.q_i8[head])
+        np.take(self._inputs.q_i8, heads, axis=0, out=q_i8, mode="clip")  # "raise" would copy it twice
         self.copied_bytes += q_i8.nbytes
         units = tuple(dict.fromkeys(head // self._group_size for head in heads))
         if self._held.get((key, slot)) != units:
             for place, unit in enumerate(units):  # rows beyond kv_len are never read
                 np.copyto(runner.k_i8[place, : self._kv_len], self._inputs.k_i8[unit, : self._kv_len])
             self._held[key, slot] = units
-            self.copied_bytes += len(units) * self._kv_len * q_i8.shape[-1]
+            self.copied_bytes += len(units) * self._kv_len * runner.k_i8.shape[-1]
         runner.invoke()
 
     def scores(self, group: int, slot: int, may_share: bool) -> list[HeadScores]:
         """What run() left in that slot, as adjacent heads."""
-        key, heads = self.key(group), self._groups[group].heads
-        every = self._estimator.runner(key, slot).scores_i8.reshape(len(heads), -1)
-        found = []
-        start = 0
-        for end in range(1, len(heads) + 1):
-            if end == len(heads) or heads[end] != heads[end - 1] + 1:
-                part = every[start:end]
-                found.append(HeadScores(heads[start], end - start, part, key.seq_len, key.bucket, may_share))
-                start = end
+        key, start, found = self.keys[group], 0, []
+        every = self._estimator.runner(key, slot).scores_i8.reshape(key.heads, -1)
+        for run in adjacent(self._heads[group]):
+            part = every[start : start + len(run)]
+            found.append(HeadScores(run[0], len(run), part, key.seq_len, key.bucket, may_share))
+            start += len(run)
         return found
 
 
@@ -115,6 +107,7 @@ class PipelinedExecutor:
         self.depth = SLOTS if self.overlaps else 1
         self.planner = LayerPlanner(model, self.estimator.keys, options, self.depth)
         self.schedules: list[Schedule] = []
+        self._found: list[Found] = []
         self._run_groups = Overlapped(options.npu.name) if self.overlaps else sequential
         self.clock = Clock()
         self.seconds = self.clock.seconds
@@ -151,7 +144,7 @@ class PipelinedExecutor:
         self._open_linear(step.length)
         before = dict(self.seconds)
         self.schedules.clear()
-        self.record.begin()
+        self._found.clear()  # of a chunk that failed too
         with self.clock.span("total", "graph", chunk=step.length, position=step.position):
             result = self._run(step)
         if self.schedules:
@@ -189,7 +182,7 @@ class PipelinedExecutor:
         with self.clock.span("append", layer=layer):
             self._stages.append(rows, inputs, scales)
         if inputs is not None:
-            self.record.found(layer, inputs)
+            self._found.append((inputs.buckets.copy(), inputs.clamped, inputs.outside))
             self._by_groups(rows, inputs, out, step.end)
             return
         with self.clock.span("attend", layer=layer):
@@ -204,7 +197,7 @@ class PipelinedExecutor:
             return {"layer": rows.layer, "group": group, "heads": list(schedule.groups[group].heads)}
 
         def estimate(group: int, slot: int) -> None:
-            graph = launches.key(group).name
+            graph = launches.keys[group].name
             with self.clock.span("estimate", "graph", self.npu_name, graph=graph, **about(group)):
                 launches.run(group, slot)
 
@@ -224,7 +217,7 @@ class PipelinedExecutor:
         makespan = sum(schedule.makespan for schedule in self.schedules)
         predicted = makespan if self.planner.predicts(step.length) else None
         shape = (step.length, choose_bucket(self.engine.manifest.seq_lens, step.end), step.end)
-        self.record.finish(ChunkRecord(*shape, launches, predicted, *took))
+        self.record.add(ChunkRecord(*shape, launches, predicted, *took), self._found)
 
     def _inputs_of(self, step: Step) -> EstimateInputs:
         """The buffers of that chunk length and bucket, which the next layer uses again."""
@@ -252,7 +245,9 @@ def _launches(length: int, end: int, settings: CacheSettings) -> bool:
 
 def choose_bucket(seq_lens: tuple[int, ...], kv_len: int) -> int:
     """The smallest bucket S that holds kv_len rows. Raises ValueError."""
-    for seq_len in seq_lens:
-        if seq_len >= kv_len:
-            return seq_len
-    raise ValueError(f"no bucket holds {kv_len} positions, the bundle's are {seq_lens}; convert with a larger length")
+    fitting = [seq_len for seq_len in seq_lens if seq_len >= kv_len]
+    if not fitting:
+        raise ValueError(
+            f"no bucket holds {kv_len} positions, the bundle's are {seq_lens}; convert with a larger length"
+        )
+    return min(fitting)

@@ -1,19 +1,18 @@
 """A picture of one layer: a row for each worker, a bar for each stage of a head group. Needs matplotlib."""
 
 import importlib.util
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shadowattn.runtime.pipeline.schedule import Schedule
+from shadowattn.runtime.pipeline.schedule import Schedule, adjacent
 from shadowattn.runtime.pipeline.trace import CPU, Span
 
 MISSING = "a picture needs matplotlib, which is not installed; install it with: pip install matplotlib"
 _WIDTH, _AXIS, _ROW, _FRAME, _TITLE = 12.0, 10.5, 0.5, 0.75, 0.8  # inches: picture, time axis, worker, panel, title
 _CHARACTER, _FONT = 0.065, 7.5  # inches of a character, its points
 _BAR = 0.8  # of a row
-_COLOURS = {"wait": "#e4e4e4", "estimate": "#4c78a8", "attend": "#54a24b"}  # in the order of drawing
+_COLOURS = {"wait": "#e4e4e4", "estimate": "#4c78a8", "attend": "#54a24b"}
 
 
 def can_plot() -> bool:
@@ -37,15 +36,14 @@ def draw_gantt(path: Path, title: str, predicted: Sequence[Span], measured: Sequ
     from matplotlib.patches import Patch
 
     panels = {"predicted": predicted, "measured": measured}
-    names = (sorted({span.worker for span in spans}, key=lambda n: (n == CPU, n)) for spans in panels.values())
-    rows = [{worker: row for row, worker in enumerate(own)} for own in names]  # the CPU's below
-    heights = [_FRAME + _ROW * len(own) for own in rows]
-    figure = Figure(figsize=(_WIDTH, _TITLE + sum(heights)), layout="constrained")
+    workers = sorted({span.worker for span in (*predicted, *measured)}, key=lambda name: (name == CPU, name))
+    rows = {worker: row for row, worker in enumerate(workers)}  # the CPU's below
+    figure = Figure(figsize=(_WIDTH, _TITLE + len(panels) * (_FRAME + _ROW * len(rows))), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: no window system is asked for
-    axes = figure.subplots(len(rows), 1, sharex=True, gridspec_kw={"height_ratios": heights})
+    axes = figure.subplots(len(panels), 1, sharex=True)
     longest = max(_extent(spans)[1] for spans in panels.values())
-    for axis, own, (name, spans) in zip(axes, rows, panels.items(), strict=True):
-        _draw_panel(axis, name, spans, own, _AXIS / longest)
+    for axis, (name, spans) in zip(axes, panels.items(), strict=True):
+        _draw_panel(axis, name, spans, rows, _AXIS / longest)
         axis.set_xlim(0, 1.01e3 * longest)
     axes[-1].set_xlabel("time (ms)")
     figure.suptitle(title, fontsize=12)
@@ -56,22 +54,17 @@ def draw_gantt(path: Path, title: str, predicted: Sequence[Span], measured: Sequ
 
 def _draw_panel(axis: Any, name: str, spans: Sequence[Span], rows: Mapping[str, int], inches_per_second: float) -> None:
     first, length = _extent(spans)
-    for stage, colour in _COLOURS.items():
-        for worker, row in rows.items():
-            own = [
-                span
-                for span in spans
-                if (span.kind if span.kind == "wait" else span.name, span.worker) == (stage, worker)
-            ]
-            bars = [(1e3 * (span.start - first), 1e3 * span.seconds) for span in own]
-            axis.broken_barh(bars, (row - _BAR / 2, _BAR), facecolors=colour, edgecolors="black", linewidth=0.4)
-    for span in spans:
+    for span in sorted(spans, key=lambda span: span.kind != "wait"):  # waits lie below
+        colour = _COLOURS.get("wait" if span.kind == "wait" else span.name)
+        if colour is None:
+            continue
+        left, width = 1e3 * (span.start - first), 1e3 * span.seconds
+        axis.barh(rows[span.worker], width, _BAR, left=left, color=colour, edgecolor="black", linewidth=0.4)
         room = span.seconds * inches_per_second / _CHARACTER
         label = next((text for text in _labels(span) if len(text) <= room), None)
         if label is not None:  # with its heads, with its index alone, or not
-            middle = 1e3 * ((span.start + span.end) / 2 - first)
             style = {"ha": "center", "va": "center", "fontsize": _FONT, "color": "white", "clip_on": True}
-            axis.text(middle, rows[span.worker], label, **style)
+            axis.text(left + width / 2, rows[span.worker], label, **style)
     axis.set_yticks(list(rows.values()), list(rows))
     axis.set_ylim(len(rows) - 0.45, -0.55)
     axis.set_title(f"{name}: {1e3 * length:.4g} ms", fontsize=10, loc="left")
@@ -83,9 +76,7 @@ def _labels(span: Span) -> list[str]:
     """From the longest to the shortest; none for a span that is of no group."""
     if "group" not in span.args:
         return []
-    runs = itertools.groupby(enumerate(span.args["heads"]), key=lambda item: item[1] - item[0])
-    ends = [[head for _, head in run] for _, run in runs]
-    heads = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ends)
+    heads = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in adjacent(span.args["heads"]))
     return [f"{span.args['group']}: h{heads}", str(span.args["group"])]
 
 

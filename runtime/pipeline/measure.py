@@ -100,7 +100,6 @@ def measure_profile(
     least max(kv_lens); kv_lens ascend, each is the cache's length after the measured chunk. Raises ValueError."""
     manifest, own, chunk = session.manifest, session.pipelined, session.manifest.prefill_chunks[-1]
     launch: list[LaunchTime] = []
-    linear: list[float] = []
     session.reset()
     for kv_len in kv_lens:
         session.rewind(min(session.length, kv_len - chunk))
@@ -112,16 +111,13 @@ def measure_profile(
             if whole % heads == 0:  # these alone reach every head; schedules do without the others
                 fixed = PipelineOptions(options.npu, "rank", "fifo", heads=(heads,))
                 ways[str(heads)] = session.make_pipeline(fixed)
-        session.reset_stats()
         try:
             taken = run_interleaved(session, tokens[kv_len - chunk : kv_len], ways, runs, advance)
         finally:
             session.use_pipeline(own)
-        seconds = session.stats().seconds
-        share = seconds["select"] / (seconds["select"] + seconds["attend"])
-        launch += [_launch_time(int(name), taken[name], share, own.depth) for name in taken]
-        every = [run for chunks in taken.values() for run in chunks]
-        linear += [took for run in every for took in run.seconds("linear")[1:-1]]  # embedding, logits are no layer's
+        for name, chunks in taken.items():
+            medians = map(statistics.median, zip(*(run.means(own.depth) for run in chunks), strict=True))
+            launch.append(LaunchTime(chunks[0].record.seq_len, kv_len, int(name), *medians))
     how = f"{runs} runs of each launch size, interleaved, medians, {session.num_threads} threads, ISA {session.isa}"
     return LatencyProfile(
         machine=f"{platform.node()} ({platform.machine()})",
@@ -132,15 +128,5 @@ def measure_profile(
         num_threads=session.num_threads,
         mode=session.settings.mode,
         chunk=chunk,
-        linear_seconds=statistics.median(linear),
         launch=tuple(launch),
     )
-
-
-def _launch_time(heads: int, runs: Sequence[ChunkRun], select_share: float, depth: int) -> LaunchTime:
-    """Medians of the runs."""
-    means = zip(*(run.means(depth) for run in runs), strict=True)
-    estimate, attend, overhead = map(statistics.median, means)
-    append = statistics.median(seconds for run in runs for seconds in run.seconds("append"))
-    split = (attend * select_share, attend * (1 - select_share))
-    return LaunchTime(runs[0].record.seq_len, runs[0].record.kv_len, heads, estimate, *split, overhead, append)

@@ -19,7 +19,7 @@ _KEPT = 256
 
 
 class LayerPlanner:
-    """seconds: spent on schedules so far, those that were there already too."""
+    """kept: the cache of schedules (misses: made, hits: there already); seconds: spent on schedules, either way."""
 
     def __init__(self, model: ModelSpec, keys: Iterable[EstimateKey], options: PipelineOptions, depth: int) -> None:
         """keys: the estimate graphs that there are; depth: estimate buffers that are used, 1: nothing overlaps. Raises
@@ -29,7 +29,7 @@ class LayerPlanner:
         self._profile = options.profile
         self._depth = depth
         self._rule = "fifo" if options.planner == OFF else options.planner
-        self._kept = functools.lru_cache(maxsize=_KEPT)(self._make)
+        self.kept = functools.lru_cache(maxsize=_KEPT)(self._make)
         self._counts: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
         for key in keys:
             if options.heads is None or key.heads in options.heads:
@@ -41,16 +41,6 @@ class LayerPlanner:
         if options.profile is not None and options.profile.chunk not in chunks:
             own = f"the profile is of chunks of {options.profile.chunk} rows"
             raise ValueError(f"{own}, the estimate graphs of {_list(chunks)}; run `shadowattn profile` again")
-
-    @property
-    def made(self) -> int:
-        """Schedules made so far."""
-        return self._kept.cache_info().misses
-
-    @property
-    def reused(self) -> int:
-        """Layers whose schedule was there already."""
-        return self._kept.cache_info().hits
 
     def predicts(self, chunk: int) -> bool:
         """Whether the seconds of that chunk length's schedules mean anything."""
@@ -64,7 +54,7 @@ class LayerPlanner:
         """Of one layer of a chunk that ends at kv_len positions. buckets int32 [H]. Raises ValueError where there are
         no graphs for the shape, or none that is profiled."""
         start = time.perf_counter()
-        found = self._kept(chunk, seq_len, kv_len if self.predicts(chunk) else seq_len, tuple(buckets.tolist()))
+        found = self.kept(chunk, seq_len, kv_len if self.predicts(chunk) else seq_len, tuple(buckets.tolist()))
         self.seconds += time.perf_counter() - start
         return found
 

@@ -14,39 +14,34 @@ from shadowattn.models.spec import MAX_LENGTH
 from shadowattn.runtime.pipeline.schedule import Work
 
 FORMAT = "shadowattn-profile"
-VERSION = 3
+VERSION = 4
 _ADVICE = "run `shadowattn profile` again"
 
 
 @dataclasses.dataclass(frozen=True)
 class LaunchTime:
-    """A head group of so many heads in a chunk that ends at kv_len positions, bucket length seq_len. select_seconds and
-    attend_seconds: of the whole group; overhead_seconds: of it besides, until both workers are under way;
-    append_seconds: of the layer, writing the chunk's keys and values to the cache."""
+    """A head group of so many heads in a chunk that ends at kv_len positions, bucket length seq_len. attend_seconds: of
+    selecting and attending; overhead_seconds: of the group besides, until both workers are under way."""
 
     seq_len: int
     kv_len: int
     heads: int
     estimate_seconds: float
-    select_seconds: float
     attend_seconds: float
     overhead_seconds: float
-    append_seconds: float
 
     @property
     def work(self) -> Work:
         """The overhead counts for the stage that the others wait for."""
-        attend = self.select_seconds + self.attend_seconds
-        if self.estimate_seconds > attend:
-            return self.estimate_seconds + self.overhead_seconds, attend
-        return self.estimate_seconds, attend + self.overhead_seconds
+        if self.estimate_seconds > self.attend_seconds:
+            return self.estimate_seconds + self.overhead_seconds, self.attend_seconds
+        return self.estimate_seconds, self.attend_seconds + self.overhead_seconds
 
 
 @dataclasses.dataclass(frozen=True)
 class LatencyProfile:
     """machine, source: for people. npu: who ran the estimates; bundle, model_sha256: what was measured; num_threads,
-    mode: how; chunk: rows of the chunks; linear_seconds: mean per layer of everything but attention. Raises ValueError
-    for figures that mean nothing."""
+    mode: how; chunk: rows of the chunks. Raises ValueError for figures that mean nothing."""
 
     machine: str
     source: str
@@ -56,7 +51,6 @@ class LatencyProfile:
     num_threads: int
     mode: str
     chunk: int
-    linear_seconds: float
     launch: tuple[LaunchTime, ...]
 
     def __post_init__(self) -> None:
@@ -138,10 +132,10 @@ def find_profile(
     try:
         profile = read_profile(path)
         profile.check(manifest, npu, num_threads, mode)
+        return profile
     except ValueError as error:
         reason = str(error).removeprefix(f"{path}: ")
         if asked is not None:
             raise ValueError(f"{path}: {reason}") from None
         warnings.warn(f"{path} is not used: {reason}", RuntimeWarning, stacklevel=2)
-        return None
-    return profile
+    return None

@@ -2,14 +2,15 @@
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from shadowattn.models.spec import ModelSpec
-from shadowattn.runtime.pipeline.stages import EstimateInputs
 
 _LATEST = 256
+Found = tuple[np.ndarray, int, int]  # in a layer's chunk: buckets int32 [H], clamped elements, heads outside the grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,27 +48,17 @@ class PipelineRecord:
     def __init__(self, model: ModelSpec, num_buckets: int) -> None:
         self.chunks: collections.deque[ChunkRecord] = collections.deque(maxlen=_LATEST)
         self.buckets = np.zeros((model.num_layers, model.num_heads, num_buckets), np.int64)
-        self._found: list[tuple[int, np.ndarray, int, int]] = []  # of the chunk under way
         self.clear()
 
-    def begin(self) -> None:
-        """A chunk begins; what is known of one that failed is forgotten."""
-        self._found.clear()
-
-    def found(self, layer: int, inputs: EstimateInputs) -> None:
-        """What append found of a layer's chunk."""
-        self._found.append((layer, inputs.buckets.copy(), inputs.clamped, inputs.outside))
-
-    def finish(self, chunk: ChunkRecord) -> None:
-        """The chunk is done."""
+    def add(self, chunk: ChunkRecord, found: Sequence[Found]) -> None:
+        """A finished chunk, and what append found layer by layer."""
         self.chunks.append(chunk)
         self._launches += chunk.launches
         self._seconds += (chunk.estimate + chunk.attend, chunk.measured, max(chunk.estimate, chunk.attend))
-        for layer, buckets, clamped, outside in self._found:
+        for layer, (buckets, clamped, outside) in enumerate(found):
             self.buckets[layer, np.arange(len(buckets)), buckets] += 1
             self.clamped += clamped
             self.outside += outside
-        self._found.clear()
 
     def totals(self) -> dict[str, Any]:
         """Of all chunks so far: launches; gain of overlap and its bound, None without a launch; clamped; outside."""

@@ -156,6 +156,12 @@ PLANNERS: Mapping[str, Callable[[Sequence[Work], int], Order]] = {
 # --- groupings ---
 
 
+def adjacent(heads: Sequence[int]) -> list[tuple[int, ...]]:
+    """Ascending heads as runs of neighbours."""
+    runs = itertools.groupby(enumerate(heads), key=lambda item: item[1] - item[0])
+    return [tuple(head for _, head in run) for _, run in runs]
+
+
 @functools.lru_cache(maxsize=1024)
 def groupings(buckets: tuple[int, ...], group_size: int, counts: tuple[int, ...]) -> list[tuple[HeadGroup, ...]]:
     """One for each allowed number of heads, `counts`, ascending and without repeats: that number wherever it can be

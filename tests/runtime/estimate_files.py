@@ -19,10 +19,12 @@ WIDE_KEY = EstimateKey(5, 33, 6)  # two units
 ODD_KEYS = [KEY, TINY_KEY, WIDE_KEY, EstimateKey(3, 61, 2)]
 
 
-def estimate_file(key: EstimateKey, model: ModelSpec = MODEL, **scales: float) -> bytes:
+def estimate_file(
+    key: EstimateKey, model: ModelSpec = MODEL, q_name: str = "q_i8", dtype: str = "int8", **scales: float
+) -> bytes:
     """The .tflite of one graph: a single node."""
-    flat, graph, (q, k, shape) = _begin(key, model, scales)
-    scores = graph.op("BATCH_MATMUL", [q, k], shape, "int8", adjY=True, scale=scales.get("scores", SCALE_SCORES))
+    flat, graph, (q, k, shape) = _begin(key, model, scales, q_name, dtype)
+    scores = graph.op("BATCH_MATMUL", [q, k], shape, dtype, adjY=True, scale=scales.get("scores", SCALE_SCORES))
     graph.finish({"scores_i8": scores})
     return flat.to_bytes()
 
@@ -67,10 +69,12 @@ def oracle(q_i8: np.ndarray, k_i8: np.ndarray) -> np.ndarray:
     return np.clip(scaled, -128, 127).astype(np.int8)
 
 
-def _begin(key: EstimateKey, model: ModelSpec, scales: Mapping[str, float]):  # type: ignore[no-untyped-def]
+def _begin(  # type: ignore[no-untyped-def]
+    key: EstimateKey, model: ModelSpec, scales: Mapping[str, float], q_name: str = "q_i8", dtype: str = "int8"
+):
     flat = FlatModel()
     graph = flat.graph(key.name)
     q_shape, k_shape, shape = key.shapes(model)
-    q = graph.input("q_i8", q_shape, "int8", scales.get("q", SCALE_Q))
-    k = graph.input("k_i8", k_shape, "int8", scales.get("k", SCALE_K))
+    q = graph.input(q_name, q_shape, dtype, scales.get("q", SCALE_Q))
+    k = graph.input("k_i8", k_shape, dtype, scales.get("k", SCALE_K))
     return flat, graph, (q, k, shape)

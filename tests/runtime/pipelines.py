@@ -1,12 +1,16 @@
 """Runs of the pipelined executor for its tests: a text's results to the bit, and a profile to plan with."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from shadowattn.models.bundle import MODEL, read_manifest
+from shadowattn.models.bundle import MANIFEST, MODEL, read_manifest
+from shadowattn.models.plan import FILE_NAME as PLAN
+from shadowattn.models.plan import Plan
+from shadowattn.models.scale_grid import ScaleGrid
 from shadowattn.runtime import Session
 from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.pipeline.profile import LatencyProfile, LaunchTime
@@ -57,9 +61,24 @@ def goes_on(session: Session, bundle: Path, text: list[int]) -> None:
     assert outcome(session, text[:70]).same_bits(wanted)
 
 
+def change_grid(bundle: Path, change: Callable[[ScaleGrid], ScaleGrid | None]) -> None:
+    """Writes the plan with another grid, or none, and the manifest that fits it."""
+    plan, manifest = Plan.from_bytes((bundle / PLAN).read_bytes()), read_manifest(bundle)
+    assert plan.grid is not None
+    content = dataclasses.replace(plan, grid=change(plan.grid)).to_bytes()
+    (bundle / PLAN).write_bytes(content)
+    files = dict(manifest.files) | {PLAN: dataclasses.replace(manifest.files[PLAN], bytes=len(content))}
+    (bundle / MANIFEST).write_text(dataclasses.replace(manifest, files=files).to_json(), "utf-8")
+
+
+def scaled(grid: ScaleGrid, factor: float) -> ScaleGrid:
+    """All scales times the factor: with the same multipliers, and so the same graphs."""
+    return ScaleGrid(grid.q_scales * factor, grid.k_scales * factor, grid.score_scales * factor**2)
+
+
 def invented_profile(bundle: Path, heads: Sequence[int] = (1, 2, 4, 6), chunk: int = 16) -> LatencyProfile:
     """More heads in a launch cost less than the same heads apart: 1.2, 1.4, ... ms, and 0.8 ms a head to attend."""
     manifest = read_manifest(bundle)
-    launch = (LaunchTime(64, 64, few, 1e-3 + 2e-4 * few, 1e-4 * few, 7e-4 * few, 0.0, 1e-4) for few in heads)
+    launch = (LaunchTime(64, 64, few, 1e-3 + 2e-4 * few, 8e-4 * few, 0.0) for few in heads)
     own = ("host INT8", manifest.name, manifest.files[MODEL].sha256, 2, "shadow")
-    return LatencyProfile("nowhere", "a test's invention", *own, chunk, 1e-3, tuple(launch))
+    return LatencyProfile("nowhere", "a test's invention", *own, chunk, tuple(launch))

@@ -10,7 +10,7 @@ from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import byte_level_tokenizer
 
 from shadowattn.runtime.commands import bench
-from shadowattn.runtime.measure.comparison import SessionProcess, difference, peak_rss
+from shadowattn.runtime.measure.comparison import SessionProcess, difference
 from shadowattn.runtime.session.session import Session
 
 CHATML_OF_ONE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -41,21 +41,31 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], args: list[str], messag
     assert message in outcome.error
 
 
-def test_lengths_that_do_not_fit(capsys: pytest.CaptureFixture[str], shared_bundle: Path) -> None:
-    outcome = run(capsys, "bench", shared_bundle, "--prompt_lengths=240", "--decode_tokens=20")
-    assert outcome.code == 1
-    assert "240 tokens and 20 decode steps need more than the 256 positions of a session" in outcome.error
+MORE = "decode steps need more than the 256 positions of a session"
+LENGTH = ("--prompt_lengths=100", "--decode_tokens=4", "--text=F")
 
 
-def test_texts_that_do_not_do(capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "short.txt").write_text("short")
-    args = ["--prompt_lengths=100", "--decode_tokens=4"]
-    outcome = run(capsys, "bench", shared_bundle, *args, f"--text={tmp_path}/short.txt")
+@pytest.mark.parametrize(
+    ("text", "args", "message"),
+    [
+        (None, ("--prompt_lengths=240", "--decode_tokens=20"), f"240 tokens and 20 {MORE}"),
+        ("short", LENGTH, "F: wanted at least 104 tokens, got 5; give a longer text"),
+        ("short", ("--mute", *LENGTH), "has no tokenizer, so --text cannot be used"),
+        *(("x" * count, ("--prompt_file=F",), f"{count} tokens and 32 {MORE}") for count in (300, 250)),
+    ],
+)
+def test_prompts_that_do_not_do(
+    capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path, text: str | None, args: tuple[str, ...],
+    message: str,
+) -> None:  # fmt: skip
+    """F: a file of the text; --mute: a bundle without a tokenizer."""
+    bundle, file = shared_bundle, tmp_path / "F"
+    file.write_text(text or "")
+    if "--mute" in args:
+        write_tiny_bundle(bundle := tmp_path / "mute")
+    outcome = run(capsys, "bench", bundle, *(word.replace("=F", f"={file}") for word in args if word != "--mute"))
     assert outcome.code == 1
-    assert "short.txt: wanted at least 104 tokens, got 5; give a longer text" in outcome.error
-    write_tiny_bundle(tmp_path / "mute")
-    outcome = run(capsys, "bench", tmp_path / "mute", *args, f"--text={tmp_path}/short.txt")
-    assert "has no tokenizer, so --text cannot be used" in outcome.error
+    assert message in outcome.error
 
 
 def test_settings_are_interleaved() -> None:
@@ -73,10 +83,6 @@ def test_difference_of_distributions() -> None:
     p, q = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
     wanted = 0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75)
     assert difference(np.log(p), np.log(q)).kl_max == pytest.approx(wanted)
-
-
-def test_peak_rss_is_of_this_process() -> None:
-    assert 2**20 < peak_rss() < 2**40
 
 
 def test_a_failure_in_the_child_is_raised_here(tmp_path: Path) -> None:
@@ -139,12 +145,3 @@ def test_one_prompt_as_it_is_asked(shared_bundle: Path, tmp_path: Path) -> None:
     with SessionProcess("dense", shared_bundle, {"mode": "dense"}) as process:
         assert process.run(token_ids, 3).decoded == tuple(greedy)
         assert process.run(token_ids, (5, 6)).decoded == (5, 6)
-
-
-def test_a_prompt_that_does_not_fit(capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path) -> None:
-    prompt = tmp_path / "question.txt"
-    for length in (300, 250):
-        prompt.write_text("x" * length)
-        outcome = run(capsys, "bench", shared_bundle, f"--prompt_file={prompt}")
-        assert outcome.code == 1
-        assert f"{length} tokens and 32 decode steps need more than" in outcome.error

@@ -172,7 +172,7 @@ CHILDREN = {
     "closes": "s.close(); os._exit(0)",
     "collects": "del s; os._exit(0)",
     "opens its own": """
-t = Session.open(p, num_threads=2)
+t = Session.open(p, num_threads=2, min_k=4, executor=executor)
 same = (t.prefill(ids) == wanted).all()
 t.close()
 sys.exit(not same)
@@ -187,14 +187,15 @@ os._exit(1)
 }
 
 
+@pytest.mark.parametrize("executor", ["fused", "pipelined"])
 @pytest.mark.parametrize("name", CHILDREN)
-def test_a_forked_child(tiny: Path, name: str) -> None:
+def test_a_forked_child(tiny: Path, name: str, executor: str) -> None:
     """It has none of the parent's threads: whatever it does with the parent's session, it must not wait for them."""
     script = f"""
 import os, sys
 from shadowattn.runtime import Session
-p, ids = {str(tiny)!r}, list(range(90))
-s = Session.open(p, num_threads=2)
+p, executor, ids = {str(tiny)!r}, {executor!r}, list(range(90))
+s = Session.open(p, num_threads=2, min_k=4, executor=executor)
 wanted = s.prefill(ids)
 child = os.fork()
 if child == 0:

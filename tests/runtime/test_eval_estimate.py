@@ -55,11 +55,6 @@ def test_the_whole_task(tiny: Path) -> None:
         assert 0.5 < row["recall_min"] <= row["recall_mean"] <= 1.0
 
 
-def test_watching_needs_the_split_form(tiny: Path) -> None:
-    with Session.open(tiny, num_threads=1) as session, pytest.raises(ValueError, match="pipelined"):
-        session.pipelined.watch(lambda *_: None).__enter__()
-
-
 def test_every_position_is_shown_once(tiny: Path) -> None:
     seen: dict[int, int] = {}
 

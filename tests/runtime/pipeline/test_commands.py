@@ -1,6 +1,5 @@
 """`shadowattn profile`, `schedule` and `generate --npu`: the pipeline from the command line."""
 
-import dataclasses
 import json
 import re
 import signal
@@ -11,10 +10,8 @@ import perfetto_reader
 import pytest
 from claiming import ClaimingLibrary
 from cli_runner import Outcome, run, write_speaking_bundle
+from pipelines import change_grid, scaled
 
-from shadowattn.models.plan import FILE_NAME as PLAN
-from shadowattn.models.plan import Plan
-from shadowattn.models.scale_grid import ScaleGrid
 from shadowattn.runtime.pipeline.gantt import can_plot
 from shadowattn.runtime.pipeline.profile import default_path, read_profile
 from shadowattn.runtime.pipeline.stages import Stages
@@ -40,7 +37,6 @@ def bundle(tmp_path: Path) -> Path:
         ("schedule b --png=/nowhere/at/all.png", "--png: wanted a file in a folder that exists"),
         ("schedule b --trace=/nowhere/at/all", "--trace: wanted a file in a folder that exists"),
         ("schedule b --executor=fused", f"schedule is {PIPELINED}; leave out --executor=fused"),
-        ("schedule b --soc=x", "unknown flag --soc"),
         ("schedule b --planner=johnson", "should be one of <best|fifo|greedy|off>"),
         ("bench b --npu=host", "unknown flag --npu"),
         ("generate b --prompt=x --executor=fused --npu=host", f"--npu is {PIPELINED}"),
@@ -177,10 +173,7 @@ def test_a_trace_is_written_after_ctrl_c_and_errors(
 
 def test_an_answer_says_which_scales_the_grid_lacks(capsys: pytest.CaptureFixture[str], bundle: Path) -> None:
     """All scales of the grid a thousandth: every head's lie above, and its elements are clamped."""
-    plan = Plan.from_bytes((bundle / PLAN).read_bytes(), PLAN)
-    assert plan.grid is not None
-    grid = ScaleGrid(plan.grid.q_scales * 1e-3, plan.grid.k_scales * 1e-3, plan.grid.score_scales * 1e-6)
-    (bundle / PLAN).write_bytes(dataclasses.replace(plan, grid=grid).to_bytes())
+    change_grid(bundle, lambda grid: scaled(grid, 1e-3))
     told = run(capsys, "generate", bundle, *PROMPT, "--scales=nearest")
     assert re.search(r"shadowattn: \d+ scales outside every bucket \([\d,]+ elements clamped\)", told.err)
     facts = json.loads(run(capsys, "generate", bundle, *PROMPT, "--scales=nearest", "--json").out)["pipeline"]

@@ -27,11 +27,10 @@ from estimate_files import (
     two_node_file,
     write_archive,
 )
-from flat_graph import FlatModel
 
 from shadowattn.models.estimate_graphs import FILE_NAME, EstimateKey
 from shadowattn.runtime.litert.nodes import BATCH_MATMUL, Node
-from shadowattn.runtime.pipeline.estimates import EstimateRunner, Estimator, check_delegated, delegated, left_in_words
+from shadowattn.runtime.pipeline.estimates import EstimateRunner, Estimator, check_delegated
 from shadowattn.runtime.pipeline.options import NpuChoice
 
 HOST = NpuChoice()
@@ -55,7 +54,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def closing_order(claiming: ClaimingLibrary) -> Iterator[None]:
-    """After every test: no delegate is left, and none went before its nodes."""
+    """After every test, which forgets or closes its estimators: no delegate is left, none went before its nodes."""
     gc.collect()
     alive, early = claiming.alive, claiming.closed_early
     yield
@@ -89,7 +88,6 @@ def test_results_are_the_oracles(bundle: Path, claiming: ClaimingLibrary, key: E
     graphs = estimator(bundle, npu if npu == "host" else claiming.npu(npu), require_npu=npu != "host")
     for _ in range(3):
         check(graphs.runner(key))
-    graphs.close()
 
 
 def test_views_stay_where_they_are_and_two_slots_share_no_memory(bundle: Path, claiming: ClaimingLibrary) -> None:
@@ -110,7 +108,6 @@ def test_views_stay_where_they_are_and_two_slots_share_no_memory(bundle: Path, c
         assert all(view.flags.c_contiguous for view in views)
         rows = {row["graph"]: row for row in graphs.report()}
         assert (rows[KEY.name]["slots"], rows[KEY.name]["invokes"], rows[KEY.name]["failures"]) == (2, 3, 0)
-        graphs.close()
 
 
 def test_python_runs_while_another_thread_invokes(bundle: Path, claiming: ClaimingLibrary) -> None:
@@ -124,7 +121,6 @@ def test_python_runs_while_another_thread_invokes(bundle: Path, claiming: Claimi
         assert worker.is_alive()
     worker.join()
     assert np.array_equal(runner.scores_i8, oracle(runner.q_i8, runner.k_i8))
-    graphs.close()
 
 
 def test_after_close(bundle: Path) -> None:
@@ -170,7 +166,6 @@ def test_what_the_delegate_takes(
     assert graphs.nodes() == {KEY.name: graphs.runner(KEY).nodes}
     (row,) = graphs.report()
     assert list(row.values())[:5] == [KEY.name, 2, 2, extent, left]
-    graphs.close()
     required = estimator(two_nodes, npu, require_npu=True)
     for _ in range(2):
         if left:
@@ -179,7 +174,6 @@ def test_what_the_delegate_takes(
         else:
             check(required.runner(KEY))
     assert len(required.report()) == (not left)
-    required.close()
 
 
 def test_blobs(bundle: Path, tmp_path: Path, claiming: ClaimingLibrary) -> None:
@@ -191,7 +185,6 @@ def test_blobs(bundle: Path, tmp_path: Path, claiming: ClaimingLibrary) -> None:
         estimator(tmp_path, npu, require_npu=True).runner(KEY)
     graphs = estimator(tmp_path, f"{npu}+{claiming.npu()}", require_npu=True)
     check(graphs.runner(KEY))
-    graphs.close()
     own = write_archive(tmp_path, {KEY.name: custom_file(KEY)}, "blobs.zip")
     message = rf"{KEY.name}: .*unresolved custom op: DISPATCH_OP.*\(with blobs .* no delegate\); give the delegate"
     with pytest.raises(RuntimeError, match=message):
@@ -200,10 +193,7 @@ def test_blobs(bundle: Path, tmp_path: Path, claiming: ClaimingLibrary) -> None:
         estimator(bundle, f"blobs:{tmp_path / 'b.zip'}")
 
 
-def test_nodes_in_words() -> None:
-    nodes = tuple(Node(i, BATCH_MATMUL, "", "xnnpack") for i in range(6))
-    assert left_in_words(nodes).endswith("node 3 BATCH_MATMUL (xnnpack), and 2 more")
-    assert delegated((Node(0, 32, "DISPATCH_OP", "QnnDelegate"),)) == "taken"
+def test_a_graph_of_the_host_that_xnnpack_left() -> None:
     message = r"^g: 1 matrix products \(first: node 0\) are run by litert builtin, not by XNNPACK"
     with pytest.warns(RuntimeWarning, match=message):
         check_delegated("g", (Node(0, BATCH_MATMUL, "", "litert builtin"),), HOST)
@@ -257,26 +247,15 @@ def test_every_changed_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
 
 def test_graphs_that_are_not_there(bundle: Path) -> None:
     graphs = estimator(bundle)
+    there = "its graphs are of chunk 1, 3, 5, seq_len 7, 32, 33, 61, heads 1, 2, 3, 6, bucket 0; convert"
     for key, wanted in {
-        EstimateKey(
-            9, 32, 3
-        ): "lacks estimate_9_32_3_0; its graphs are of chunk 1, 3, 5, seq_len 7, 32, 33, 61, heads 1",
+        EstimateKey(9, 32, 3): f"lacks estimate_9_32_3_0; {there}",
         EstimateKey(5, 32, 3, 4): "estimate_5_32_3_4: no scales are known for bucket 4, only for 0",
         EstimateKey(5, 32, 4): "4 heads are neither",
     }.items():
         with pytest.raises(ValueError, match=wanted):
             graphs.runner(key)
     check(graphs.runner(KEY))  # goes on
-    graphs.close()
-
-
-def _other_tensors(name: str, dtype: str) -> bytes:
-    flat = FlatModel()
-    graph = flat.graph(KEY.name)
-    q_shape, k_shape, shape = KEY.shapes(MODEL)
-    q, k = graph.input(name, q_shape, dtype, 0.1), graph.input("k_i8", k_shape, dtype, 0.1)
-    graph.finish({"scores_i8": graph.op("BATCH_MATMUL", [q, k], shape, dtype, adjY=True, scale=0.1)})
-    return flat.to_bytes()
 
 
 @pytest.mark.parametrize(
@@ -291,9 +270,9 @@ def _other_tensors(name: str, dtype: str) -> bytes:
         ),
         (estimate_file(KEY, k=SCALE_K * 1.001), r"its scales multiply by 0\.00824\d+, the plan says"),
         (estimate_file(KEY, scores=0.0), "scores_i8 must have one positive scale and zero point 0, got"),
-        (_other_tensors("q", "int8"), "wanted the inputs q_i8, k_i8, got k_i8, q"),
+        (estimate_file(KEY, q_name="q"), "wanted the inputs q_i8, k_i8, got k_i8, q"),
         (estimate_file(KEY), "is compressed, wanted it stored"),
-        (_other_tensors("q_i8", "float32"), r"q_i8 must be int8 .*, got float32"),
+        (estimate_file(KEY, dtype="float32"), r"q_i8 must be int8 .*, got float32"),
     ],
 )
 def test_another_graph(tmp_path: Path, content: bytes, message: str) -> None:
@@ -308,7 +287,7 @@ def test_another_graph(tmp_path: Path, content: bytes, message: str) -> None:
 # --- delegates that fail ---
 
 
-def test_files_that_are_not_delegates(bundle: Path, tmp_path: Path) -> None:
+def test_delegates_that_cannot_be_created(bundle: Path, tmp_path: Path, claiming: ClaimingLibrary) -> None:
     (tmp_path / "text.so").write_text("not ELF")
     other = next(Path("/").glob("lib/*-linux-gnu/libm.so.6"))
     for path, message in {
@@ -318,6 +297,9 @@ def test_files_that_are_not_delegates(bundle: Path, tmp_path: Path) -> None:
         f"{tmp_path / 'text.so'}": r"text\.so: cannot be loaded \(.*\); wanted a library built for this machine",
         f"{tmp_path}": "cannot be loaded",
         f"{other}": "is not an external delegate, it lacks tflite_plugin_create_delegate",
+        # The test delegate's destructor would follow the NULL that LiteRT passes it then.
+        f"{claiming.path}?fail=create": r"libclaiming_delegate\.so: delegate refused its options: .*creation fails, as",
+        f"{claiming.path}?speed=high": r"libclaiming_delegate\.so: delegate refused its options: .*got speed=high",
     }.items():
         with pytest.raises(ValueError, match=message):
             estimator(bundle, f"delegate:{path}")
@@ -327,14 +309,6 @@ def test_a_name_in_the_working_folder(bundle: Path, claiming: ClaimingLibrary, m
     monkeypatch.chdir(claiming.path.parent)
     graphs = estimator(bundle, f"delegate:{claiming.path.name}")
     check(graphs.runner(KEY))
-    graphs.close()
-
-
-def test_creation_fails(bundle: Path, claiming: ClaimingLibrary) -> None:
-    """The test delegate's destructor would follow the NULL that LiteRT passes it then."""
-    for options, message in {"fail=create": "creation fails, as asked", "speed=high": "got speed=high"}.items():
-        with pytest.raises(ValueError, match=f"libclaiming_delegate.so: delegate refused its options: .*{message}"):
-            estimator(bundle, claiming.npu(options))
 
 
 def test_the_hundredth_invoke_fails_and_the_next_works(bundle: Path, claiming: ClaimingLibrary) -> None:

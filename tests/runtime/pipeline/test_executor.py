@@ -1,11 +1,12 @@
 """The pipelined executor's results do not depend on planner, grouping, threads or timing: the same bits."""
 
 import functools
-import os
+import itertools
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,13 +63,6 @@ def test_the_oracle_depends_on_scales_and_mode(wanted: Wanted) -> None:
 
 
 @pytest.mark.parametrize("mode", ["shadow", "shadow_paper"])
-@pytest.mark.parametrize("planner", [*PLANNERS, "off"])
-def test_planners(wide: Path, text: list[int], wanted: Wanted, planner: str, mode: str) -> None:
-    found = run(wide, text[:_LONG], PipelineOptions(scales="rank", planner=planner), mode=mode)
-    assert found.same_bits(wanted("rank", mode))
-
-
-@pytest.mark.parametrize("mode", ["shadow", "shadow_paper"])
 @pytest.mark.parametrize("scales", SCALES)
 def test_scales(wide: Path, text: list[int], wanted: Wanted, scales: str, mode: str) -> None:
     """With a grid, what may share a launch differs from layer to layer and chunk to chunk."""
@@ -85,20 +79,29 @@ def test_scales(wide: Path, text: list[int], wanted: Wanted, scales: str, mode: 
             assert (record.buckets.sum((0, 1)) > 0).sum() > 1
 
 
-@pytest.mark.parametrize("num_threads", [1, 2, 3])
-@pytest.mark.parametrize("heads", [(1,), (2,), (4, 2), (6,), (1, 2, 4, 6), None], ids=str)
-def test_launch_sizes(wide: Path, text: list[int], wanted: Wanted, heads: tuple[int, ...], num_threads: int) -> None:
-    with open_pipelined(wide, PipelineOptions(heads=heads), num_threads) as session:
-        assert outcome(session, text[:_LONG]).same_bits(wanted())
-        assert session.pipelined.overlaps == (num_threads > 1)
-        if heads == (6,):
+_PLANNERS = itertools.product((*PLANNERS, "off"), ("shadow", "shadow_paper"))
+_LAUNCHES = itertools.product(((1,), (2,), (4, 2), (6,), (1, 2, 4, 6), None), (1, 2, 3))
+_LENGTHS = (17, 21, 32, 63, 64, 65, 66, 100, 200)  # whole and padded last chunks, shorter chunks, borders of buckets
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "length"),
+    [
+        *(({"planner": planner}, {"mode": mode}, _LONG) for planner, mode in _PLANNERS),
+        *(({"heads": heads}, {"num_threads": num_threads}, _LONG) for heads, num_threads in _LAUNCHES),
+        *(({"scales": "nearest"}, {}, length) for length in _LENGTHS),
+    ],
+    ids=str,
+)
+def test_planners_launch_sizes_threads_and_lengths(
+    wide: Path, text: list[int], wanted: Wanted, options: dict[str, Any], settings: dict[str, Any], length: int
+) -> None:
+    own = {"scales": "rank"} | options
+    with open_pipelined(wide, PipelineOptions(**own), **settings) as session:
+        assert outcome(session, text[:length]).same_bits(wanted(own["scales"], settings.get("mode", "shadow"), length))
+        assert session.pipelined.overlaps == (own.get("planner") != "off" and settings.get("num_threads") != 1)
+        if own.get("heads") == (6,):
             assert {chunk.launches for chunk in session.pipelined.record.chunks} == {2}  # layers
-
-
-@pytest.mark.parametrize("length", [17, 21, 32, 63, 64, 65, 66, 100, 200])
-def test_lengths(wide: Path, text: list[int], wanted: Wanted, length: int) -> None:
-    """Whole and padded last chunks, shorter chunks, borders of buckets."""
-    assert run(wide, text[:length], PipelineOptions(scales="nearest")).same_bits(wanted("nearest", "shadow", length))
 
 
 @pytest.mark.parametrize("mode", ["shadow", "shadow_paper"])
@@ -148,20 +151,3 @@ def test_ways_to_run_alternate_in_one_session(wide: Path, text: list[int], wante
             session.prefill(text[start : min(start + 16, 149)])
         assert np.array_equal(session.decode(text[149]), wanted().decoded[0])
         assert [len(way.record.chunks) for way in ways] == [5, 5]
-
-
-def test_a_forked_child_refuses_and_opens_its_own(wide: Path, text: list[int], wanted: Wanted) -> None:
-    expected = wanted("rank", "shadow", 70)
-    with open_pipelined(wide, PipelineOptions(scales="rank")) as session:
-        session.prefill(text[:40])
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                with pytest.raises(RuntimeError, match=r"before os\.fork"):
-                    session.prefill(text[40:80])
-                code = 0 if run(wide, text[:70], PipelineOptions(scales="rank")).same_bits(expected) else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert outcome(session, text[:70]).same_bits(expected)

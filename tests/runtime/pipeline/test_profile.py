@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from pipelines import invented_profile
 
 from shadowattn.models.bundle import read_manifest
-from shadowattn.runtime.pipeline.profile import LaunchTime, default_path, find_profile, interpolate, read_profile
+from shadowattn.runtime.pipeline.profile import LaunchTime, default_path, find_profile, read_profile
 
 
 def test_round_trip(tiny: Path, tmp_path: Path) -> None:
@@ -23,64 +22,51 @@ def test_round_trip(tiny: Path, tmp_path: Path) -> None:
 def test_costs_by_hand(tiny: Path) -> None:
     """Two heads are known at one length; the overhead counts for the longer stage."""
     launch = (
-        LaunchTime(1024, 1000, 1, 1.0, 2.0, 3.0, 0.5, 9.0),
-        LaunchTime(2048, 2000, 1, 3.0, 4.0, 5.0, 0.5, 9.0),
-        LaunchTime(2048, 2000, 2, 7.0, 1.0, 1.0, 0.5, 9.0),
+        LaunchTime(1024, 1000, 1, 1.0, 5.0, 0.5),
+        LaunchTime(2048, 2000, 1, 3.0, 9.0, 0.5),
+        LaunchTime(2048, 2000, 2, 7.0, 2.0, 0.5),
     )
     profile = dataclasses.replace(invented_profile(tiny), launch=launch)
     assert profile.costs(2048, 2000) == {1: (3.0, 9.5), 2: (7.5, 2.0)}
-    assert profile.costs(1536, 1500) == {1: (2.0, 7.5), 2: (7.5 * 1536 / 2048, 1.5)}
-
-
-@pytest.mark.parametrize(("length", "wanted"), [(10, 0.5), (15, 1.0), (20, 1.5), (30, 4.5), (60, 9.0), (5, 0.25)])
-def test_interpolation(length: int, wanted: float) -> None:
-    """Straight lines between the points, in proportion beyond them."""
-    assert interpolate({20: 1.5, 10: 0.5, 30: 4.5}, length) == pytest.approx(wanted)
-
-
-def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
-    """The last item is the value, the others lead to it."""
-
-    def change(raw: Any) -> None:
-        for key in path[:-2]:
-            raw = raw[key]
-        raw[path[-2]] = path[-1]
-
-    return change
+    assert profile.costs(1536, 1500) == {1: (2.0, 7.5), 2: (7.5 * 1536 / 2048, 1.5)}  # on a straight line
+    assert profile.costs(512, 500) == {1: (0.5, 2.75), 2: (7.5 / 4, 0.5)}  # beyond: in proportion
+    assert profile.costs(4096, 4000) == {1: (6.0, 19.0), 2: (15.0, 4.0)}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("format", "other"), "not a latency profile"),
-        (_set("version", 2), "profile version 2, wanted 3; run `shadowattn profile` again"),
-        (_set("extra", 1), "unknown field 'extra'"),
-        (lambda raw: raw.pop("chunk"), "field 'chunk' is missing"),
-        (_set("num_threads", 0), "profile: num_threads must be positive and finite, got 0"),
-        (_set("num_threads", "2"), "num_threads: expected int, got '2'"),
-        (_set("launch", []), "launch is empty"),
-        (_set("launch", 0, "heads", 1.5), r"launch\[0\]: heads: expected int, got 1.5"),
-        (_set("launch", 0, "select_seconds", 0), "launch: select_seconds must be positive and finite, got 0"),
-        (_set("launch", 0, "overhead_seconds", -1), "launch: overhead_seconds must be positive and finite, got -1"),
-        (_set("launch", 0, "estimate_seconds", float("nan")), "estimate_seconds must be positive and finite, got nan"),
-        (_set("launch", 0, "attend_seconds", float("inf")), "attend_seconds must be positive and finite, got inf"),
-        (_set("launch", 0, "kv_len", 10**400), "launch: kv_len must be positive and finite, got 1000"),
+        ({"format": "other"}, "not a latency profile"),
+        ({"version": 2}, "profile version 2, wanted 4; run `shadowattn profile` again"),
+        ({"extra": 1}, "unknown field 'extra'"),
+        ({"chunk": ...}, "field 'chunk' is missing"),
+        ({"num_threads": 0}, "profile: num_threads must be positive and finite, got 0"),
+        ({"num_threads": "2"}, "num_threads: expected int, got '2'"),
+        ({"launch": []}, "launch is empty"),
+        ({"heads": 1.5}, r"launch\[0\]: heads: expected int, got 1.5"),
+        ({"attend_seconds": 0}, "launch: attend_seconds must be positive and finite, got 0"),
+        ({"overhead_seconds": -1}, "launch: overhead_seconds must be positive and finite, got -1"),
+        ({"estimate_seconds": float("nan")}, "estimate_seconds must be positive and finite, got nan"),
+        ({"attend_seconds": float("inf")}, "attend_seconds must be positive and finite, got inf"),
+        ({"kv_len": 10**400}, "launch: kv_len must be positive and finite, got 1000"),
     ],
 )
-def test_damaged_profiles(tiny: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
+def test_damaged_profiles(tiny: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    """change: of fields of the file, or of its first launch; ...: the field is missing."""
     raw = json.loads(invented_profile(tiny).to_json())
-    change(raw)
+    place = raw["launch"][0] if change.keys() <= raw["launch"][0].keys() else raw
+    place |= change
     path = tmp_path / "here.json"
-    path.write_text(json.dumps(raw))
+    path.write_text(json.dumps({key: value for key, value in raw.items() if value is not ...}))
     with pytest.raises(ValueError, match=f"here.json: .*{message}"):
         read_profile(path)
 
 
 def test_files_that_are_not_a_profile(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot be read as a latency profile"):
-        read_profile(tmp_path / "nothing.json")
-    path = tmp_path / "profile.json"
-    for content, message in ((b"\xff\xfe", "cannot be read"), (b"{", "cannot be read"), (b"[]", "not a latency")):
+    path, unreadable = tmp_path / "profile.json", "cannot be read as a latency profile"
+    with pytest.raises(ValueError, match=unreadable):
+        read_profile(path)
+    for content, message in ((b"\xff\xfe", unreadable), (b"{", unreadable), (b"[]", "not a latency profile")):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):
             read_profile(path)

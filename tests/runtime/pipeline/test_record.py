@@ -1,24 +1,19 @@
 """What the pipelined executor records and measures: chunks, buckets, predictions, totals, spans and a profile."""
 
-import dataclasses
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from claiming import ClaimingLibrary
-from pipelines import invented_profile, one_after_the_other, open_pipelined, outcome
+from pipelines import change_grid, invented_profile, one_after_the_other, open_pipelined, outcome, scaled
 from tiny_bundle import write_tiny_bundle
 
 from shadowattn.models.bundle import read_manifest
-from shadowattn.models.plan import FILE_NAME as PLAN
-from shadowattn.models.plan import Plan
-from shadowattn.models.scale_grid import ScaleGrid
 from shadowattn.runtime.pipeline.estimates import Estimator
 from shadowattn.runtime.pipeline.measure import ChunkRun, measure_profile, run_chunk
 from shadowattn.runtime.pipeline.options import NpuChoice, PipelineOptions
 from shadowattn.runtime.pipeline.record import ChunkRecord, PipelineRecord
-from shadowattn.runtime.pipeline.stages import EstimateInputs
 from shadowattn.runtime.pipeline.trace import Span
 
 
@@ -54,12 +49,9 @@ def test_the_record(wide: Path, text: list[int]) -> None:
 def test_totals_are_of_all_chunks_however_many(wide: Path) -> None:
     """Only the latest chunks are kept."""
     model = read_manifest(wide).model
-    record, inputs = PipelineRecord(model, 1), EstimateInputs(model, 16, 64)
-    inputs.clamped = 5
+    record, found = PipelineRecord(model, 1), (np.zeros(model.num_heads, np.int32), 5, 0)
     for _ in range(5000):
-        record.begin()
-        record.found(0, inputs)
-        record.finish(ChunkRecord(16, 64, 64, 3, None, measured=2.0, estimate=1.0, attend=2.0))
+        record.add(ChunkRecord(16, 64, 64, 3, None, measured=2.0, estimate=1.0, attend=2.0), [found])
     assert len(record.chunks) < 5000
     totals = record.totals()
     assert (totals["launches"], totals["clamped"]) == (3 * 5000, 5 * 5000)
@@ -88,14 +80,10 @@ def test_heads_outside_the_grid(tmp_path: Path, text: list[int], factor: float, 
     """All scales a thousandth: every query and KV head lies above, and elements are clamped; a thousandfold: below."""
     bundle = tmp_path / "bundle"
     model = write_tiny_bundle(bundle).model
-    plan = Plan.from_bytes((bundle / PLAN).read_bytes(), "plan")
-    assert plan.grid is not None
-    q, k, scores = plan.grid.q_scales * factor, plan.grid.k_scales * factor, plan.grid.score_scales * factor**2
-    scaled = ScaleGrid(q, k, scores)  # with the same multipliers, and so the same graphs
     with open_pipelined(bundle, PipelineOptions(scales="nearest")) as session:
         session.prefill(text[:32])
         inside = session.pipelined.record.outside
-    (bundle / PLAN).write_bytes(dataclasses.replace(plan, grid=scaled).to_bytes())
+    change_grid(bundle, lambda grid: scaled(grid, factor))
     with open_pipelined(bundle, PipelineOptions(scales="nearest")) as session:
         session.prefill(text[:32])
         record = session.pipelined.record
@@ -124,7 +112,7 @@ def test_predicted_with_a_profile_only(wide: Path, text: list[int]) -> None:
         # Whole: two layers of the shortest schedule, which cannot be shorter than a launch of all heads and one attend.
         assert all(chunk.predicted is not None and chunk.predicted > 2 * 2e-3 for chunk in chunks[:4])
         assert chunks[4].predicted is None
-        assert session.pipelined.planner.made + session.pipelined.planner.reused == 2 * (2 + 5)
+        assert sum(session.pipelined.planner.kept.cache_info()[:2]) == 2 * (2 + 5)
 
 
 @pytest.mark.parametrize(("planner", "num_threads"), [("off", 2), ("best", 1)])
@@ -183,6 +171,7 @@ def test_spans(wide: Path, text: list[int], planner: str) -> None:
         with session.pipelined.clock.recording() as spans:
             session.prefill(text[:40])
             session.decode(1)
+        seconds = dict(session.pipelined.seconds)
         session.decode(1)
         record = session.pipelined.record
     found = {(span.worker, span.kind, span.name) for span in spans}
@@ -192,6 +181,8 @@ def test_spans(wide: Path, text: list[int], planner: str) -> None:
     }  # fmt: skip
     waits = {("cpu", "wait", "wait_scores"), ("host INT8", "wait", "wait_slot")}
     assert found == (expected | waits if planner == "best" else expected)
+    for stage, took in seconds.items():
+        assert took == pytest.approx(sum(span.seconds for span in spans if span.name == stage))
     launches = sorted((span for span in spans if span.name == "estimate"), key=lambda span: span.start)
     attended = sorted((s for s in spans if s.name == "attend" and "heads" in s.args), key=lambda span: span.start)
     assert len(launches) == sum(chunk.launches for chunk in record.chunks) == len(attended)

@@ -78,8 +78,3 @@ def test_schedules_are_possible_and_best_is_the_shortest(rng: random.Random, dep
 )
 def test_the_largest_number_of_heads_wherever_it_can_be(buckets: Any, size: int, counts: Any, wanted: Any) -> None:
     assert [group.heads for group in groupings(buckets, size, counts)[-1]] == wanted
-
-
-def test_launches_that_cannot_cover() -> None:
-    with pytest.raises(ValueError, match="launches of 2 heads cannot cover the heads; allow launches of 1 head"):
-        make_schedule({2: (1.0, 1.0)}, (0, 1), 2)

@@ -1,6 +1,5 @@
 """Two workers and their buffers, with steps that write down what happened: order, back-pressure, errors, Ctrl-C."""
 
-import gc
 import random
 import sys
 import threading
@@ -170,27 +169,3 @@ def test_a_second_ctrl_c_before_the_first_is_dealt_with(monkeypatch: pytest.Monk
     error, events = fails(run, ("attend", 0), KeyboardInterrupt("first"))
     assert str(error) == "second"
     assert ("estimate begins", SLOTS) not in events
-
-
-def test_waits_belong_to_the_worker_that_waits() -> None:
-    clock = Clock()
-    with clock.recording() as spans:
-        Overlapped("npu")(4, lambda *_: None, lambda *_: None, clock)
-    waits = [("wait", "wait_scores", "cpu")] * 4 + [("wait", "wait_slot", "npu")] * 4
-    assert sorted((span.kind, span.name, span.worker) for span in spans) == waits
-    assert clock.seconds["wait_slot"] == pytest.approx(sum(s.seconds for s in spans if s.name == "wait_slot"))
-
-
-def test_the_thread_ends_with_its_owner() -> None:
-    before = set(threading.enumerate())
-    owners = [Overlapped("npu") for _ in range(4)]
-    own = set(threading.enumerate()) - before
-    for owner in owners:
-        fails(owner, ("attend", 1), RuntimeError("planned"))
-    assert set(threading.enumerate()) - before == own
-    owners.clear()
-    del owner
-    gc.collect()
-    for thread in own:
-        thread.join(_SECONDS)
-        assert not thread.is_alive()
