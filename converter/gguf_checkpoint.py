@@ -54,11 +54,12 @@ class GgufCheckpoint(Checkpoint):
     @property
     def origin(self) -> Origin:
         """As the file's metadata states it."""
-        name = str(self.metadata.get("general.name") or name_of(self.path))
+        stated = {key: value for key, value in self.metadata.items() if isinstance(value, str) and value}
+        name = stated.get("general.name", name_of(self.path))
         links = ("general.repo_url", "general.source.url", "general.url", "general.base_model.0.repo_url")
-        link = next((str(self.metadata[key]) for key in links if self.metadata.get(key)), None)
+        link = next((stated[key] for key in links if key in stated), None)
         source = f"{self.path.name} ({link})" if link else self.path.name
-        return Origin(name, source, str(self.metadata.get("general.license") or "unknown (the file does not say)"))
+        return Origin(name, source, stated.get("general.license", "unknown (the file does not say)"))
 
     def shapes(self) -> Mapping[str, Shape]:
         """Every weight by its Hugging Face name; GGUF counts dimensions from the innermost."""

@@ -43,9 +43,11 @@ def stop_token_ids(metadata: Mapping[str, Any], vocabulary: Vocabulary | None) -
 
 
 def types(vocabulary: Vocabulary) -> list[int]:
-    """Of every token: as the file says, but a token that ends answers by its text is a control token."""
+    """Of every token: as the file says, but a token that ends answers by its text is a control token. One that only
+    the metadata name stays what it is."""
     found = list(vocabulary.types)
-    for index in _by_text(vocabulary):
+    middle = {first for named, first in _in_the_middle(vocabulary) if named is None and first is not None}
+    for index in _ends(vocabulary) | middle:
         found[index] = CONTROL
     for index, kind in _words(vocabulary).items():
         found[index] = kind
@@ -58,12 +60,23 @@ def _candidates(vocabulary: Vocabulary) -> tuple[int, ...]:
 
 
 def _by_text(vocabulary: Vocabulary) -> set[int]:
-    found = {vocabulary.ids[text] for text in END_TEXTS if text in vocabulary.ids}
-    for name, texts in _IN_THE_MIDDLE.items():
-        named = vocabulary.special_id(name)
-        first = next((vocabulary.ids[text] for text in texts if text in vocabulary.ids), None)
-        found |= {index for index in (first if named is None else named,) if index is not None}
-    return found
+    middle = {first if named is None else named for named, first in _in_the_middle(vocabulary)}
+    return _ends(vocabulary) | {index for index in middle if index is not None}
+
+
+def _ends(vocabulary: Vocabulary) -> set[int]:
+    return {vocabulary.ids[text] for text in END_TEXTS if text in vocabulary.ids}
+
+
+def _in_the_middle(vocabulary: Vocabulary) -> list[tuple[int | None, int | None]]:
+    """Of every kind: the token that the metadata name, and the first of its texts that there is."""
+    return [
+        (
+            vocabulary.special_id(name),
+            next((vocabulary.ids[text] for text in texts if text in vocabulary.ids), None),
+        )
+        for name, texts in _IN_THE_MIDDLE.items()
+    ]
 
 
 def _words(vocabulary: Vocabulary) -> dict[int, int]:

@@ -126,12 +126,17 @@ def _add_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
 
 
 def _adds_bos(vocabulary: Vocabulary) -> bool:
-    default = vocabulary.kind == SENTENCEPIECE or _pre_tokenizer(vocabulary).adds_bos
-    return vocabulary.flag("add_bos_token", default) and vocabulary.special_id("bos") is not None
+    return _wants_end("bos", vocabulary) and vocabulary.special_id("bos") is not None
 
 
 def _adds_eos(vocabulary: Vocabulary) -> bool:
-    return vocabulary.flag("add_eos_token", False) and vocabulary.special_id("eos") is not None
+    return _wants_end("eos", vocabulary) and vocabulary.special_id("eos") is not None
+
+
+def _wants_end(name: str, vocabulary: Vocabulary) -> bool:
+    """Whether the file asks for BOS or EOS around a text, or is of a kind that has it where the file does not say."""
+    default = name == "bos" and (vocabulary.kind == SENTENCEPIECE or _pre_tokenizer(vocabulary).adds_bos)
+    return vocabulary.flag(f"add_{name}_token", default)
 
 
 def _with_ends(tokenizer: Tokenizer, vocabulary: Vocabulary) -> str:
@@ -199,9 +204,10 @@ def _unknown_split(vocabulary: Vocabulary) -> list[str]:
 
 def _missing_ends(vocabulary: Vocabulary) -> list[str]:
     return [
-        f"{PREFIX}add_{name}_token is true, but the file names no such token; texts go without it"
-        for name in ("bos", "eos")
-        if vocabulary.flag(f"add_{name}_token", False) and vocabulary.special_id(name) is None
+        f"{key} is true{by_default}, but the file names no such token; texts go without it"
+        for name, key in (("bos", f"{PREFIX}add_bos_token"), ("eos", f"{PREFIX}add_eos_token"))
+        for by_default in ("" if key in vocabulary.metadata else " by default",)
+        if _wants_end(name, vocabulary) and vocabulary.special_id(name) is None
     ]
 
 

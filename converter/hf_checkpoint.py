@@ -33,7 +33,8 @@ class HfCheckpoint(Checkpoint):
         self.bos_token_id = next(iter(_ids(bos)), None)
         self.stop_token_ids = _ids(self.config.get("eos_token_id"), generation.get("eos_token_id"))
         self.sampling, left_out = of_generation_config(path, generation)
-        self.warnings = (*self.warnings, *left_out)
+        self.warnings = (*self.warnings, *left_out, *_no_ids(path / "config.json", self.config))
+        self.warnings += _no_ids(path / "generation_config.json", generation)
 
     @property
     def origin(self) -> Origin:
@@ -149,6 +150,20 @@ def _ids(*entries: Any) -> tuple[int, ...]:
     """Every whole number among the entries, each an id or a list of ids."""
     flat = [item for entry in entries for item in (entry if isinstance(entry, list) else [entry])]
     return tuple(dict.fromkeys(item for item in flat if isinstance(item, int) and not isinstance(item, bool)))
+
+
+def _no_ids(file: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence for what stands where a token id should be."""
+    found = []
+    for key in ("bos_token_id", "eos_token_id"):
+        said = content.get(key)
+        entries = said if isinstance(said, list) else [said]
+        wrong = [item for item in entries if item is not None and (isinstance(item, bool) or not isinstance(item, int))]
+        if wrong:
+            found.append(
+                f"{file}: {key} has {wrong[0]!r:.40}, which is no token id; it is left out, give a whole number"
+            )
+    return tuple(found)
 
 
 def _licence(folder: Path) -> str:

@@ -25,6 +25,7 @@ _JSON, _SENTENCEPIECE, _CONFIG, _TEMPLATES = (
 _SOURCES = (_JSON, _SENTENCEPIECE, "vocab.json", "tekken.json", "tiktoken.model", "vocab.txt")
 _SUFFIXES = (".json", ".model", ".txt", ".jinja")
 _READ_APART = ("config.json", "generation_config.json", _CONFIG)
+_OF_PROCESSORS = ("chat_template.json", "processor_config.json")  # they keep chat templates of their own
 _TOKEN_LISTS = ("additional_special_tokens", "extra_special_tokens")
 _LEAST_TOKENS = 8  # fewer are the special tokens that a class of transformers makes up where it finds no vocabulary
 
@@ -224,7 +225,8 @@ def _moved_tokens(folder: Path, settings: Mapping[str, Any], backend: Tokenizer)
     """transformers numbers the tokens that it adds itself, whatever ids the files state."""
     stated = {text: index for text, index in read_json(folder, "added_tokens.json", optional=True).items()}
     for index, token in settings.get("added_tokens_decoder", {}).items():
-        stated[token["content"]] = int(index)
+        if "content" in token:  # one without is empty text to transformers
+            stated[token["content"]] = int(index)
     return tuple(
         f"{folder}: its files state that {text!r:.40} is token {index}, and transformers makes it token "
         f"{backend.token_to_id(text)}; check the tokenizer's files"
@@ -235,13 +237,16 @@ def _moved_tokens(folder: Path, settings: Mapping[str, Any], backend: Tokenizer)
 
 def _chat_template(folder: Path, template: Any) -> tuple[str | None, tuple[str, ...]]:
     """The template for a plain chat, of those that transformers found; a sentence if there are only others."""
+    for name in _OF_PROCESSORS:
+        if template is None:
+            template = read_json(folder, name, optional=True).get("chat_template")
     if isinstance(template, dict):
         if "default" not in template:
             names = ", ".join(sorted(map(str, template)))
             return None, (f"{folder}: of its chat templates ({names}) none is the default; the bundle gets none",)
         template = template["default"]
-    if template is None:  # processors keep theirs here
-        template = read_json(folder, "chat_template.json", optional=True).get("chat_template")
+    if template is None and (folder / _OF_PROCESSORS[0]).is_file():
+        return None, (f"{folder}: {_OF_PROCESSORS[0]} holds no chat_template; the bundle gets none",)
     if template is not None and not isinstance(template, str):
         return None, (f"{folder}: the chat template is {type(template).__name__}, not text; the bundle gets none",)
     return template, ()

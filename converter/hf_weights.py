@@ -89,7 +89,7 @@ class WeightFiles:
         if first in self._scales or second in self._scales:
             return np.array_equal(self.read(first), self.read(second))
         with _open(one.file) as left, _open(other.file) as right:
-            a, b = left.get_slice(first), right.get_slice(second)
+            a, b = left.get_slice(one.name), right.get_slice(other.name)
             starts = range(0, one.shape[0], _ROWS_AT_ONCE)
             return all(torch.equal(a[i : i + _ROWS_AT_ONCE].float(), b[i : i + _ROWS_AT_ONCE].float()) for i in starts)
 
@@ -196,7 +196,9 @@ def _complete(folder: Path, shards: Mapping[Path, re.Match[str]]) -> list[Path]:
 
 
 def _what_is_there(folder: Path) -> str:
-    names = sorted(file.name for file in folder.iterdir())
+    if (folder / _SINGLE).is_dir():
+        return f"got a folder named {_SINGLE}: get the file itself"
+    names = sorted(file.name for file in folder.iterdir() if file.is_file())
     if found := [name for name in names if name.startswith("consolidated")]:
         return f"got {found[0]}, weights under the names of Mistral's or Meta's own code: get {_SINGLE} or its shards"
     if found := [name for name in names if name.endswith((".bin", ".pth", ".pt", ".h5", ".msgpack"))]:

@@ -12,8 +12,10 @@ _NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revisi
 _FILES = [
     *("config.json", "generation_config.json", "README.md", "*.safetensors", "*.safetensors.index.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("chat_template.jinja", "chat_template.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"),
+    *("chat_template.jinja", "chat_template.json", "processor_config.json", "LICENSE*", "LICENCE*"),
+    *("tokenizer.model", "tokenizer.*.json", "tekken.json", "tiktoken.model", "vocab.json", "vocab.txt", "merges.txt"),
 ]
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tiktoken.model")
 _NOT = ["*/*", "consolidated*", "adapter*"]  # copies of the weights in another layout, and what is no whole model
 
 
@@ -67,16 +69,20 @@ def _in_cache(repo: str, revision: str | None) -> Path | None:
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
-    with_tokenizer = any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+    with_tokenizer = any((folder / name).exists() for name in _TOKENIZERS)
     return folder if with_tokenizer and _is_whole(folder) else None
 
 
 def _is_whole(folder: Path) -> bool:
-    """The config is there, and every shard that the index names, or any weights where there is no index."""
+    """The config is there, and the weights in one file, or every shard that the index names, or any where there is no
+    index. About an index that is damaged the conversion has its own sentence."""
     if not (folder / "config.json").exists():
         return False
     index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return any(folder.glob("*.safetensors"))
-    shards = set(json.loads(index.read_bytes())["weight_map"].values())
-    return all((folder / shard).exists() for shard in shards)
+    if (folder / "model.safetensors").exists() or not index.exists():
+        return any(file.exists() for file in folder.glob("*.safetensors"))
+    try:
+        shards = set(json.loads(index.read_bytes())["weight_map"].values())
+        return all((folder / shard).exists() for shard in shards)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True

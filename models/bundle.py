@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -186,8 +187,8 @@ def file_info(path: Path) -> FileInfo:
 def read_manifest(bundle: Path) -> Manifest:
     """Opens a bundle folder: schema checked, every file there with its stated size. Raises ValueError."""
     path = bundle / MANIFEST
-    if not path.is_file():
-        raise ValueError(f"{bundle}: not a bundle, {MANIFEST} is missing; make one with `shadowattn convert`")
+    if not os.path.isfile(path):  # which is False, and no error, for a name that is too long
+        raise ValueError(_why_no_bundle(bundle))
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError:
@@ -203,6 +204,14 @@ def read_manifest(bundle: Path) -> Manifest:
                 "convert the model again"
             )
     return manifest
+
+
+def _why_no_bundle(bundle: Path) -> str:
+    if not os.path.isfile(bundle):
+        return f"{bundle}: not a bundle, {MANIFEST} is missing; make one with `shadowattn convert`"
+    if os.path.isfile(bundle.parent / MANIFEST):
+        return f"{bundle}: one file of a bundle, wanted its folder; give {bundle.parent}"
+    return f"{bundle}: not a bundle but a file, wanted a folder with {MANIFEST}; make one with `shadowattn convert`"
 
 
 def verify(bundle: Path, manifest: Manifest) -> list[str]:

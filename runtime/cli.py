@@ -108,7 +108,9 @@ def _run_command(entry: EntryPoint, args: list[str]) -> int:
         positional = flag_values([entry.name, *_with_underscores(args, flag_values)])[1:]
         return int(command.run(positional, flag_values))
     except flags.UnrecognizedFlagError as error:
-        return _fail(f"{_about_flag(error.flagname, flag_values)}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
+        return _fail(
+            f"{_about_flag(error.flagname, args, flag_values)}; see `shadowattn {entry.name} --help`", EXIT_USAGE
+        )
     except flags.Error as error:
         text = re.sub(r"\('Non-boolean argument to boolean flag', (.*)\)", r"it takes no value, got \1", str(error))
         return _fail(f"{text}; see `shadowattn {entry.name} --help`", EXIT_USAGE)
@@ -193,10 +195,15 @@ def _find_flag(name: str, flag_values: flags.FlagValues) -> flags.Flag | None:
     return flag_values[positive] if positive in flag_values and flag_values[positive].boolean else None
 
 
-def _about_flag(name: str, flag_values: flags.FlagValues) -> str:
+def _about_flag(name: str, args: list[str], flag_values: flags.FlagValues) -> str:
+    """As it was typed: a word may begin with a dash without being meant as a flag."""
     known = [flag_name for flag_name in flag_values if len(flag_name) > 1]
     near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
-    return f"unknown flag --{name}" + (f", did you mean --{near[0]}?" if near else "")
+    hint = f", did you mean --{near[0]}?" if near else ""
+    if " " in name:
+        hint = "; a word that begins with a dash and is no flag comes last, after --"
+    dashes = "--" if any(arg.partition("=")[0] == f"--{name}" for arg in args) else "-"
+    return f"unknown flag {dashes}{name}{hint}"
 
 
 def _kind(word: str) -> str:

@@ -59,6 +59,27 @@ def test_every_command_in_a_message_can_be_typed() -> None:
         cli.command_flags(cli.find_commands()[name].load())([name, *flags.split()])
 
 
+def test_no_command_in_a_message_is_left_out() -> None:
+    """Whatever stands in backticks and reads like a command line is typed by a test, or is of a program that is not
+    ours and not Python's (git lfs)."""
+    ours = re.compile(r"shadowattn (NAME|COMMAND|[a-z_]+)?((?: ?--[\w=.]+)*)")
+    typed = {"hf auth login", "gguf-convert-endian COPY little", "git lfs pull"}
+    found = {
+        command
+        for path, text in literals()
+        for command in re.findall(
+            r"`((?:shadowattn|hf|git|gguf-[\w-]+|pip|python|cmake|make|apt|npm|curl) [^`]*)`", text
+        )
+    }
+    assert typed <= found
+    assert {command for command in found - typed if not ours.fullmatch(command)} == set()
+
+
+def test_the_tool_that_turns_a_file_around_is_installed() -> None:
+    """tests/conformance/test_gguf_files.py turns one around with it."""
+    assert (Path(sys.executable).parent / "gguf-convert-endian").exists()
+
+
 def test_pip_commands_are_understood_and_name_real_packages() -> None:
     commands = {line for _, text in literals() for line in re.findall(r"pip install [a-z][\w=.-]*\w", text)}
     commands |= {f"pip install {name}=={metadata.version(name)}" for name in PACKAGES}

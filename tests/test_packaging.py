@@ -1,6 +1,7 @@
 """What pip installs is what the tree holds: every module, the typing marker, the version, and the delegate."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -10,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("models", "converter", "runtime")
+OF_EVERY_LINUX = {  # that manylinux allows, PEP 600
+    "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "ld-linux-x86-64.so.2",
+    "ld-linux-aarch64.so.1",
+}  # fmt: skip
 
 
 def installed_files() -> set[str]:
@@ -64,8 +69,29 @@ def test_the_wheel_is_for_any_python_3() -> None:
 
 def test_the_delegate_brings_its_own_cpp_library() -> None:
     """Or it would ask for the libstdc++ of the machine that built it, or a newer one."""
-    files = {str(file): file for file in metadata.files("shadowattn") or []} if installed_files() else {}
-    data = Path(str(files["shadowattn/delegate/libshadow_delegate.so"].locate())).read_bytes()
+    data = delegate_bytes()
     assert b"libc.so.6" in data
     assert b"libstdc++.so" not in data
     assert b"libgcc_s.so" not in data
+
+
+def test_the_delegate_asks_for_no_newer_glibc_than_the_docs_say() -> None:
+    """Every symbol version that it wants is of the manylinux platform that docs/building.md names, and every library
+    that it loads is of that platform. A machine with a newer glibc builds for its own."""
+    text = (ROOT / "docs" / "building.md").read_text("utf-8")
+    named = re.search(r"manylinux_(\d+)_(\d+)_x86_64", text)
+    assert named
+    documented = (int(named[1]), int(named[2]))
+    own = tuple(map(int, os.confstr("CS_GNU_LIBC_VERSION").removeprefix("glibc ").split(".")[:2]))
+    data = delegate_bytes()
+    wanted = {(int(major), int(minor)) for major, minor in re.findall(rb"GLIBC_(\d+)\.(\d+)", data)}
+    assert wanted
+    assert max(wanted) <= max(documented, own)
+    loaded = {name.decode() for name in re.findall(rb"\0((?:lib|ld-)[\w+-]+\.so\.\d+)(?=\0)", data)}
+    assert "libc.so.6" in loaded
+    assert loaded <= OF_EVERY_LINUX
+
+
+def delegate_bytes() -> bytes:
+    files = {str(file): file for file in metadata.files("shadowattn") or []} if installed_files() else {}
+    return Path(str(files["shadowattn/delegate/libshadow_delegate.so"].locate())).read_bytes()

@@ -19,6 +19,7 @@ from shadowattn.runtime.commands.session_flags import (
     check_bundle,
     define_session_flags,
     readable_file,
+    require_finite,
     require_share,
 )
 from shadowattn.runtime.commands.speaker import Speaker, open_speaker, print_notes, print_statistics
@@ -94,6 +95,7 @@ def _define_sampling_flags(flag_values: flags.FlagValues) -> None:
     """What is unset is as the bundle's makers have it."""
     temperature = "0 takes the likeliest token (also --temp); default of this and the next three: the bundle's"
     flags.DEFINE_float("temperature", None, temperature, lower_bound=0.0, flag_values=flag_values)
+    require_finite("temperature", flag_values)
     flags.DEFINE_alias("temp", "temperature", flag_values=flag_values)
     flags.DEFINE_integer(
         "top_k", None, "draw from the k likeliest tokens, 0: from all", lower_bound=0, flag_values=flag_values

@@ -1,6 +1,7 @@
 """The flags that say how a session is opened, shared by the subcommands that open one."""
 
 import errno
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ def define_session_flags(flag_values: flags.FlagValues) -> None:
         "mode shadow: largest share of a query's softmax mass, on average, on pages that it skips; 0: it skips none",
         lower_bound=0.0, flag_values=flag_values,
     )  # fmt: skip
+    require_finite("max_skipped_mass", flag_values)
     flags.register_validator("keep_ratio", _is_keep_ratio, "wanted auto or a number in (0, 1]", flag_values)
     define_run_flags(flag_values)
 
@@ -67,6 +69,13 @@ def require_share(name: str, flag_values: flags.FlagValues) -> None:
         return value is None or 0 < value <= 1
 
     flags.register_validator(name, is_share, "wanted a number in (0, 1]", flag_values)
+
+
+def require_finite(name: str, flag_values: flags.FlagValues) -> None:
+    """A lower bound lets NaN and infinity pass."""
+    flags.register_validator(
+        name, lambda value: value is None or math.isfinite(value), "wanted a finite number", flag_values
+    )
 
 
 def _is_keep_ratio(word: str | None) -> bool:
@@ -117,6 +126,7 @@ def bundle_and_words(
     """The bundle's path, of the first argument or of --model, and the arguments that are left. Raises flags.Error."""
     words = list(positional)
     name = flag_values.model or (words.pop(0) if words else None)
+    usage = " ".join(usage.split())
     if not name:
         raise flags.Error(f"wanted a bundle (usage: {usage}), got no argument")
     if len(words) > most_words:
@@ -134,6 +144,8 @@ def check_bundle(path: Path) -> None:
 
 def readable_file(name: str) -> Path:
     """Looks whether it can be read, without opening it (it may be a pipe). Raises OSError that names it."""
+    if not name.strip():
+        raise ValueError("the name of a file is empty; give its path")
     path = Path(name)
     path.stat()
     if path.is_dir():

@@ -1,5 +1,7 @@
 """Arguments of Session.open() that need no bundle to be checked."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from shadowattn.runtime.litert.delegate import ShadowLibrary, library_path
@@ -7,6 +9,14 @@ from shadowattn.runtime.pipeline.options import PipelineOptions
 from shadowattn.runtime.session.threads import MOST_THREADS
 
 EXECUTORS = ("fused", "pipelined")
+
+
+def bundle_path(bundle: Any) -> Path:
+    """Raises ValueError for what names no folder."""
+    name = os.fspath(bundle) if isinstance(bundle, (str, os.PathLike)) else None
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"wanted the path of a bundle's folder (a str or a Path), got {bundle!r:.60}")
+    return Path(name)
 
 
 def check_arguments(num_threads: Any, executor: str, isa: str, pipeline: PipelineOptions | None) -> None:

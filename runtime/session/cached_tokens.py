@@ -119,8 +119,10 @@ class CachedTokens:
     def rewind(self, length: int) -> None:
         """Forgets every token from `length` on. Raises ValueError."""
         self.check_open()
-        if not 0 <= length <= self.length:
-            raise ValueError(f"rewind to {length}: must be between 0 and the session's length {self.length}")
+        if isinstance(length, bool) or not hasattr(length, "__index__") or not 0 <= length <= self.length:
+            raise ValueError(
+                f"rewind to {length!r}: must be an integer between 0 and the session's length {self.length}"
+            )
         if length < self.length:
             self.revision += 1
         del self.tokens[length:]

@@ -154,6 +154,7 @@ def _of_item(item: Any, index: int, count: int) -> int:
     if _is_row(item):
         raise ValueError(f"got a batch of {count} prompts; {_ONE_EACH}")
     advice = "; give a text as one str" if isinstance(item, str) else ""
+    advice = "; session.chat() takes messages" if isinstance(item, Mapping) else advice
     return token_id(item, f" at index {index}{advice}")
 
 

@@ -16,7 +16,7 @@ from shadowattn.runtime.executor.engine import Engine
 from shadowattn.runtime.executor.fused import Executor, FusedExecutor
 from shadowattn.runtime.pipeline.executor import PipelinedExecutor
 from shadowattn.runtime.pipeline.options import PipelineOptions
-from shadowattn.runtime.session.arguments import check_arguments
+from shadowattn.runtime.session.arguments import bundle_path, check_arguments
 from shadowattn.runtime.session.cached_tokens import CachedTokens, Progress
 from shadowattn.runtime.session.generation import GenerateOptions, Generation, GenerationPlan
 from shadowattn.runtime.session.instruments import Instruments
@@ -94,7 +94,7 @@ class Session(Instruments):
         """
         threads = default_num_threads() if num_threads is None else num_threads
         check_arguments(threads, executor, isa or "auto", pipeline)
-        engine = engines.acquire(Path(bundle), threads, isa or "auto", verbosity)
+        engine = engines.acquire(bundle_path(bundle), threads, isa or "auto", verbosity)
         try:
             choices = {"mode": mode, "keep_ratio": keep_ratio, "cache_type": cache_type}
             forced = {"min_k": min_k, "sinks": sinks, "latest": latest}

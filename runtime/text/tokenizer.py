@@ -6,6 +6,9 @@ from pathlib import Path
 import tokenizers
 
 from shadowattn.models.bundle import Manifest
+from shadowattn.runtime.session.prompts import check_text, token_list
+
+_LARGEST_ID = 2**32 - 1  # of the tokenizers library
 
 
 class BundleTokenizer:
@@ -38,8 +41,11 @@ class BundleTokenizer:
         return cls(tokenizer, manifest)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text. add_special_tokens: whether tokenizer.json adds its own (a BOS, say)."""
-        return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+        """Token ids of a text. add_special_tokens: whether tokenizer.json adds its own (a BOS, say).
+
+        Raises ValueError for what is no text.
+        """
+        return list(self._tokenizer.encode(check_text(text), add_special_tokens=add_special_tokens).ids)
 
     def encode_chat(self, text: str) -> list[int]:
         """Token ids of a rendered chat template. It holds its special tokens already, but for a BOS that the model's
@@ -50,5 +56,13 @@ class BundleTokenizer:
         return [self._chat_bos, *self.encode(text, add_special_tokens=False)]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out. Bytes that are no whole UTF-8 character become U+FFFD."""
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        """Text of token ids, special tokens left out. Bytes that are no whole UTF-8 character become U+FFFD.
+
+        Ids of no token are left out too: an embedding may have more rows than the tokenizer has tokens. Raises
+        ValueError for what can be no id.
+        """
+        ids = token_list(token_ids)
+        for index, token in enumerate(ids):
+            if not 0 <= token <= _LARGEST_ID:
+                raise ValueError(f"token id {token} at index {index} is outside every vocabulary; give ids of tokens")
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))

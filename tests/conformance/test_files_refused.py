@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a page of a web server": (replace(SINGLE, "<!doctype html><html>"), "not a whole safetensors file"),
     "a folder where the file should be": (
         lambda folder: (unlink(SINGLE)(folder), (folder / SINGLE).mkdir()),
-        r"got model\.safetensors",
+        r"got a folder named model\.safetensors: get the file itself",
     ),
     "a file that config.json names, missing": (
         said(transformers_weights="x.safetensors"),

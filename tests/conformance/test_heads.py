@@ -91,10 +91,18 @@ def opened(path: Path) -> tuple[Checkpoint, ModelSpec]:
     return checkpoint, spec
 
 
+def same_head_without_prefixes(weights: Weights) -> None:
+    """As a model is saved without its head, and the head beside it."""
+    weights[LM_HEAD] = weights[EMBEDDING].clone()
+    for name in list(weights):
+        weights[name.removeprefix("model.")] = weights.pop(name)
+
+
 # change of the weights, tie_word_embeddings, tied in the end
 READ: dict[str, tuple[Callable[[Weights], None], Any, bool]] = {
     "tied, no head": (no_head, True, True),
     "tied, the same head": (same_head, True, True),
+    "tied, the same head, names without prefix": (same_head_without_prefixes, True, True),
     "tied, another head": (other_head, True, False),
     "tied, a head that differs in one number": (one_row_differs, True, False),
     "tied, a head and no embedding": (head_in_place_of_the_embedding, True, True),

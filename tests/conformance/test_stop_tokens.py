@@ -62,6 +62,17 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[int,
         (IM_END,),
         [TURN_ADDED],
     ),
+    "ids that are no whole numbers": (
+        settings(eos_token="<|im_end|>"),
+        {"eos_token_id": "2", "bos_token_id": True},
+        {"eos_token_id": [401, 2.5]},
+        (IM_END,),
+        [
+            r"config\.json: eos_token_id has 2\.5, which is no token id; it is left out",
+            r"generation_config\.json: bos_token_id has True, which is no token id",
+            r"generation_config\.json: eos_token_id has '2', which is no token id",
+        ],
+    ),
     "a turn that ends in a token of no fame": (
         settings(eos_token="<|im_end|>", chat_template=template("<|pad|>")),
         {},

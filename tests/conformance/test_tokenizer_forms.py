@@ -101,6 +101,17 @@ TEMPLATES: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
         NO_DEFAULT,
     ),
     "chat_template.json": ({CONFIG: SETTINGS, "chat_template.json": {"chat_template": CHATML}}, CHATML, None),
+    "chat_template.json with several": (
+        {CONFIG: SETTINGS, "chat_template.json": {"chat_template": {"default": CHATML, "tool_use": OTHER}}},
+        CHATML,
+        None,
+    ),
+    "chat_template.json without one": (
+        {CONFIG: SETTINGS, "chat_template.json": {"default": CHATML}},
+        None,
+        r"chat_template\.json holds no chat_template; the bundle gets none",
+    ),
+    "processor_config.json": ({CONFIG: SETTINGS, "processor_config.json": {"chat_template": CHATML}}, CHATML, None),
     "additional_chat_templates": (
         {
             CONFIG: SETTINGS,
@@ -246,6 +257,11 @@ SAID: dict[str, tuple[dict[str, Any], int, str]] = {
         {CONFIG: CHAT | {"added_tokens_decoder": decoder(*map(added, SPECIAL), first=410)}},
         420,
         r"state that '<\|im_start\|>' is token 410, and transformers makes it token 400",
+    ),
+    "a token without text": (
+        {CONFIG: CHAT | {"added_tokens_decoder": THREE | {"403": {"special": True}, "404": added("<|x|>")}}},
+        420,
+        r"state that '<\|x\|>' is token 404, and transformers makes it token",
     ),
     "a class that cuts otherwise than tokenizer.json": (
         {CONFIG: CHAT | {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": THREE}},

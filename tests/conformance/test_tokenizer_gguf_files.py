@@ -86,6 +86,10 @@ SAID: dict[str, tuple[Row, list[str]]] = {
         Row(BYTE_LEVEL, {BOS: None, ADD_BOS: True}),
         [r"tokenizer\.ggml\.add_bos_token is true, but the file names no such token; texts go without it"],
     ),
+    "a BOS that is not there, where the split implies it": (
+        Row(BYTE_LEVEL, {PRE: "llama-bpe", BOS: None}),
+        [r"tokenizer\.ggml\.add_bos_token is true by default, but the file names no such token; texts go without it"],
+    ),
     "an EOS that is not there": (
         Row(BYTE_LEVEL, {EOS: None, ADD_EOS: True}),
         [r"tokenizer\.ggml\.add_eos_token is true, but the file names no such token; texts go without it"],

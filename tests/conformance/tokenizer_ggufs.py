@@ -125,6 +125,8 @@ def _rows() -> dict[str, Row]:
         rows[f"{kind}: another end beside </s>"] = Row(kind, extra=others)
         rows[f"{kind}: eot and eom by id"] = Row(kind, {EOT: 300, EOM: 301})
         rows[f"{kind}: padding outside the vocabulary"] = Row(kind, {PAD: 2**32 - 1})
+    middle = {f"tokenizer.ggml.fim_{name}_token_id": 10 + i for i, name in enumerate(("pad", "rep", "sep"))}
+    rows["gpt2: words that part files, by id"] = Row(BYTE_LEVEL, middle)
     rows["SentencePiece, no ids named"] = Row(SENTENCEPIECE, {BOS: None, EOS: None, UNK: None})
     rows["SentencePiece, ids outside the vocabulary"] = Row(SENTENCEPIECE, {BOS: 10**6, EOS: 2**32 - 1})
     return rows

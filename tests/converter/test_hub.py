@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hub_server import COMMIT, HubServer
+from tiny_models import TinyModel
 
 from shadowattn.converter import hub
 
@@ -35,11 +38,19 @@ OTHERS = {
 def fetch(name: str, home: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
     """hub.fetch() in a process of its own: huggingface_hub reads the environment when it is imported."""
     program = "import sys; from shadowattn.converter import hub; print(hub.fetch(sys.argv[1]))"
+    return run("-c", program, name, home=home, endpoint=endpoint)
+
+
+def shadowattn(*arguments: object, home: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
+    return run("-m", "shadowattn.runtime.cli", *map(str, arguments), home=home, endpoint=endpoint)
+
+
+def run(*arguments: str, home: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1"}
     environ = {name: value for name, value in environ.items() if not name.lower().endswith("_proxy")}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, "-c", program, name]
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=120, check=False)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=900, check=False)
 
 
 def test_no_code_is_downloaded(tmp_path: Path) -> None:
@@ -65,6 +76,43 @@ def test_a_cache_without_a_shard_is_completed(tmp_path: Path) -> None:
         shard.unlink()
         assert fetch("org/tiny", tmp_path, server.endpoint).returncode == 0
         assert shard.read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("index", ["stale", "damaged"])
+def test_an_index_that_says_nothing_true(index: str, tmp_path: Path) -> None:
+    """The whole file counts, as in a folder; without one the conversion says what is wrong with the index."""
+    files = {"config.json": b"{}", "tokenizer.json": b'{"model": {}}'}
+    if index == "stale":
+        files |= {"model.safetensors": b"whole", "model.safetensors.index.json": b'{"weight_map": {"a": "gone"}}'}
+    else:
+        files |= {"model-00001-of-00001.safetensors": b"one", "model.safetensors.index.json": b"{"}
+    with HubServer("org/tiny", files).running() as server:
+        done = fetch("org/tiny", tmp_path, server.endpoint)
+        assert done.returncode == 0, done.stderr
+        assert {path.name for path in Path(done.stdout.strip()).iterdir()} == set(files)
+        server.asked.clear()
+        assert fetch("org/tiny", tmp_path, server.endpoint).stdout == done.stdout
+        assert server.asked == []
+
+
+def test_a_name_becomes_a_bundle_that_answers(tiny: Callable[[str], TinyModel], tmp_path: Path) -> None:
+    """`shadowattn convert org/name`, then `generate`; the bundle says where the model is from."""
+    folder, bundle = tiny("llama").path, tmp_path / "tiny.bundle"
+    files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"modeling_tiny.py": b"raise SystemExit(9)"}
+    with HubServer("org/tiny", files).running() as server:
+        flags = ("--prefill_chunks=5", "--grid_multipliers=none", "--weights=float32", "--max_length=64", "--json")
+        done = shadowattn("convert", "org/tiny", "-o", bundle, *flags, home=tmp_path / "home", endpoint=server.endpoint)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["name"], facts["licence"]) == ("org/tiny", "apache-2.0")
+    assert "modeling_tiny.py" not in server.downloaded
+    program = ("generate", bundle, "w5 w6 w7", "-n", "4", "--temp=0", "--mode=dense", "--json")
+    done = shadowattn(*program, home=tmp_path / "home", endpoint=server.endpoint)
+    assert done.returncode == 0, done.stderr
+    wanted = [5, 6, 7]
+    for _ in range(4):
+        wanted.append(int(tiny("llama").logits(np.array(wanted))[-1].argmax()))
+    assert json.loads(done.stdout)["token_ids"] == wanted[3:]
 
 
 def test_a_revision(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["b", "--prompt=x", "--top_p=2"], "flag --top_p=2"),
         (["b", "--prompt=x", "--top_p=0"], "wanted a number in (0, 1]"),
         (["b", "--prompt=x", "--temperature=-1"], "flag --temperature=-1"),
+        (["b", "--prompt=x", "--temp=nan"], "flag --temperature=nan: wanted a finite number"),
+        (["b", "--prompt=x", "--temperature=inf"], "wanted a finite number"),
+        (["b", "--prompt=x", "--max_skipped_mass=nan"], "wanted a finite number"),
         (["b", "--prompt=x", "--repetition_penalty=0"], "wanted a positive number"),
         (["b", "--prompt=x", "--max_new_tokens=0"], "0 is not a positive integer"),
         (["b", "--prompt=x", "--num_threads=0"], "0 is not a positive integer"),
@@ -56,6 +59,12 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["b", "--prompt=x", "--require_npu"], "--npu=host: require_npu needs an NPU"),
         (["b", "--prompt=x", "--trace=x"], "--trace records the pipelined executor, which is not the default; add"),
         (["b", "--promt=x"], "unknown flag --promt, did you mean --prompt?"),
+        (["b", "-promt=x"], "unknown flag -promt, did you mean --prompt?"),
+        (["b", "-z"], "unknown flag -z; see"),
+        (
+            ["b", "-5 degrees"],
+            "unknown flag -5 degrees; a word that begins with a dash and is no flag comes last, after --",
+        ),
         (["b", "--max-new-token=5"], "unknown flag --max-new-token, did you mean --max_new_tokens?"),
         (["b", "--prompt=x", "--executor=turbo"], "value should be one of <fused|pipelined>"),
     ],
@@ -90,6 +99,8 @@ def test_a_chat_without_template(capsys: pytest.CaptureFixture[str], tmp_path: P
 def test_prompt_files(capsys: pytest.CaptureFixture[str], shared_bundle: Path, tmp_path: Path) -> None:
     outcome = run(capsys, "generate", shared_bundle, "--prompt_file", tmp_path / "none.txt")
     assert (outcome.code, outcome.error) == (1, f"{tmp_path}/none.txt: No such file or directory")
+    outcome = run(capsys, "generate", shared_bundle, "--prompt_file=")
+    assert (outcome.code, outcome.error) == (1, "the name of a file is empty; give its path")
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
     for command, flag in (("eval", "--text"), ("bench", "--text"), ("bench", "--prompt_file"), ("calibrate", "--text")):
         outcome = run(capsys, command, shared_bundle, f"{flag}={tmp_path / 'latin1.txt'}")

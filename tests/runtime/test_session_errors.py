@@ -66,8 +66,11 @@ def test_open_refuses(tiny: Path, arguments: dict[str, object], message: str) ->
         (lambda s: s.prefill([2**40]), f"token id {2**40} at index 0"),
         (lambda s: s.prefill([1] * 254), "254 tokens do not fit: 3 of 256 positions are used"),
         (lambda s: s.decode(97), "token id 97 at index 0 is outside the vocabulary of 97"),
-        (lambda s: s.rewind(4), "rewind to 4: must be between 0 and the session's length 3"),
-        (lambda s: s.rewind(-1), "rewind to -1: must be between 0 and"),
+        (lambda s: s.rewind(4), "rewind to 4: must be an integer between 0 and the session's length 3"),
+        (lambda s: s.rewind(-1), "rewind to -1: must be an integer between 0 and"),
+        (lambda s: s.rewind(1.0), r"rewind to 1\.0: must be an integer"),  # type: ignore[arg-type]
+        (lambda s: s.rewind(True), "rewind to True: must be an integer"),
+        (lambda s: s.rewind("1"), "rewind to '1': must be an integer"),  # type: ignore[arg-type]
         (lambda s: s.score([1]), "score needs at least 2 tokens, got 1"),
         (lambda s: s.score([]), "the prompt is empty"),
         (lambda s: s.prepare(254), "254 tokens do not fit: 3 of 256"),
@@ -211,6 +214,23 @@ def test_a_damaged_bundle(tiny: Path, tmp_path: Path, damage: Callable[[Path], N
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a bundle"):
         Session.open(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("what", [None, 3, b"bundle", "", "a\0b", ["bundle"], {"path": "bundle"}])
+def test_what_is_no_path(what: object) -> None:
+    with pytest.raises(ValueError, match=r"wanted the path of a bundle's folder \(a str or a Path\), got "):
+        Session.open(what)  # type: ignore[arg-type]
+
+
+def test_a_file_instead_of_a_folder(tiny: Path, tmp_path: Path) -> None:
+    for name in ("manifest.json", "model.tflite"):
+        with pytest.raises(ValueError, match=f"{name}: one file of a bundle, wanted its folder; give "):
+            Session.open(tiny / name)
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ValueError, match=r"tiny\.gguf: not a bundle but a file, .*make one with `shadowattn convert`"):
+        Session.open(tmp_path / "tiny.gguf")
+    with pytest.raises(ValueError, match=r"not a bundle, manifest\.json is missing"):
+        Session.open("a" * 5000)
 
 
 def test_a_bundle_without_linear_graphs(tiny: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 from tiny_tokenizer import SPECIAL, bundle_tokenizer, byte_level_tokenizer
@@ -47,3 +48,23 @@ def test_a_bundle_without_tokenizer_names_the_next_step(tmp_path: Path) -> None:
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"tokenizer\.json: not a tokenizer"):
         open_tokenizer(tmp_path, "{}")
+
+
+def test_what_is_no_text_and_no_id(tmp_path: Path) -> None:
+    tokenizer = open_tokenizer(tmp_path, byte_level_tokenizer().to_str())
+    for text in (3, ["a"], b"a", None):
+        with pytest.raises(ValueError, match=r"wanted a text \(str\), got "):
+            tokenizer.encode(text)  # type: ignore[arg-type]
+    for ids, message in (
+        ("a", "token ids must be integers, got 'a' at index 0"),
+        ([1.0], r"token ids must be integers, got 1\.0 at index 0"),
+        (5, "wanted a text, or token ids"),
+        ([1, -1], "token id -1 at index 1 is outside every vocabulary"),
+        ([2**32], f"token id {2**32} at index 0 is outside every vocabulary"),
+        (np.array([[1], [2]]), "got a batch of 2 prompts"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tokenizer.decode(ids)  # type: ignore[arg-type]
+    ids = tokenizer.encode("hi")
+    assert tokenizer.decode(np.array([ids])) == tokenizer.decode(ids) == "hi"
+    assert tokenizer.decode([*ids, 2**32 - 1]) == "hi"  # an embedding with more rows than there are tokens
