@@ -53,18 +53,18 @@ class Piece:
 
 
 def convert_pieces(
-    spec: ModelSpec, chunks: tuple[int, ...], block: int, progress: Callable[[int, int], None]
+    spec: ModelSpec, chunks: tuple[int, ...], rotated: bool, progress: Callable[[int, int], None]
 ) -> dict[tuple[str, int], Piece]:
     """(piece name, chunk length T) -> Piece, for every T. The modules hold random weights: only their shapes matter.
 
-    block: of AfterAttention.
+    rotated: of the layers.
     """
     pieces: dict[tuple[str, int], Piece] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for number, chunk in enumerate(chunks):
             progress(number, len(chunks))
-            modules = _modules(spec, chunk, block)
+            modules = _modules(spec, chunk, rotated)
             model = _convert(modules)
             for name, (module, _) in modules.items():
                 pieces[name, chunk] = _read_piece(model, name, module)
@@ -72,7 +72,7 @@ def convert_pieces(
     return pieces
 
 
-def _modules(spec: ModelSpec, chunk: int, block: int) -> dict[str, tuple[nn.Module, dict[str, torch.Tensor]]]:
+def _modules(spec: ModelSpec, chunk: int, rotated: bool) -> dict[str, tuple[nn.Module, dict[str, torch.Tensor]]]:
     """Piece name -> (module, sample inputs)."""
     number = torch.zeros(1, dtype=torch.int32)
     residual = torch.zeros(1, chunk, spec.hidden_size)
@@ -81,9 +81,9 @@ def _modules(spec: ModelSpec, chunk: int, block: int) -> dict[str, tuple[nn.Modu
     o = torch.zeros(1, chunk, spec.num_heads * spec.head_dim)
     return {
         "rope": (Rope(spec, chunk), {"position": number}),
-        "before": (BeforeAttention(spec), {"residual": residual, "cos": cos, "sin": sin}),
-        "after": (AfterAttention(spec, block), {"o": o, "residual": residual}),
-        "final": (Final(spec), {"residual": residual, "n_valid": number}),
+        "before": (BeforeAttention(spec, rotated), {"residual": residual, "cos": cos, "sin": sin}),
+        "after": (AfterAttention(spec, rotated), {"o": o, "residual": residual}),
+        "final": (Final(spec, rotated), {"residual": residual, "n_valid": number}),
     }
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from shadowattn.converter import toolchain
+from shadowattn.converter.rotation import down_block
 from shadowattn.converter.turn import hadamard
 from shadowattn.models.spec import ModelSpec
 
@@ -21,15 +22,16 @@ toolchain.load()  # defines torch.ops.tfl.*
 
 
 class RmsNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis. folded: the weight is in the linear layers behind it."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, folded: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(size))
+        self.weight = None if folded else nn.Parameter(torch.randn(size))
         self._eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self._eps) * self.weight
+        normed = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self._eps)
+        return normed if self.weight is None else normed * self.weight
 
 
 class Rope(nn.Module):
@@ -68,10 +70,11 @@ class _Projections(nn.Module):
 class BeforeAttention(nn.Module):
     """residual [1,T,D], cos, sin [1,T,1,d] -> q [1,T,H,d], k, v [1,T,N_kv,d]; rotary embedding applied to q and k."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, rotated: bool = False) -> None:
+        """rotated: as converter/rotation.py leaves the weights."""
         super().__init__()
         self.spec = spec
-        self.input_layernorm = RmsNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.input_layernorm = RmsNorm(spec.hidden_size, spec.rms_norm_eps, rotated)
         self.self_attn = _Projections(spec)
 
     def forward(self, residual: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -118,12 +121,12 @@ class _Mlp(nn.Module):
 class AfterAttention(nn.Module):
     """o [1,T,H*d], residual [1,T,D] -> residual [1,T,D] at the end of the layer."""
 
-    def __init__(self, spec: ModelSpec, block: int = 1) -> None:
-        """block: size of the Hadamard blocks in front of the down projection (converter/rotation.py); 1: none."""
+    def __init__(self, spec: ModelSpec, rotated: bool = False) -> None:
+        """rotated: as converter/rotation.py leaves the weights, mixed in front of the down projection."""
         super().__init__()
         self.self_attn = _OutputProjection(spec)
-        self.post_attention_layernorm = RmsNorm(spec.hidden_size, spec.rms_norm_eps)
-        self.mlp = _Mlp(spec, block)
+        self.post_attention_layernorm = RmsNorm(spec.hidden_size, spec.rms_norm_eps, rotated)
+        self.mlp = _Mlp(spec, down_block(spec) if rotated else 1)
 
     def forward(self, o: torch.Tensor, residual: torch.Tensor) -> dict[str, torch.Tensor]:
         residual = residual + self.self_attn.o_proj(o)
@@ -136,9 +139,10 @@ class Final(nn.Module):
     n_valid is clamped to 1..T, so that a tool that fills integers at random runs the graph.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, rotated: bool = False) -> None:
+        """rotated: as converter/rotation.py leaves the weights."""
         super().__init__()
-        self.norm = RmsNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.norm = RmsNorm(spec.hidden_size, spec.rms_norm_eps, rotated)
 
     def forward(self, residual: torch.Tensor, n_valid: torch.Tensor) -> dict[str, torch.Tensor]:
         hidden = self.norm(residual)

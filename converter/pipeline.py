@@ -21,7 +21,7 @@ from shadowattn.converter.export import convert_pieces
 from shadowattn.converter.formats import open_checkpoint
 from shadowattn.converter.recipes import Recipe, StoredWeight, parse_recipe
 from shadowattn.converter.resources import check_resources, model_file_bytes
-from shadowattn.converter.rotation import down_block, random_rotation
+from shadowattn.converter.rotation import random_rotation
 from shadowattn.converter.rounded_layers import LayerRounder
 from shadowattn.converter.split import SCORE_ROWS, plan_graphs, prefill_ladder, sequence_buckets, split_chunks
 from shadowattn.converter.tokens import KnownTokens, known_tokens, readable_tokenizer
@@ -202,8 +202,7 @@ def _write_model(
     step: Callable[[str], Progress],
 ) -> Verification:
     with step("converting the pieces of a layer with litert_torch") as shown:
-        block = down_block(job.spec) if job.recipe.rotated else 1
-        pieces = convert_pieces(job.spec, split_chunks(job.ladder), block, shown.update)
+        pieces = convert_pieces(job.spec, split_chunks(job.ladder), job.recipe.rotated, shown.update)
     with step(f"writing {len(graphs)} graphs and the {job.recipe.name} weights") as shown:
         model = assemble(job.spec, job.recipe, pieces, graphs, load_weight)
         model.write(path, shown.update, model_file_bytes(job.spec, job.recipe, graphs))

@@ -15,7 +15,6 @@ import torch
 from shadowattn.converter.assemble import FINAL_PREFIX, layer_prefix
 from shadowattn.converter.layers import AfterAttention, BeforeAttention, Final, Rope
 from shadowattn.converter.recipes import Recipe, StoredWeight
-from shadowattn.converter.rotation import down_block
 from shadowattn.converter.weight_names import EMBEDDING, HEAD_ROTATION, LM_HEAD
 from shadowattn.models.bundle import Graph
 from shadowattn.models.op_options import OpOptions
@@ -38,25 +37,24 @@ class Reference:
 
     def __init__(self, spec: ModelSpec, recipe: Recipe, load_weight: Callable[[str], StoredWeight]) -> None:
         self._spec, self._recipe = spec, recipe
-        self._block = down_block(spec) if recipe.rotated else 1
         self._load = lambda name: torch.from_numpy(load_weight(name).dequantized())
 
     def linear(self, layer: int, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of linear_<layer>_<T>."""
-        spec = self._spec
+        spec, rotated = self._spec, self._recipe.rotated
         given = {name: torch.from_numpy(array) for name, array in inputs.items()}
         with torch.inference_mode():
             if layer == 0:
                 residual = self._load(EMBEDDING)[given["tokens"].long()]
             else:
-                after = self._filled(AfterAttention(spec, self._block), layer_prefix(layer - 1))
+                after = self._filled(AfterAttention(spec, rotated), layer_prefix(layer - 1))
                 residual = after(given["o"], given["residual"])["residual"]
             if layer == spec.num_layers:
-                ends = self._filled(Final(spec), FINAL_PREFIX)(residual, given["n_valid"])
+                ends = self._filled(Final(spec, rotated), FINAL_PREFIX)(residual, given["n_valid"])
                 outputs = {"logits": self._logits(ends["last"])[0], "hidden": ends["hidden"]}
             else:
                 angles = Rope(spec, residual.shape[1])(given["position"])
-                before = self._filled(BeforeAttention(spec), layer_prefix(layer))
+                before = self._filled(BeforeAttention(spec, rotated), layer_prefix(layer))
                 outputs = {"residual": residual, **before(residual, **angles)}
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
