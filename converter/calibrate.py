@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from shadowattn.converter.assemble import layer_prefix
 from shadowattn.converter.calibration_text import CalibrationText
-from shadowattn.converter.layers import AfterAttention, BeforeAttention, Rope
+from shadowattn.converter.layers import AfterAttention, BeforeAttention, RmsNorm, Rope
 from shadowattn.converter.observe import join_layers, observe_layer
-from shadowattn.converter.rounded_layers import READERS
+from shadowattn.converter.rounded_layers import READERS, LayerRounder
 from shadowattn.converter.weight_names import EMBEDDING
 from shadowattn.models import auto_threshold
 from shadowattn.models.allocation import fit_factors
@@ -71,10 +71,10 @@ def calibrate(
     text: CalibrationText,
     progress: Callable[[int, int], None],
     grid: GridChoice | None = None,
-    take: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
+    rounder: LayerRounder | None = None,
 ) -> Calibration:
-    """Runs the text through the model. take: is given each layer's number and the inputs of its linear layers, by the
-    first that reads them. Raises ValueError if the model computes NaN."""
+    """Runs the text through the model. rounder: is given the inputs of every linear layer, where load_weight rotates.
+    Raises ValueError if the model computes NaN."""
     grid = grid or GridChoice()
     statistics = _Statistics([], [], [], [], [], [])
     with torch.inference_mode():
@@ -83,8 +83,8 @@ def calibrate(
         del table
         angles = Rope(spec, len(text.ids))(torch.zeros(1, dtype=torch.int32))
         for layer in range(spec.num_layers):
-            before = _with_weights(BeforeAttention(spec), layer, load_weight)
-            after = _with_weights(AfterAttention(spec), layer, load_weight)
+            before = load_parameters(BeforeAttention(spec), layer_prefix(layer), load_weight)
+            after = load_parameters(AfterAttention(spec), layer_prefix(layer), load_weight)
             seen = _watch_inputs(before, after)
             qkv = _finite(before(residual, **angles), layer)
             _measure(spec, qkv["q"][0].numpy(), qkv["k"][0].numpy(), statistics)
@@ -92,10 +92,12 @@ def calibrate(
             statistics.observed.append(observe_layer(q, k, v, spec.softmax_scale, SelectRule()))
             if grid.multipliers:
                 statistics.chunks.append(_chunks(q.numpy(), k.numpy(), grid.chunk))
-            residual = after(_attend(spec, qkv), residual)["residual"]
-            if take is not None:
-                take(layer, seen)
+            residual = after(attend(spec, qkv), residual)["residual"]
+            if rounder is not None:
+                rounder.take(layer, seen)
             progress(layer + 1, spec.num_layers)
+        if rounder is not None:
+            rounder.take_head(RmsNorm(spec.hidden_size, spec.rms_norm_eps, folded=True)(residual))
     plan = Plan.uniform(
         num_heads=spec.num_heads,
         centre=np.stack(statistics.centre),
@@ -150,7 +152,7 @@ def _finite(qkv: dict[str, torch.Tensor], layer: int) -> dict[str, torch.Tensor]
     return qkv
 
 
-def _attend(spec: ModelSpec, qkv: dict[str, torch.Tensor]) -> torch.Tensor:
+def attend(spec: ModelSpec, qkv: dict[str, torch.Tensor]) -> torch.Tensor:
     """Dense causal attention: q [1,T,H,d], k, v [1,T,N_kv,d] -> o [1,T,H*d]."""
     q, k, v = (qkv[name].transpose(1, 2) for name in ("q", "k", "v"))
     attended = functional.scaled_dot_product_attention(
@@ -172,9 +174,10 @@ def _watch_inputs(*pieces: torch.nn.Module) -> dict[str, torch.Tensor]:
     return seen
 
 
-def _with_weights(module: torch.nn.Module, layer: int, load_weight: Callable[[str], np.ndarray]) -> torch.nn.Module:
+def load_parameters(module: torch.nn.Module, prefix: str, load_weight: Callable[[str], np.ndarray]) -> torch.nn.Module:
+    """The module itself, with the weights of prefix + its parameters' names."""
     for name, parameter in module.named_parameters():
-        parameter.copy_(torch.from_numpy(load_weight(layer_prefix(layer) + name)))
+        parameter.copy_(torch.from_numpy(load_weight(prefix + name)))
     return module
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from absl import flags
 
 from shadowattn.converter import hub
+from shadowattn.converter.recipes import EFFORTS, parse_recipe
 from shadowattn.converter.workspace import check_output
 from shadowattn.models.bundle import MANIFEST, read_manifest
 from shadowattn.models.grid_fit import check_multipliers
@@ -36,9 +37,14 @@ class _Convert:
         """Defines the flags of ConvertOptions."""
         flags.DEFINE_string("output", None, "the bundle folder to write", short_name="o", flag_values=flag_values)
         flags.DEFINE_string("model", None, "the model, instead of an argument", short_name="m", flag_values=flag_values)
+        flags.DEFINE_string(
+            "weights", "int8", "int8 (dynamic range, per output channel) or float32; with :rotate=off in the model's "
+            "own basis (docs/converter.md)", flag_values=flag_values,
+        )  # fmt: skip
         flags.DEFINE_enum(
-            "weights", "int8", ["int8", "float32"], "int8: dynamic range, per output channel", flag_values=flag_values
-        )
+            "effort", "default", EFFORTS, "quick: weights are rounded to the nearest, in half the time",
+            flag_values=flag_values,
+        )  # fmt: skip
         flags.DEFINE_integer(
             "max_length", None, "positions a session may hold (default: the model's own)", lower_bound=1,
             flag_values=flag_values,
@@ -83,6 +89,7 @@ class _Convert:
         chunks = _lengths(flag_values.prefill_chunks)
         multipliers = _multipliers(flag_values.grid_multipliers)
         _check_keep_ratio(flag_values.keep_ratio)
+        _check_weights(flag_values.weights)
         check_output(Path(flag_values.output), flag_values.overwrite)
         if flag_values.calibration_text and not os.access(flag_values.calibration_text, os.R_OK):
             raise ValueError(f"--calibration_text: {flag_values.calibration_text} cannot be read; check the path")
@@ -129,6 +136,7 @@ def _convert(model: Path, flag_values: Any, chunks: tuple[int, ...] | None, mult
 
     options = ConvertOptions(
         weights=flag_values.weights,
+        effort=flag_values.effort,
         max_length=flag_values.max_length,
         prefill_chunks=chunks,
         keep_ratio=flag_values.keep_ratio,
@@ -155,6 +163,13 @@ def _lengths(texts: list[str] | None) -> tuple[int, ...] | None:
 def _check_keep_ratio(ratio: float | None) -> None:
     if ratio is not None and not 0 < ratio <= 1:
         raise flags.Error(f"--keep_ratio: wanted a number in (0, 1], got {ratio}; 1.0 is dense attention")
+
+
+def _check_weights(text: str) -> None:
+    try:
+        parse_recipe(text)
+    except ValueError as error:
+        raise flags.Error(f"--weights: {error}") from None
 
 
 def _multipliers(text: str) -> tuple[float, ...]:

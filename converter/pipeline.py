@@ -19,9 +19,9 @@ from shadowattn.converter.checkpoint import Checkpoint, TokenizerFiles, check_we
 from shadowattn.converter.estimate import write_estimates
 from shadowattn.converter.export import convert_pieces
 from shadowattn.converter.formats import open_checkpoint
-from shadowattn.converter.recipes import Recipe, StoredWeight, parse_recipe
+from shadowattn.converter.recipes import EFFORTS, Recipe, StoredWeight, parse_recipe
 from shadowattn.converter.resources import check_resources, model_file_bytes
-from shadowattn.converter.rotation import random_rotation
+from shadowattn.converter.rotation import down_block, random_rotation
 from shadowattn.converter.rounded_layers import LayerRounder
 from shadowattn.converter.split import SCORE_ROWS, plan_graphs, prefill_ladder, sequence_buckets, split_chunks
 from shadowattn.converter.tokens import KnownTokens, known_tokens, readable_tokenizer
@@ -36,13 +36,12 @@ from shadowattn.models.plan import Plan
 from shadowattn.models.progress import Progress
 from shadowattn.models.spec import ModelSpec
 
-EFFORTS = ("quick", "default")
-
 
 @dataclasses.dataclass(frozen=True)
 class ConvertOptions:
-    """What may be chosen about a bundle. max_length None: the model's own; prefill_chunks None: the default ladder;
-    calibration_text None: prose that every Python has; grid_multipliers (): no bucket grid."""
+    """What may be chosen about a bundle. weights: a recipe (converter/recipes.py); max_length None: the model's own;
+    prefill_chunks None: the default ladder; calibration_text None: prose that every Python has; grid_multipliers ():
+    no bucket grid; effort: one of EFFORTS, quick rounds weights to the nearest."""
 
     weights: str = "int8"
     max_length: int | None = None
@@ -70,6 +69,11 @@ class _Job:
     tokens: KnownTokens
     text: CalibrationText
     warnings: tuple[str, ...]
+
+    @property
+    def compensates(self) -> bool:
+        """Whether weights are rounded so that errors compensate."""
+        return self.recipe.bits == 8 and self.recipe.rotated and self.options.effort != "quick"
 
     def graphs(self) -> tuple[bundle.Graph, ...]:
         """Every graph of model.tflite."""
@@ -126,7 +130,7 @@ def convert(
                 write_estimates(folder / estimate_graphs.FILE_NAME, job.spec, estimates, plan)
         tokenizer = _write_tokenizer(job, folder)
         with step("writing the manifest"):
-            facts = _calibration_facts(calibration, job.text, verification)
+            facts = _calibration_facts(calibration, job, verification)
             _write_manifest(job, _Graphs(graphs, estimates), tokenizer, facts, folder)
     size = sum(file.stat().st_size for file in output.iterdir())
     made = f"{output}: {size / 1e6:.0f} MB, {len(graphs) + len(estimates)} graphs"
@@ -184,14 +188,14 @@ def _calibrate(
 ) -> tuple[Calibration, Callable[[str], StoredWeight]]:
     """What the text told, and the weights as they are written; rounded ones lie in `folder` until then."""
     grid = GridChoice(job.options.grid_multipliers, job.ladder[-1])
-    read, rounds = job.checkpoint.read, job.recipe.bits == 8 and job.options.effort != "quick"
+    read = job.checkpoint.read
     with step(f"calibrating on {len(job.text.ids)} tokens") as shown:
         if not job.recipe.rotated:
             calibration = calibrate(job.spec, read, job.text, shown.update, grid)
             return calibration, lambda name: job.recipe.store(name, read(name))
-        layers = LayerRounder(random_rotation(job.spec), read, folder if rounds else None)
+        layers = LayerRounder(random_rotation(job.spec), read, folder if job.compensates else None)
         load = layers.rotation.wrap(read)
-        return calibrate(job.spec, load, job.text, shown.update, grid, layers.take), layers.weights(job.recipe)
+        return calibrate(job.spec, load, job.text, shown.update, grid, layers), layers.weights(job.recipe)
 
 
 def _write_model(
@@ -228,10 +232,13 @@ def _write_tokenizer(job: _Job, folder: Path) -> bundle.Tokenizer:
     )
 
 
-def _calibration_facts(calibration: Calibration, text: CalibrationText, verification: Verification) -> dict[str, Any]:
+def _calibration_facts(calibration: Calibration, job: _Job, verification: Verification) -> dict[str, Any]:
     return {
-        "text": text.description,
-        "tokens": len(text.ids),
+        "text": job.text.description,
+        "tokens": len(job.text.ids),
+        "rotated": job.recipe.rotated,
+        "down_block": down_block(job.spec) if job.recipe.rotated else 1,
+        "rounding": "compensated" if job.compensates else "nearest",
         "estimate_multiplier": calibration.plan.estimate_multiplier,
         "grid": dict(calibration.grid_facts),
         "verified_against_torch": {name: float(f"{value:.3g}") for name, value in verification.differences.items()},

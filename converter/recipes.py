@@ -16,6 +16,9 @@ import numpy as np
 
 from shadowattn.converter.weight_names import HEAD_ROTATION
 
+# quick: INT8 weights are rounded to the nearest. default: so that errors compensate (converter/rounding.py).
+EFFORTS = ("quick", "default")
+
 _ROWS_AT_ONCE = 4096
 
 

@@ -1,4 +1,4 @@
-"""The matrices of the layers, rounded one layer at a time while the calibration text runs through the model."""
+"""The matrices of a model, rounded one layer at a time while the calibration text runs through it, lm_head last."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,8 +9,9 @@ import torch
 
 from shadowattn.converter.assemble import layer_prefix
 from shadowattn.converter.recipes import Recipe, StoredWeight
-from shadowattn.converter.rotation import Rotation, deal_channels, down_block, mix_blocks
+from shadowattn.converter.rotation import Load, Rotation, deal_channels, down_block, mix_blocks
 from shadowattn.converter.rounding import moments, round_to_int8
+from shadowattn.converter.weight_names import EMBEDDING, HEAD_ROTATION, LM_HEAD
 
 # What reads an input -> every matrix that reads the same.
 READERS: Mapping[str, tuple[str, ...]] = {
@@ -30,7 +31,7 @@ class LayerRounder:
     """
 
     rotation: Rotation
-    load: Callable[[str], np.ndarray]
+    load: Load
     folder: Path | None
     orders: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
@@ -46,9 +47,21 @@ class LayerRounder:
         for first, readers in READERS.items():
             second_moments = moments(mixed[first])
             for reader in readers:
-                name = f"{layer_prefix(layer)}{reader}.weight"
-                stored = round_to_int8(load(name), second_moments)
-                np.savez(_file_of(self.folder, name), data=stored.data, scale=np.asarray(stored.scale))
+                self._round(self.folder, load, f"{layer_prefix(layer)}{reader}.weight", second_moments)
+
+    def take_head(self, hidden: torch.Tensor) -> None:
+        """hidden [1,T,D]: what the last norm gives, in the rotated basis. An embedding that lm_head shares is rounded
+        for lm_head: as embedding it loses next to nothing either way."""
+        if self.folder is None:
+            return
+        tied = self.rotation.spec.tied_embeddings
+        load = self.rotation.wrap(self.load)
+        inputs = hidden @ torch.from_numpy(load(HEAD_ROTATION)).T if tied else hidden
+        self._round(self.folder, load, EMBEDDING if tied else LM_HEAD, moments(inputs))
+
+    def _round(self, folder: Path, load: Load, name: str, second_moments: torch.Tensor) -> None:
+        stored = round_to_int8(load(name), second_moments)
+        np.savez(_file_of(folder, name), data=stored.data, scale=np.asarray(stored.scale))
 
     def weights(self, recipe: Recipe) -> Callable[[str], StoredWeight]:
         """Name -> the weight as it is written, once every layer was taken."""

@@ -13,6 +13,7 @@ from shadowattn.converter.recipes import StoredWeight, row_scales
 
 DAMPING = 0.05  # of the mean of H's diagonal, added to it
 _BLOCK = 64
+_ROWS_AT_ONCE = 8192  # of an embedding: it is the largest weight of a model
 _TRIES = 6
 
 
@@ -29,15 +30,22 @@ def round_to_int8(weight: np.ndarray, second_moments: torch.Tensor, damping: flo
         raise ValueError("calibration: a layer computes NaN or infinity; get the model's weights again")
     scale = row_scales(weight)
     order, upper = _inverse_factor(second_moments, damping)
-    left = torch.from_numpy(weight)[:, order].to(upper.dtype) / torch.from_numpy(scale)[:, None].to(upper.dtype)
+    data = np.empty(weight.shape, np.int8)
+    for begin in range(0, len(weight), _ROWS_AT_ONCE):
+        rows = slice(begin, begin + _ROWS_AT_ONCE)
+        steps = torch.from_numpy(weight[rows] / scale[rows, None])[:, order].to(upper.dtype)
+        data[rows, order.numpy()] = _round_rows(steps, upper).to(torch.int8).numpy()
+    return StoredWeight(data, scale)
+
+
+def _round_rows(left: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """left [rows,n] in steps, which is used up -> the integers."""
     rounded = torch.empty_like(left)
     for begin in range(0, left.shape[1], _BLOCK):
         block = slice(begin, min(begin + _BLOCK, left.shape[1]))
         errors = _round_block(left[:, block], rounded[:, block], upper[block, block])
         left[:, block.stop :] -= errors @ upper[block, block.stop :]
-    data = torch.empty(rounded.shape, dtype=torch.int8)
-    data[:, order] = rounded.to(torch.int8)
-    return StoredWeight(data.numpy(), scale)
+    return rounded
 
 
 def _round_block(left: torch.Tensor, rounded: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,8 @@ class Eval:
         "shadowattn eval smollm2.bundle\n"
         "shadowattn eval smollm2.bundle --modes=shadow,shadow:uncompensated --keep_ratios=0.1,0.05 --text=a.txt,b.txt\n"
         "shadowattn eval smollm2.bundle --tasks=needle,greedy --text=book.txt --report=eval.json\n"
-        "shadowattn eval smollm2.bundle --window=8192 --max_tokens=16384 --plots=pictures"
+        "shadowattn eval smollm2.bundle --window=8192 --max_tokens=16384 --plots=pictures\n"
+        "shadowattn eval smollm2.bundle --modes=dense --reference=./SmolLM2-135M-Instruct"
     )
     research = (
         *("stride", "skip_tokens", "needle_lengths", "needle_depths", "needles", "prompts", "prompt_tokens"),
@@ -92,6 +93,8 @@ def _define_choices(flag_values: flags.FlagValues) -> None:
 def _define_texts(flag_values: flags.FlagValues) -> None:
     text = "files to evaluate on; default: Python's own documentation"
     flags.DEFINE_list("text", None, text, flag_values=flag_values)
+    reference = "the float model that the bundle came from: perplexity is compared with it instead of dense"
+    flags.DEFINE_string("reference", None, f"{reference}; needs the extra converter", flag_values=flag_values)
     window = "tokens per window of perplexity; default: 2048, or what fits"
     flags.DEFINE_integer("window", None, window, flag_values=flag_values)
     stride = "distance of windows; default: the window, so that they do not overlap"
@@ -121,7 +124,17 @@ def _options(flag_values: flags.FlagValues) -> "EvalOptions":
         optional["modes"] = _words(flag_values.modes)
     if flag_values.needle_lengths is not None:
         optional["needle_lengths"] = _numbers("needle_lengths", flag_values, int)
-    names = ("window", "stride", "max_tokens", "skip_tokens", "needles", "prompts", "prompt_tokens", "continue_tokens")
+    names = (
+        "reference",
+        "window",
+        "stride",
+        "max_tokens",
+        "skip_tokens",
+        "needles",
+        "prompts",
+        "prompt_tokens",
+        "continue_tokens",
+    )
     try:
         return EvalOptions(
             keep_ratios=_numbers("keep_ratios", flag_values, lambda word: word if word == AUTO else float(word)),

@@ -1,5 +1,6 @@
 """One evaluation from options to a report: a dict that JSON can hold, with a row per task, text and variant."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from shadowattn.models.bundle import Manifest, read_manifest
 from shadowattn.models.plan import Plan
 from shadowattn.models.progress import Progress, waiting
 from shadowattn.runtime.evaluate import estimates, greedy, heads, perplexity, retrieval
+from shadowattn.runtime.evaluate.model_reference import FloatModel, open_model
 from shadowattn.runtime.evaluate.needle import Case
 from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
 from shadowattn.runtime.evaluate.sessions import Advance, Opener
@@ -36,6 +38,7 @@ class _Work:
     windows: list[tuple[EvalText, list[Window]]]
     cases: dict[int, list[Case]]
     prompts: list[greedy.Prompt]
+    model: FloatModel | None
 
 
 def _plan(bundle: Path, manifest: Manifest, texts: list[EvalText], options: EvalOptions) -> _Work:
@@ -49,7 +52,8 @@ def _plan(bundle: Path, manifest: Manifest, texts: list[EvalText], options: Eval
             windows.append((text, list(plan_windows(count, window, options.stride or window))))
     cases = retrieval.build_cases(bundle, manifest, texts, options) if "needle" in tasks else {}
     prompts = _prompts(manifest, texts, options) if "greedy" in tasks else []
-    return _Work(window, windows, cases, prompts)
+    model = None if options.reference is None else open_model(Path(options.reference), manifest)
+    return _Work(window, windows, cases, prompts, model)
 
 
 def _prompts(manifest: Manifest, texts: list[EvalText], options: EvalOptions) -> list[greedy.Prompt]:
@@ -112,7 +116,11 @@ class _Evaluation:
 
     def _notes(self) -> list[str]:
         """What a reader of the tables must know of this bundle, and of texts that were named."""
-        return [*self._uniform_budgets(), *(self._left_out() if self._options.texts else [])]
+        return [*self._compared_with(), *self._uniform_budgets(), *(self._left_out() if self._options.texts else [])]
+
+    def _compared_with(self) -> list[str]:
+        name = self._options.reference
+        return [] if name is None else [f"perplexity is compared with the float32 model {name}, not with dense"]
 
     def _left_out(self) -> list[str]:
         """The end of a text of which only a part is scored, which is as --max_tokens and --window have it."""
@@ -141,12 +149,22 @@ class _Evaluation:
 
     def _perplexity(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         total = sum(w.end - w.start for _, windows in self._work.windows for w in windows) * len(self._variants)
+        model = self._float_model()
         with _Counter("perplexity", "tokens", total) as counter:
             rows = perplexity.perplexity_rows(
-                self._opener, self._variants, self._work.windows, self._work.window, counter.advance
+                self._opener, self._variants, self._work.windows, self._work.window, counter.advance, model
             )
         report["summary"] = perplexity.worst_texts(rows)
         return rows
+
+    def _float_model(self) -> FloatModel | None:
+        """What --reference names, with every window read."""
+        if self._work.model is None:
+            return None
+        windows = [text.evaluated[place.start : place.end] for text, places in self._work.windows for place in places]
+        with contextlib.closing(Progress("float model", "layers")) as shown:
+            self._work.model.read(windows, shown.update)
+        return self._work.model
 
     def _needle(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         cases = self._work.cases

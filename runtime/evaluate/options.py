@@ -38,6 +38,7 @@ class Variant:
 
 
 DENSE = Variant("dense", None)  # what every other one is compared with
+MODEL = Variant("float model", None)  # what perplexity is compared with instead, where `reference` names it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,7 @@ class EvalOptions:
 
     texts: files, none for the default text. window, stride: None for 2,048 (or what fits), and for the window.
     needle_lengths: None for those of 1000,2000,4000,8000 that fit.
+    reference: the float model that the bundle came from, which perplexity is compared with instead of dense.
     session: further arguments of Session.open().
     """
 
@@ -57,6 +59,7 @@ class EvalOptions:
     texts: tuple[str, ...] = ()
     window: int | None = None
     stride: int | None = None
+    reference: str | None = None
     max_tokens: int = 8192
     skip_tokens: int = 0
     needle_lengths: tuple[int, ...] | None = None

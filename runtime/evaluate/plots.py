@@ -15,6 +15,7 @@ _PANEL = (5.2, 4.2)  # inches
 _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CHANGES = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # %
 _MOST_LINEAR = 10  # %
+_BASES = {"dense": "dense float attention", "float model": "the float32 model"}
 _MARKERS = "osD^vPX*"
 _TITLES = {
     "kept": "share of positions read",
@@ -44,7 +45,9 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
 def _draw_loss(rows: Sequence[Row], path: Path) -> Path:
     """Change of perplexity against the achieved keep_ratio, a panel per text."""
     texts = list(dict.fromkeys(row["text"] for row in rows))
-    modes = list(dict.fromkeys(row["mode"] for row in rows if row["mode"] != "dense"))
+    base = next(row["mode"] for row in rows if row["base"])
+    rows = [row for row in rows if not row["base"]]
+    modes = list(dict.fromkeys(row["mode"] for row in rows))
     figure, panels = _figure(len(texts))
     for panel, text in zip(panels, texts, strict=True):
         for index, mode in enumerate(modes):
@@ -52,7 +55,9 @@ def _draw_loss(rows: Sequence[Row], path: Path) -> Path:
         _label_loss(panel, text, min(row["mean_keep_ratio"] for row in rows))
     _scale_loss(panels, [row["change_percent"] for row in rows])
     panels[-1].legend(fontsize=8)
-    figure.suptitle(f"Perplexity against dense float attention, windows of {rows[0]['window']:,} tokens", fontsize=11)
+    figure.suptitle(
+        f"Perplexity against {_BASES.get(base, base)}, windows of {rows[0]['window']:,} tokens", fontsize=11
+    )
     return _save(figure, path)
 
 

@@ -58,9 +58,8 @@ def perplexity_tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def _perplexity_cells(row: Row) -> list[object]:
-    is_dense = row["mode"] == "dense"
-    change = [None, None] if is_dense else [_signed(row["change_percent"]), f"{row['loss_change_stderr']:.2f}"]
-    distance = [None, None] if is_dense else [row["kl_mean"], row["kl_p99"]]
+    change = [None, None] if row["base"] else [_signed(row["change_percent"]), f"{row['loss_change_stderr']:.2f}"]
+    distance = [None, None] if row["base"] else [row["kl_mean"], row["kl_p99"]]
     return [f"{row['perplexity']:.3f}", *change, *distance, f"{100 * row['same_top']:.1f}", f"{row['seconds']:.0f}"]
 
 
@@ -68,7 +67,7 @@ def summary_table(summary: Sequence[Row]) -> Table:
     header = (*_VARIANT, "change % mean", "worst %", "worst text", "KL mean")
     lines: list[list[object]] = []
     for row in summary:
-        if row["mode"] != "dense":
+        if not row["base"]:
             changes = [_signed(row["change_percent"]), _signed(row["worst_change_percent"])]
             lines.append([*_variant(row), *changes, row["worst_text"], row["kl_mean"]])
     return Table(f"Over {summary[0]['texts']} texts", header, lines)
@@ -142,7 +141,11 @@ def _by_variant(rows: Sequence[Row]) -> list[Row]:
 def _variant(row: Row) -> list[object]:
     ratio = row["keep_ratio"]
     asked = f"{ratio:g}" if isinstance(ratio, float) else ratio
-    return [row["mode"], "-" if asked is None else asked, significant(row["mean_keep_ratio"])]
+    return [row["mode"], "-" if asked is None else asked, _achieved(row["mean_keep_ratio"])]
+
+
+def _achieved(value: float | None) -> str | None:
+    return None if value is None else significant(value)
 
 
 def _signed(value: float) -> str:

@@ -37,6 +37,7 @@ class Opener:
                     yield variant, session
 
 
-def variant_columns(variant: Variant, stats: SessionStats) -> dict[str, object]:
-    """The columns that every row starts with; mean_keep_ratio is what was achieved."""
-    return {"mode": variant.label, "keep_ratio": variant.keep_ratio, "mean_keep_ratio": stats.mean_keep_ratio}
+def variant_columns(variant: Variant, stats: SessionStats | None) -> dict[str, object]:
+    """The columns that every row starts with; mean_keep_ratio is what was achieved, None without a session."""
+    achieved = None if stats is None else stats.mean_keep_ratio
+    return {"mode": variant.label, "keep_ratio": variant.keep_ratio, "mean_keep_ratio": achieved}

@@ -60,8 +60,10 @@ def test_wrong_usage(arguments, message):
 
 
 def test_unknown_weights_are_wrong_usage():
-    with pytest.raises(flags.Error, match=r"should be one of <int8\|float32>"):
-        parsed("a", "-o", "b", "--weights=int4")
+    with pytest.raises(flags.Error, match="--weights: weights must be int8 or float32, got 'int4'"):
+        COMMAND.run(*parsed("a", "-o", "b", "--weights=int4"))
+    with pytest.raises(flags.Error, match=r"should be one of <quick\|default>"):
+        parsed("a", "-o", "b", "--effort=most")
 
 
 def test_no_length_is_wrong_usage():

@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from shadowattn.models.bundle import read_manifest
-from shadowattn.runtime.evaluate import plots, report
+from shadowattn.runtime.evaluate import evaluation, model_reference, plots, report
 from shadowattn.runtime.evaluate.distributions import Reference
 from shadowattn.runtime.evaluate.evaluation import evaluate
 from shadowattn.runtime.evaluate.greedy import Continuation, agreement, continue_prompt, cut_prompts, identical_prefix
@@ -117,6 +119,67 @@ def test_kl_of_a_text_is_that_of_two_sessions(tiny: Path) -> None:
     assert low["same_top"] == wanted.same_top_token
 
 
+class DenseModel:
+    """Stands for the float model: what the bundle itself gives, densely, moved by `offset` at token 3."""
+
+    def __init__(self, bundle: Path, offset: float) -> None:
+        self.spec = read_manifest(bundle).model
+        self._bundle, self._offset = bundle, offset
+        self._logits: list[np.ndarray] = []
+
+    def read(self, windows: Sequence[Sequence[int]], progress: Callable[[int, int], None]) -> None:
+        with Session.open(self._bundle, num_threads=1, mode="dense") as session:
+            for window in windows:
+                self._logits.append(np.concatenate([part.logits for part in session.score_slices(list(window))]))
+                self._logits[-1][:, 3] += self._offset
+        progress(1, 1)
+
+    def logits(self, window: int, start: int, stop: int) -> np.ndarray:
+        return self._logits[window][start:stop]
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.0])
+def test_a_float_model_takes_the_place_of_dense(tiny: Path, monkeypatch: pytest.MonkeyPatch, offset: float) -> None:
+    monkeypatch.setattr(evaluation, "open_model", lambda *_: DenseModel(tiny, offset))
+    options = dataclasses.replace(SMALL, reference="model", skip_tokens=3)
+    found = evaluate(tiny, options)
+    model, dense, auto, low = found["rows"]
+    assert [row["mode"] for row in found["rows"]] == ["float model", "dense", "shadow", "shadow"]
+    assert [row["base"] for row in found["rows"]] == [True, False, False, False]
+    assert model["mean_keep_ratio"] is None
+    assert (dense["kl_mean"] < 1e-6) == (offset == 0)
+    if offset == 0:
+        assert dense["perplexity"] == pytest.approx(model["perplexity"], rel=1e-6)
+        assert dense["same_top"] == 1
+        without = evaluate(tiny, dataclasses.replace(options, reference=None))["rows"]
+        assert low["kl_mean"] == pytest.approx(without[2]["kl_mean"], rel=1e-3)
+    else:
+        assert dense["change_percent"] != 0
+    text = report.format_report(found)
+    assert "Note: perplexity is compared with the float32 model model, not with dense." in text
+    assert auto["change_percent"] != low["change_percent"]
+
+
+def test_a_reference_that_is_another_model_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = SimpleNamespace(load=lambda: lambda path: DenseModel(tiny, 0))
+    monkeypatch.setattr(model_reference.importlib.metadata, "entry_points", lambda group: [entry])
+    manifest = read_manifest(tiny)
+    assert model_reference.open_model(Path("m"), manifest).spec == manifest.model
+    other = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, rms_norm_eps=1e-3))
+    with pytest.raises(ValueError, match="--reference: m is not the model of this bundle"):
+        model_reference.open_model(Path("m"), other)
+
+
+def test_a_reference_needs_the_converter(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_torch() -> None:
+        raise ImportError("torch")
+
+    for entries in ([], [SimpleNamespace(load=no_torch)]):
+        monkeypatch.setattr(model_reference.importlib.metadata, "entry_points", lambda group, entries=entries: entries)
+        with pytest.raises(ValueError, match=r"--reference needs torch; run: pip install 'shadowattn\[converter\]'"):
+            model_reference.open_model(Path("m"), read_manifest(tiny))
+
+
 def test_overlapping_windows_and_skipped_tokens(tiny: Path) -> None:
     options = EvalOptions(
         modes=("dense",), window=60, stride=40, max_tokens=150, skip_tokens=7, session={"num_threads": 1}
@@ -130,7 +193,7 @@ def test_overlapping_windows_and_skipped_tokens(tiny: Path) -> None:
 
 
 def test_the_worst_text_is_named() -> None:
-    columns = {"mode": "shadow", "keep_ratio": 0.1, "mean_keep_ratio": 0.1, "kl_mean": 0.5}
+    columns = {"mode": "shadow", "keep_ratio": 0.1, "mean_keep_ratio": 0.1, "kl_mean": 0.5, "base": False}
     rows = [
         columns | {"text": text, "change_percent": change} for text, change in (("a", 1.0), ("b", 3.0), ("c", -1.0))
     ]
@@ -254,6 +317,7 @@ def rows_of_every_task() -> list[dict[str, Any]]:
     for text in ("a.txt", "b.txt"):
         for variant, keep, change in ((DENSE, 1.0, 0.0), (Variant("shadow", 0.05, False), 0.06, 31.5)):
             columns = {"mode": variant.label, "keep_ratio": variant.keep_ratio, "mean_keep_ratio": keep}
+            columns |= {"base": variant == DENSE}
             numbers = {"tokens": 99, "perplexity": 22.5, "change_percent": change, "loss_change_stderr": 0.1}
             numbers |= {"kl_mean": 0.01, "kl_p99": 0.2, "same_top": 0.97, "seconds": 1.5}
             rows.append({"task": "perplexity", "text": text, "window": 50} | columns | numbers)

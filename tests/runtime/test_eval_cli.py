@@ -11,7 +11,7 @@ from shadowattn.runtime.evaluate.options import DENSE, EvalOptions, Variant
 
 ROW_KEYS = {
     *("task", "text", "window", "mode", "keep_ratio", "mean_keep_ratio", "tokens", "perplexity", "change_percent"),
-    *("loss_change_stderr", "kl_mean", "kl_p99", "same_top", "seconds"),
+    *("loss_change_stderr", "kl_mean", "kl_p99", "same_top", "seconds", "base"),
 }
 
 
