@@ -1,20 +1,15 @@
 """One colour for a mode or a library, in every picture."""
 
+from shadowattn.runtime.evaluate.colors import MODE_COLORS
+
 # By how labels begin: modes as tables name them (the default is `shadow auto`), then libraries.
 _COLORS = {
-    "shadow auto": "#1f4fb4",
-    "default": "#1f4fb4",
-    "shadow": "#6f9de8",
+    **MODE_COLORS,
+    "shadow auto": MODE_COLORS["shadow"],
+    "default": MODE_COLORS["shadow"],
     "shadow 0.1": "#9a7bd0",
     "shadow 0.05": "#4fa3e0",
     "shadow 0.02": "#17becf",
-    "shadow_paper": "#7f5f2f",
-    "shadow:": "#b0b8c8",
-    "int8": "#2a9d6f",
-    "dense": "#222222",
-    "float_estimate": "#c49c94",
-    "block_sparse": "#e377c2",
-    "npu_full": "#bcbd22",
     "torch": "#d62728",
     "OpenVINO GenAI, XAttention": "#ffb000",
     "OpenVINO": "#e06c00",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shadowattn.runtime.evaluate.colors import mode_color
 from shadowattn.runtime.evaluate.heads import MEASURES
 
 Row = Mapping[str, Any]
@@ -75,7 +76,7 @@ def _draw_mode(panel: Any, rows: Sequence[Row], mode: str, index: int) -> None:
     own = sorted(rows, key=lambda row: row["mean_keep_ratio"])
     x, y, errors = ([row[name] for row in own] for name in ("mean_keep_ratio", "change_percent", "loss_change_stderr"))
     style = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 5, "linewidth": 1.2, "capsize": 2}
-    panel.errorbar(x, y, yerr=errors, label=mode, color=f"C{index}", **style)
+    panel.errorbar(x, y, yerr=errors, label=mode, color=mode_color(mode), **style)
 
 
 def _label_loss(panel: Any, text: str, lowest: float) -> None:
