@@ -3,6 +3,7 @@
 #   TORCH_INDEX  a pip index that serves CPU builds of torch, for machines whose default index serves CUDA builds
 #   ACCURACY     flags of benchmarks/accuracy.py, such as --short
 #   BENCH        flags of benchmarks/bench.py, such as --short or '--long --publish'
+#   WEIGHTS      flags of benchmarks/weights.py, such as --publish
 #   BENCH_PEERS  flags of benchmarks/end_to_end.py, such as --rounds=5 or --publish
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -20,7 +21,7 @@ native = cd delegate && export PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset 
 SOURCES := pyproject.toml $(shell find src models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
 
-.PHONY: demo test test-fast python-test lint native-test sanitize tsan abi-check test-aarch64 bazel-test bench bench-peers accuracy wheel clean
+.PHONY: demo test test-fast python-test lint native-test sanitize tsan abi-check test-aarch64 bazel-test bench bench-peers weights accuracy wheel clean
 
 demo: $(VENV)/.demo  ## convert SmolLM2 and answer a long prompt; a second run reuses what is there
 	$(BIN)/python examples/demo.py
@@ -71,6 +72,9 @@ bench: $(VENV)/.test .demo/smollm2.bundle  ## every figure of docs/figures/perfo
 
 bench-peers: $(VENV)/.test .demo/smollm2.bundle  ## README's table: ours and the peers that benchmarks/peers/set_up.sh installed
 	$(BIN)/python benchmarks/end_to_end.py $(BENCH_PEERS)
+
+weights: $(VENV)/.test .demo/smollm2.bundle .demo/smollm2-float32.bundle  ## docs/figures/weights.md: what INT8 lost against the float model
+	$(BIN)/python benchmarks/weights.py $(WEIGHTS)
 
 .demo/smollm2.bundle:
 	$(MAKE) demo
