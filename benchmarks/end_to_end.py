@@ -1,8 +1,9 @@
 """Whole models end to end: time to first token, decoding rate, peak memory and load time of our runtime and its peers.
 
 python benchmarks/end_to_end.py [--systems=shadowattn,openvino:xattention,openvino,litert_lm,llama_cpp,torch]
-    [--lengths=512,2048,4096,8000] [--rounds=3] [--num_threads=1] [--isa=avx512vnni] [--decode_tokens=32]
-    [--bundle=.demo/smollm2.bundle] [--text=build/texts/brown.txt] [--out=build/bench/peers] [--force] [--publish]
+    [--lengths=512,2048,4096,8000] [--rounds=5] [--long_rounds=3] [--num_threads=1] [--isa=avx512vnni]
+    [--decode_tokens=32] [--bundle=.demo/smollm2.bundle] [--text=build/texts/brown.txt] [--out=build/bench/peers]
+    [--force] [--publish]
 
 `make bench-peers` runs it, after benchmarks/peers/set_up.sh has installed the peers. Rounds are interleaved: each runs
 every system once on every length, each time in a process of its own; figures are medians of the rounds. Before, every
@@ -41,6 +42,7 @@ from shadowattn.runtime.litert.delegate import library_path
 LENGTHS = (512, 2048, 4096, 8000)
 OUT = Path("build/bench/peers")
 _STOPPED = 130
+_LONG = 4096  # tokens
 _FIRST_TOKENS = 32  # by which a text is known again
 
 
@@ -50,7 +52,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(text=None)
     parser.add_argument("--systems", type=names, default=DEFAULT, help="with commas between; others: shadowattn:MODE")
     parser.add_argument("--lengths", type=numbers, default=LENGTHS, help="prompt tokens, with commas between")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed; 0: answers only")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed; 0: answers only")
+    parser.add_argument("--long_rounds", type=int, default=None, help=f"of prompts over {_LONG:,} tokens, if fewer")
     parser.add_argument("--num_threads", type=int, default=1)
     parser.add_argument("--decode_tokens", type=int, default=32, help="greedy tokens after the first")
     parser.add_argument("--peers_dir", type=Path, default=Path(os.environ.get("PEERS_DIR", PEERS_DIR)))
@@ -73,15 +76,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     processor = facts["machine"]["processor"]
     conditions = _conditions(arguments) | {"processor": processor, "first_tokens": tokens[:_FIRST_TOKENS]}
     journal = Journal(arguments.out.with_suffix(".jsonl"), conditions, arguments.force)
-    cells = plan([system.name for system in installed], arguments.lengths, arguments.rounds)
+    long = arguments.rounds if arguments.long_rounds is None else arguments.long_rounds
+    rounds = {length: long if length > _LONG else arguments.rounds for length in arguments.lengths}
+    cells = plan([system.name for system in installed], rounds)
     with _token_files(tokens, arguments.lengths) as files:
         failed = _run(cells, journal, setting, files, arguments.decode_tokens)
-    found = find_rows(systems, installed, arguments.lengths, arguments.rounds, journal)
+    found = find_rows(systems, installed, rounds, journal)
     return {
         "suite": "end_to_end",
         **facts,
         **_isa(arguments.isa, found["systems"]),
         "rounds": arguments.rounds,
+        "long_rounds": long,
         "decode_tokens": arguments.decode_tokens,
         "reference": reference_of(installed),
         "failed": failed,

@@ -109,9 +109,11 @@ def _scaling(result: Result) -> list[Section]:
 
 
 def _end_to_end(result: Result) -> list[Section]:
+    long = result["long_rounds"]
+    fewer = "" if long == result["rounds"] else f", {long} of the longest prompts"
     words = (
-        f"{result['num_threads']} thread(s); medians of {result['rounds']} interleaved round(s), each run in a process "
-        f"of its own; {result['decode_tokens']} greedy tokens after each prompt.",
+        f"{result['num_threads']} thread(s); medians of {result['rounds']} interleaved round(s){fewer}, each run in a "
+        f"process of its own; {result['decode_tokens']} greedy tokens after each prompt.",
     )
     found = [Section("End to end: conditions", (*conditions(result), *words))]
     found.append(_systems(result))

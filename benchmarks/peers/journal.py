@@ -24,12 +24,12 @@ class Cell:
         return (400 + self.length) * (1 + self.length / 4000)
 
 
-def plan(systems: Sequence[str], lengths: Sequence[int], rounds: int) -> list[Cell]:
-    """All answers, then round after round every length and every system once."""
+def plan(systems: Sequence[str], rounds: Mapping[int, int]) -> list[Cell]:
+    """rounds: of each length. All answers, then round after round every length and every system once."""
     return [
         Cell(number, length, system)
-        for number in range(ANSWERS, rounds + 1)
-        for length in lengths
+        for number in range(ANSWERS, max(rounds.values()) + 1)
+        for length in (length for length, most in rounds.items() if number <= most)
         for system in order_of_round(systems, number)
     ]
 

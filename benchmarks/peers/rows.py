@@ -1,7 +1,7 @@
 """From finished runs to the rows of a result."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peers.journal import ANSWERS, Cell, Journal
@@ -17,13 +17,14 @@ def reference_of(installed: Sequence[System]) -> str | None:
 
 
 def find_rows(
-    systems: Sequence[System], installed: Sequence[System], lengths: Sequence[int], rounds: int, journal: Journal
+    systems: Sequence[System], installed: Sequence[System], rounds: Mapping[int, int], journal: Journal
 ) -> dict[str, list[Row]]:
-    """`systems`: what each is, and whether it is here; `rows`: every length's rows, in the order of the systems."""
+    """rounds: of each length. `systems`: what each is, and whether it is here; `rows`: every length's rows, in the
+    order of the systems."""
     found = []
     right = reference_of(installed)
-    for length in lengths:
-        cells = {system.name: _runs(system.name, length, rounds, journal) for system in installed}
+    for length, most in rounds.items():
+        cells = {system.name: _runs(system.name, length, most, journal) for system in installed}
         wanted = cells[right][0].get("first_token") if right is not None else None
         rows = [_row(name, length, answer, runs) for name, (answer, *runs) in cells.items() if answer and any(runs)]
         for row in rows:
@@ -31,7 +32,10 @@ def find_rows(
             known = wanted is not None and row["first_token"] is not None
             row["same_first_token"] = row["first_token"] == wanted if known else None
         found += rows
-    return {"systems": [_describe(system, system in installed, lengths, journal) for system in systems], "rows": found}
+    return {
+        "systems": [_describe(system, system in installed, list(rounds), journal) for system in systems],
+        "rows": found,
+    }
 
 
 def _runs(system: str, length: int, rounds: int, journal: Journal) -> list[Row]:
