@@ -38,11 +38,13 @@ from texts import held_out_text
 
 from shadowattn.models.bundle import MANIFEST, read_manifest
 from shadowattn.runtime.litert.delegate import library_path
+from shadowattn.runtime.text.tokenizer import BundleTokenizer
 
 LENGTHS = (512, 2048, 4096, 8000)
 OUT = Path("build/bench/peers")
 _STOPPED = 130
 _LONG = 4096  # tokens
+_STARTS = 64  # how far into the text a prompt may begin
 _FIRST_TOKENS = 32  # by which a text is known again
 
 
@@ -79,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     long = arguments.rounds if arguments.long_rounds is None else arguments.long_rounds
     rounds = {length: long if length > _LONG else arguments.rounds for length in arguments.lengths}
     cells = plan([system.name for system in installed], rounds)
-    with _token_files(tokens, arguments.lengths) as files:
+    with _token_files(arguments.bundle, tokens, arguments.lengths) as files:
         failed = _run(cells, journal, setting, files, arguments.decode_tokens)
     found = find_rows(systems, installed, rounds, journal)
     return {
@@ -97,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _settle(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
-    """The machine, the model and the text; and the tokens of the longest prompt."""
+    """The machine, the model and the text; and tokens enough for the longest prompt, wherever it begins."""
     manifest = read_manifest(arguments.bundle)
     longest = max(arguments.lengths)
     if longest + arguments.decode_tokens > manifest.max_length:
@@ -106,7 +108,7 @@ def _settle(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
             f"{manifest.max_length:,} positions of {arguments.bundle}; give shorter ones"
         )
     text = None if manifest.tokenizer.file is None else arguments.text or held_out_text()
-    tokens, source = read_tokens(arguments.bundle, manifest, text, longest)
+    tokens, source = read_tokens(arguments.bundle, manifest, text, longest + _STARTS)
     cpus = machine.topology()
     facts = {
         "machine": machine.describe(cpus),
@@ -134,13 +136,25 @@ def _isa(asked: str, systems: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _token_files(tokens: Sequence[int], lengths: Sequence[int]) -> Iterator[dict[int, Path]]:
+def _token_files(bundle: Path, tokens: Sequence[int], lengths: Sequence[int]) -> Iterator[dict[int, Path]]:
     """Length -> a file with so many tokens, for the processes."""
+    manifest = read_manifest(bundle)
+    tokenizer = BundleTokenizer.open(bundle, manifest) if manifest.tokenizer.file else None
     with tempfile.TemporaryDirectory() as folder:
         files = {length: Path(folder) / f"{length}.json" for length in lengths}
         for length, path in files.items():
-            path.write_text(json.dumps(tokens[:length]), "utf-8")
+            path.write_text(json.dumps(prompt_of(tokens, length, tokenizer)), "utf-8")
         yield files
+
+
+def prompt_of(tokens: Sequence[int], length: int, tokenizer: BundleTokenizer | None) -> list[int]:
+    """The first `length` neighbours that are the tokens of their own text: some peers are given that. Raises
+    ValueError where none of the first _STARTS is."""
+    for start in range(_STARTS):
+        found = list(tokens[start : start + length])
+        if tokenizer is None or tokenizer.encode(tokenizer.decode(found), add_special_tokens=False) == found:
+            return found
+    raise ValueError(f"--text: wanted {length:,} tokens that the tokenizer makes of their own text; give another text")
 
 
 def _run(

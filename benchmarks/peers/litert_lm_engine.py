@@ -37,7 +37,6 @@ class LiteRtLmModel:
             known = time.perf_counter()
             others = sum(1 for _ in parts)
             seconds = time.perf_counter() - known
-        print("DEBUG", repr(first), others, decode_tokens, seconds)
         return worker.Run(self._token(first), known - begin, others / seconds if others else None)
 
     def facts(self) -> dict[str, Any]:
