@@ -34,6 +34,19 @@ class RmsNorm(nn.Module):
         return normed if self.weight is None else normed * self.weight
 
 
+class ShiftedNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) - shift over the last axis: its weight, and what the shift takes from every row, are in
+    the linear layers behind it (converter/rounded_layers.py)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(size))
+        self._eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self._eps) - self.shift
+
+
 class Rope(nn.Module):
     """position int32 [1] -> cos, sin float32 [1,T,1,d]; sin carries the sign of the rotation (first half negative)."""
 
@@ -55,13 +68,14 @@ class Rope(nn.Module):
 class _Projections(nn.Module):
     """Holder that gives the attention weights their Hugging Face names."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, rotated: bool) -> None:
         super().__init__()
         width = spec.num_heads * spec.head_dim
         kv_width = spec.num_kv_heads * spec.head_dim
-        self.q_proj = nn.Linear(spec.hidden_size, width, bias=spec.qkv_bias)
-        self.k_proj = nn.Linear(spec.hidden_size, kv_width, bias=spec.qkv_bias)
-        self.v_proj = nn.Linear(spec.hidden_size, kv_width, bias=spec.qkv_bias)
+        bias = spec.qkv_bias or rotated
+        self.q_proj = nn.Linear(spec.hidden_size, width, bias=bias)
+        self.k_proj = nn.Linear(spec.hidden_size, kv_width, bias=bias)
+        self.v_proj = nn.Linear(spec.hidden_size, kv_width, bias=bias)
         if spec.qk_norm:
             self.q_norm = RmsNorm(spec.head_dim, spec.rms_norm_eps)
             self.k_norm = RmsNorm(spec.head_dim, spec.rms_norm_eps)
@@ -74,8 +88,9 @@ class BeforeAttention(nn.Module):
         """rotated: as converter/rotation.py leaves the weights."""
         super().__init__()
         self.spec = spec
-        self.input_layernorm = RmsNorm(spec.hidden_size, spec.rms_norm_eps, rotated)
-        self.self_attn = _Projections(spec)
+        norm = ShiftedNorm if rotated else RmsNorm
+        self.input_layernorm = norm(spec.hidden_size, spec.rms_norm_eps)
+        self.self_attn = _Projections(spec, rotated)
 
     def forward(self, residual: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> dict[str, torch.Tensor]:
         spec, attention = self.spec, self.self_attn
@@ -94,21 +109,23 @@ class BeforeAttention(nn.Module):
 class _OutputProjection(nn.Module):
     """Holder that gives o_proj its Hugging Face name."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, rotated: bool) -> None:
         super().__init__()
-        self.o_proj = nn.Linear(spec.num_heads * spec.head_dim, spec.hidden_size, bias=spec.output_bias)
+        width = spec.num_heads * spec.head_dim
+        self.o_proj = nn.Linear(width, spec.hidden_size, bias=spec.output_bias or rotated)
 
 
 class _Mlp(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x)). block: size of the Hadamard blocks in front of down; 1: none."""
+    """SwiGLU: down(silu(gate(x)) * up(x)). rotated: with Hadamard blocks in front of down."""
 
-    def __init__(self, spec: ModelSpec, block: int) -> None:
+    def __init__(self, spec: ModelSpec, rotated: bool) -> None:
         super().__init__()
-        self._block = block
-        self.register_buffer("mix", torch.from_numpy(hadamard(block)), persistent=False)
-        self.gate_proj = nn.Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
-        self.up_proj = nn.Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
-        self.down_proj = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
+        self._block = down_block(spec) if rotated else 1
+        bias = spec.mlp_bias or rotated
+        self.register_buffer("mix", torch.from_numpy(hadamard(self._block)), persistent=False)
+        self.gate_proj = nn.Linear(spec.hidden_size, spec.intermediate_size, bias=bias)
+        self.up_proj = nn.Linear(spec.hidden_size, spec.intermediate_size, bias=bias)
+        self.down_proj = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = functional.silu(self.gate_proj(x)) * self.up_proj(x)
@@ -124,9 +141,10 @@ class AfterAttention(nn.Module):
     def __init__(self, spec: ModelSpec, rotated: bool = False) -> None:
         """rotated: as converter/rotation.py leaves the weights, mixed in front of the down projection."""
         super().__init__()
-        self.self_attn = _OutputProjection(spec)
-        self.post_attention_layernorm = RmsNorm(spec.hidden_size, spec.rms_norm_eps, rotated)
-        self.mlp = _Mlp(spec, down_block(spec) if rotated else 1)
+        norm = ShiftedNorm if rotated else RmsNorm
+        self.self_attn = _OutputProjection(spec, rotated)
+        self.post_attention_layernorm = norm(spec.hidden_size, spec.rms_norm_eps)
+        self.mlp = _Mlp(spec, rotated)
 
     def forward(self, o: torch.Tensor, residual: torch.Tensor) -> dict[str, torch.Tensor]:
         residual = residual + self.self_attn.o_proj(o)

@@ -193,9 +193,9 @@ def _calibrate(
         if not job.recipe.rotated:
             calibration = calibrate(job.spec, read, job.text, shown.update, grid)
             return calibration, lambda name: job.recipe.store(name, read(name))
-        layers = LayerRounder(random_rotation(job.spec), read, folder if job.compensates else None)
+        layers = LayerRounder(random_rotation(job.spec), job.recipe, read, folder if job.compensates else None)
         load = layers.rotation.wrap(read)
-        return calibrate(job.spec, load, job.text, shown.update, grid, layers), layers.weights(job.recipe)
+        return calibrate(job.spec, load, job.text, shown.update, grid, layers), layers.weights()
 
 
 def _write_model(
