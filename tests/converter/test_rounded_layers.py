@@ -1,4 +1,4 @@
-"""A layer that was rounded: what inputs have in common goes through exactly, and what is written is what was rounded."""
+"""A rounded layer: what its inputs have in common goes through exactly, and what is written is what was rounded."""
 
 import numpy as np
 import pytest
