@@ -97,7 +97,7 @@ def _score_slice(
         scores[variant].logprobs.append(part.logprobs[skipped:])
         scores[variant].kl.append(kl)
         scores[variant].same_top.append(reference.same_top(logits))
-    return len(streams) * len(part.logprobs)
+    return sum(len(parts[variant].logprobs) for variant in streams)
 
 
 def _summary(own: _Scores, base: _Scores) -> dict[str, Any]:

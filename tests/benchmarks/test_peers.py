@@ -51,7 +51,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     (made / files.HUGGING_FACE / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')  # no bos, as dequantise()
     text = folder / "text.txt"
     print("seed", SEED)
-    text.write_text(" ".join(f"w{number}" for number in np.random.default_rng(SEED).integers(3, VOCAB, 64)), "utf-8")
+    text.write_text(" ".join(f"w{number}" for number in np.random.default_rng(SEED).integers(3, VOCAB, 128)), "utf-8")
     return Tiny(model, made, bundle, text)
 
 
