@@ -8,8 +8,8 @@ matrix before the SiLU can reach, is mixed by small Hadamard blocks in the graph
 embedding and lm_head share needs one product of D x D for each row whose logits are wanted (HEAD_ROTATION).
 
 The norms' weights are folded into the linear layers behind them, since a norm without weights commutes with a
-rotation; they subtract a vector instead (converter/rounded_layers.py). Prior work: QuaRot (arXiv 2404.00456) and SpinQuant (2405.16406) merge rotations this way; DuQuant
-(2406.01721) deals channels out to blocks by size.
+rotation; they subtract a vector instead (converter/rounded_layers.py). Prior work: QuaRot (arXiv 2404.00456) and
+SpinQuant (2405.16406) merge rotations this way; DuQuant (2406.01721) deals channels out to blocks by size.
 """
 
 import dataclasses
