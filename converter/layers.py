@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from shadowattn.converter import toolchain
+from shadowattn.converter.orthogonal import hadamard
 from shadowattn.converter.rotation import down_block
-from shadowattn.converter.turn import hadamard
 from shadowattn.models.spec import ModelSpec
 
 toolchain.load()  # defines torch.ops.tfl.*

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from shadowattn.converter.turn import Turn, hadamard, random_turn
+from shadowattn.converter.orthogonal import Orthogonal, hadamard, random_orthogonal
 from shadowattn.converter.weight_names import EMBEDDING, HEAD_ROTATION, LM_HEAD
 from shadowattn.models.spec import ModelSpec
 
@@ -48,7 +48,7 @@ def down_block(spec: ModelSpec) -> int:
 
 def deal_channels(magnitude: np.ndarray, block: int) -> np.ndarray:
     """magnitude [n] of the channels -> order [n] that gives every block of `block` channels its share of large ones:
-    by size, they are dealt to the blocks forwards and backwards in turn."""
+    by size, they are dealt to the blocks forwards, then backwards, and so on."""
     dealt = np.argsort(-magnitude, kind="stable").reshape(block, -1)
     dealt[1::2] = dealt[1::2, ::-1]
     return dealt.T.reshape(-1)
@@ -63,8 +63,8 @@ class Rotation:
     """
 
     spec: ModelSpec
-    residual: Turn
-    values: tuple[Turn, ...]
+    residual: Orthogonal
+    values: tuple[Orthogonal, ...]
     orders: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def wrap(self, load: Load) -> Load:
@@ -114,8 +114,8 @@ class Rotation:
 def random_rotation(spec: ModelSpec, seed: int = _SEED) -> Rotation:
     """Random matrices of the model's sizes."""
     rng = np.random.default_rng(seed)
-    residual = random_turn(spec.hidden_size, rng)
-    return Rotation(spec, residual, tuple(random_turn(spec.head_dim, rng) for _ in range(spec.num_layers)))
+    residual = random_orthogonal(spec.hidden_size, rng)
+    return Rotation(spec, residual, tuple(random_orthogonal(spec.head_dim, rng) for _ in range(spec.num_layers)))
 
 
 def mix_blocks(x: np.ndarray, block: int) -> np.ndarray:
@@ -124,6 +124,6 @@ def mix_blocks(x: np.ndarray, block: int) -> np.ndarray:
     return np.asarray(blocks @ hadamard(block)).reshape(x.shape)
 
 
-def _conjugated(turn: Turn, diagonal: np.ndarray) -> np.ndarray:
+def _conjugated(matrix: Orthogonal, diagonal: np.ndarray) -> np.ndarray:
     """R^T diag R, symmetric."""
-    return turn.apply_to_rows(turn.apply(np.diag(diagonal)))
+    return matrix.apply_to_rows(matrix.apply(np.diag(diagonal)))

@@ -49,7 +49,7 @@ def _round_rows(left: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
 
 
 def _round_block(left: torch.Tensor, rounded: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
-    """Rounds the columns of a block, correcting within it; returns the errors that the columns behind it take over."""
+    """Rounds the columns of a block, correcting within it; returns the errors that those behind it compensate."""
     errors = torch.empty_like(left)
     for column in range(left.shape[1]):
         rounded[:, column] = left[:, column].round().clamp_(-127, 127)

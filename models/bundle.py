@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.tflite"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
-_RECIPE = re.compile(r"[a-z][a-z0-9_]*(:[a-z0-9_=.,]+)?")  # what it means, converter/recipes.py says
+_RECIPE = re.compile(r"(int8|float32)(:[a-z0-9_=.,]+)?")  # what it means, converter/recipes.py says
 _PLANS = (plan_file.NEXT_FILE_NAME, plan_file.FILE_NAME)
 
 _SIGNATURES = {
@@ -241,7 +241,7 @@ def _need(ok: bool, message: str) -> None:
 
 def _check_sizes(manifest: Manifest) -> None:
     named = isinstance(manifest.weights, str) and _RECIPE.fullmatch(manifest.weights)
-    _need(bool(named), f"weights must name a recipe such as int8 or float32, got {manifest.weights!r:.60}")
+    _need(bool(named), f"weights must be int8 or float32, with settings behind a colon, got {manifest.weights!r:.60}")
     ratio_fits = manifest.keep_ratio is None or 0 < manifest.keep_ratio <= 1
     _need(ratio_fits, f"keep_ratio must be null (auto) or in (0, 1], got {manifest.keep_ratio}")
     _need(1 <= manifest.max_length <= MAX_LENGTH, f"max_length must be in 1..{MAX_LENGTH}, got {manifest.max_length}")

@@ -27,7 +27,7 @@ class FloatModel(Protocol):
 
 
 def open_model(path: Path, manifest: Manifest) -> FloatModel:
-    """Raises ValueError where nothing can run a float model, `path` is none, or it is not the bundle's."""
+    """Raises ValueError where nothing can run a float model, `path` is no model, or not the bundle's."""
     entries = list(importlib.metadata.entry_points(group=GROUP))
     try:
         [entry] = entries

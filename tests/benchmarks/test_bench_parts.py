@@ -236,7 +236,7 @@ def test_a_mode_has_one_color_everywhere() -> None:
     assert colors.color_of("ours, shadow auto") == colors.color_of("shadowattn, default") == "#1f4fb4"
     assert colors.color_of("ours, dense") == colors.color_of("shadowattn, dense") == colors.color_of("dense")
     assert colors.color_of("shadow 0.05") != colors.color_of("shadow auto")
-    assert len(set(colors._COLORS.values())) == len(colors._COLORS) - 1  # the default has two names
+    assert len(set(colors._COLORS.values())) == len(colors._COLORS) - 2  # the default has three names
     with pytest.raises(ValueError, match="got 'mystery'"):
         colors.color_of("mystery")
 

@@ -7,8 +7,8 @@ import pytest
 from test_bundle_of_every_family import TOLERANCE, SplitRunner
 from tiny_models import CHUNK, FAMILIES
 
+from shadowattn.converter.orthogonal import hadamard, random_orthogonal
 from shadowattn.converter.rotation import deal_channels, down_block, mix_blocks
-from shadowattn.converter.turn import hadamard, random_turn
 from shadowattn.models.bundle import read_manifest
 from shadowattn.models.spec import ModelSpec, RopeSpec
 
@@ -29,23 +29,23 @@ def test_logits_of_a_rotated_model_equal_transformers(family, tiny_bundle):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 15, 16, 24, 36, 64, 100, 576, 1001])
-def test_a_turn_is_the_product_of_its_factors_and_orthogonal(size):
-    turn = random_turn(size, np.random.default_rng(size))
+def test_a_matrix_is_the_product_of_its_factors_and_orthogonal(size):
+    matrix_of = random_orthogonal(size, np.random.default_rng(size))
     matrix = np.eye(1)
-    for factor in turn.factors:
+    for factor in matrix_of.factors:
         matrix = np.kron(matrix, factor)
-    matrix = turn.signs[:, None] * matrix
+    matrix = matrix_of.signs[:, None] * matrix
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(size), atol=1e-5)
     x = np.random.default_rng(0).standard_normal((2, 3, size)).astype(np.float32)
-    np.testing.assert_allclose(turn.apply(x), x @ matrix, atol=1e-5 * np.sqrt(size))
-    np.testing.assert_allclose(turn.apply_to_rows(x[0].T), matrix.T @ x[0].T, atol=1e-5 * np.sqrt(size))
+    np.testing.assert_allclose(matrix_of.apply(x), x @ matrix, atol=1e-5 * np.sqrt(size))
+    np.testing.assert_allclose(matrix_of.apply_to_rows(x[0].T), matrix.T @ x[0].T, atol=1e-5 * np.sqrt(size))
 
 
 def test_one_large_channel_is_spread_over_all():
-    turn = random_turn(576, np.random.default_rng(1))
+    matrix_of = random_orthogonal(576, np.random.default_rng(1))
     x = np.zeros(576, np.float32)
     x[17] = 100
-    assert np.abs(turn.apply(x)).max() < 100 * 0.15  # 1 / sqrt(576) is 0.04
+    assert np.abs(matrix_of.apply(x)).max() < 100 * 0.15  # 1 / sqrt(576) is 0.04
 
 
 @pytest.mark.parametrize("size", [1, 2, 16, 64])

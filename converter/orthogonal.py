@@ -1,7 +1,7 @@
 """Random orthogonal matrices that cost little to apply: signs, then a Kronecker product of small factors.
 
 A size is cut into its odd part and a power of two: the odd part gets a random orthogonal matrix, the power of two a
-Hadamard matrix as two factors of about equal size. So n = 2,048 is turned with 2 * 48 products a row element instead
+Hadamard matrix as two factors of about equal size. So n = 2,048 takes 96 products an element instead
 of 2,048, and every output still mixes all n inputs.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Turn:
+class Orthogonal:
     """R = diag(signs) @ (factors[0] (x) factors[1] (x) ...), orthogonal, [n,n]. signs [n] of -1 and 1."""
 
     signs: np.ndarray
@@ -31,8 +31,8 @@ class Turn:
         return np.ascontiguousarray(np.moveaxis(self.apply(np.moveaxis(x, 0, -1)), -1, 0))
 
 
-def random_turn(size: int, rng: np.random.Generator) -> Turn:
-    """A Turn of that size; seeds decide."""
+def random_orthogonal(size: int, rng: np.random.Generator) -> Orthogonal:
+    """A Orthogonal of that size; seeds decide."""
     power = size & -size
     odd = size // power
     low = 1 << (power.bit_length() // 2)
@@ -40,7 +40,7 @@ def random_turn(size: int, rng: np.random.Generator) -> Turn:
     if odd > 1:
         orthogonal, triangular = np.linalg.qr(rng.standard_normal((odd, odd)))
         factors.insert(0, (orthogonal * np.sign(np.diag(triangular))).astype(np.float32))
-    return Turn(rng.choice(np.array([-1, 1], np.float32), size), tuple(factors))
+    return Orthogonal(rng.choice(np.array([-1, 1], np.float32), size), tuple(factors))
 
 
 def hadamard(size: int) -> np.ndarray:
