@@ -18,6 +18,7 @@ FIXED_ADDRESSES = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 # $(call native,PRESET,configure flags,build flags,ctest flags,ctest's launcher): one of delegate/CMakePresets.json
 native = cd delegate && export PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset $(1) $(2) && cmake --build --preset $(1) $(3) && \
   $(5) ctest --preset $(1) $(4)
+DEMO_MODEL := PYTHONPATH=examples $(BIN)/python -c 'import demo; print(demo.find_model())'
 SOURCES := pyproject.toml $(shell find src models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
 
@@ -74,14 +75,14 @@ bench-peers: $(VENV)/.test .demo/smollm2.bundle  ## README's table: ours and the
 	$(BIN)/python benchmarks/end_to_end.py $(BENCH_PEERS)
 
 weights: $(VENV)/.test .demo/smollm2.bundle .demo/smollm2-float32.bundle  ## docs/figures/weights.md: what INT8 lost against the float model
-	$(BIN)/python benchmarks/weights.py $(WEIGHTS)
+	$(BIN)/python benchmarks/weights.py --model="$$($(DEMO_MODEL))" $(WEIGHTS)
 
 .demo/smollm2.bundle:
 	$(MAKE) demo
 
 .demo/smollm2-float32.bundle: | $(VENV)/.demo
 	mkdir -p $(@D)
-	$(BIN)/shadowattn convert "$$(PYTHONPATH=examples $(BIN)/python -c 'import demo; print(demo.find_model())')" -o $@ --weights=float32
+	$(BIN)/shadowattn convert "$$($(DEMO_MODEL))" -o $@ --weights=float32
 
 wheel: $(VENV)/bin/pip
 	$(PIP) wheel --no-deps -w dist .

@@ -1,10 +1,10 @@
 """What quantised weights lost: bundles against the float32 model they came from, on held-out texts and in short chats.
 
-python benchmarks/weights.py [--bundles=.demo/smollm2.bundle] [--float_bundle=.demo/smollm2-float32.bundle]
-    [--model=FILE] [--tokens=8192] [--window=2048] [--out=build/weights] [--publish]
+python benchmarks/weights.py --model=FILE [--bundles=.demo/smollm2.bundle]
+    [--float_bundle=.demo/smollm2-float32.bundle] [--tokens=8192] [--window=2048] [--out=build/weights] [--publish]
 
-`make weights` runs it. Attention is dense everywhere. The model is the one of the demo unless --model names another;
-answers are compared with the float32 bundle's, 16 greedy tokens for each line of benchmarks/chat_questions.txt.
+`make weights` runs it on the demo's model. Attention is dense everywhere. Answers are compared with the float32
+bundle's, 16 greedy tokens for each line of benchmarks/chat_questions.txt.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundles", type=_paths, default=(Path(".demo/smollm2.bundle"),), help="with commas between")
     parser.add_argument("--float_bundle", type=Path, default=Path(".demo/smollm2-float32.bundle"))
-    parser.add_argument("--model", type=Path, default=None, help="GGUF file or folder; default: the demo's")
+    parser.add_argument("--model", type=Path, required=True, help="the float model: GGUF file or folder")
     parser.add_argument("--texts", type=_paths, default=None, help="default: the held-out ones of benchmarks/texts.py")
     parser.add_argument("--tokens", type=int, default=8192, help="of each text")
     parser.add_argument("--window", type=int, default=2048)
@@ -48,11 +48,10 @@ def _paths(text: str) -> tuple[Path, ...]:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """A row per bundle and text, and how often its answers are the float model's. Raises ValueError."""
-    model = arguments.model or _demo_model()
     texts = arguments.texts or tuple(text.path for text in fetch_texts(warn) if text.role == HELD_OUT)
     options = EvalOptions(
         modes=("dense",), window=arguments.window, max_tokens=arguments.tokens, texts=tuple(map(str, texts)),
-        reference=str(model),
+        reference=str(arguments.model),
     )  # fmt: skip
     questions = QUESTIONS.read_text("utf-8").splitlines()
     wanted = answers(arguments.float_bundle, questions)
@@ -78,13 +77,6 @@ def answers(bundle: Path, questions: Sequence[str]) -> list[str]:
     """The text of each answer's first tokens, the likeliest ones, with dense attention."""
     with shadowattn.open(bundle, mode="dense") as session:
         return [session.chat([{"role": "user", "content": text}], ANSWER_TOKENS).read() for text in questions]
-
-
-def _demo_model() -> Path:
-    sys.path.append("examples")
-    import demo
-
-    return demo.find_model()
 
 
 def document(result: dict[str, Any], command: str) -> str:

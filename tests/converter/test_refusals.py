@@ -174,7 +174,7 @@ def test_weights_in_a_type_that_cannot_be_read(model, tmp_path):
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"weights": "int4"}, "weights must be one of int8, float32, got 'int4'"),
+        ({"weights": "int4"}, "weights must be int8 or float32, got 'int4'"),
         ({"keep_ratio": 0.0}, r"keep_ratio must be in \(0, 1\], got 0\.0"),
         ({"keep_ratio": float("nan")}, "keep_ratio must be in"),
         ({"keep_ratio": 1.5}, "keep_ratio must be in"),
