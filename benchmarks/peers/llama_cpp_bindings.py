@@ -45,7 +45,7 @@ class LlamaCppModel:
 
     def facts(self) -> dict[str, Any]:
         said = llama_cpp.llama_print_system_info().decode()
-        return {"version": worker.versions("llama_cpp_python"), "isa": " ".join(said.split())}
+        return {"version": worker.versions("llama_cpp_python"), "isa": " ".join(said.replace("|", ",").split())}
 
     def _step(self, ids: Sequence[int]) -> int:
         """The likeliest token after the last of ids; no other row's logits are computed."""
