@@ -18,6 +18,7 @@ FIXED_ADDRESSES = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 # $(call native,PRESET,configure flags,build flags,ctest flags,ctest's launcher): one of delegate/CMakePresets.json
 native = cd delegate && export PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset $(1) $(2) && cmake --build --preset $(1) $(3) && \
   $(5) ctest --preset $(1) $(4)
+FAST := tests/models tests/runtime $(wildcard tests/test_*.py)
 DEMO_MODEL := PYTHONPATH=examples $(BIN)/python -c 'import demo; print(demo.find_model())'
 SOURCES := pyproject.toml $(shell find src models converter runtime delegate -type f \( -name '*.py' -o -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.lds' -o -name 'CMakeLists.txt' \))
@@ -33,8 +34,9 @@ python-test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
 
 test-fast: $(VENV)/.test  ## what no change should break, under 3 minutes
-	$(BIN)/python -m pytest -q -m "not slow" $(FAST)
-	@echo "left out (make test runs it): $(filter-out $(FAST),$(wildcard tests/*/)) slow tests, C++ tests, linters"
+	$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/runtime/pipeline $(FAST)
+	@echo "left out (make test runs it): $(filter-out $(addsuffix /,$(FAST)),$(wildcard tests/*/)) tests/runtime/pipeline/" \
+	  "slow tests, C++ tests, linters"
 
 lint: $(VENV)/.test build/dev/shadowattn  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
