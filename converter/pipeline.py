@@ -73,7 +73,7 @@ class _Job:
     @property
     def compensates(self) -> bool:
         """Whether weights are rounded so that errors compensate."""
-        return self.recipe.bits == 8 and self.recipe.rotated and self.options.effort != "quick"
+        return _compensates(self.recipe, self.options)
 
     def graphs(self) -> tuple[bundle.Graph, ...]:
         """Every graph of model.tflite."""
@@ -163,7 +163,8 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     max_length = _max_length(options.max_length, spec)
     ladder = prefill_ladder(options.prefill_chunks, max_length)
     buckets = sequence_buckets(max_length)
-    check_resources(spec, recipe, plan_graphs(spec, ladder), output.resolve().parent)
+    compensates = _compensates(recipe, options)
+    check_resources(spec, recipe, plan_graphs(spec, ladder), output.resolve().parent, compensates)
     tokenizer = readable_tokenizer(checkpoint, options.allow_missing_tokenizer)
     tokens = known_tokens(checkpoint, tokenizer, spec.vocab_size)
     about_tokenizer = tokenizer.warnings if tokenizer else ()
@@ -171,6 +172,10 @@ def _decide(model: Path, output: Path, options: ConvertOptions) -> _Job:
     own = None if options.calibration_text is None else Path(options.calibration_text)
     text = calibration_text(spec, tokenizer.json if tokenizer else None, own)
     return _Job(checkpoint, spec, recipe, options, max_length, ladder, buckets, tokenizer, tokens, text, warnings)
+
+
+def _compensates(recipe: Recipe, options: ConvertOptions) -> bool:
+    return recipe.bits == 8 and recipe.rotated and options.effort != "quick"
 
 
 def _max_length(asked: int | None, spec: ModelSpec) -> int:

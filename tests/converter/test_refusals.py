@@ -21,6 +21,7 @@ from shadowattn.converter.split import plan_graphs
 from shadowattn.models.spec import ModelSpec, RopeSpec
 
 WEIGHTS = "model.safetensors"
+ONE_BILLION = ModelSpec("llama", 128256, 2048, 8192, 16, 32, 8, 64, 1e-5, RopeSpec(500000.0), 131072, True)
 
 
 @pytest.fixture
@@ -203,6 +204,20 @@ def test_too_little_memory(model, tmp_path, monkeypatch):
     refuse(model, tmp_path, r"converting needs about .* GiB of memory, 0\.10 GiB are available")
 
 
+def test_rounded_layers_take_disk_and_memory_of_their_own(tmp_path, monkeypatch):
+    """Room for the file alone is enough with effort=quick only."""
+    graphs, recipe = plan_graphs(ONE_BILLION, (32, 256)), parse_recipe("int8")
+    size = resources.model_file_bytes(ONE_BILLION, recipe, graphs)
+    free = size + 2**28
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    monkeypatch.setattr(resources, "available_memory_bytes", lambda: None)
+    resources.check_resources(ONE_BILLION, recipe, graphs, tmp_path)
+    with pytest.raises(ValueError, match="GiB of disk"):
+        resources.check_resources(ONE_BILLION, recipe, graphs, tmp_path, compensates=True)
+    quick, default = (resources.peak_memory_bytes(ONE_BILLION, 0, compensates) for compensates in (False, True))
+    assert default > quick + 2**29
+
+
 def test_disk_that_fills_up_while_writing(model, tmp_path, monkeypatch):
     real = ModelFile.write
     monkeypatch.setattr(ModelFile, "write", lambda self, _path, *rest: real(self, Path("/dev/full"), *rest))
@@ -211,17 +226,16 @@ def test_disk_that_fills_up_while_writing(model, tmp_path, monkeypatch):
 
 def test_models_above_two_gigabytes_are_refused_by_size_alone(tmp_path):
     three_billion = ModelSpec("llama", 128256, 3072, 8192, 28, 24, 8, 128, 1e-5, RopeSpec(500000.0), 131072, True)
-    one_billion = ModelSpec("llama", 128256, 2048, 8192, 16, 32, 8, 64, 1e-5, RopeSpec(500000.0), 131072, True)
     for spec, weights, message in (
         (three_billion, "int8", "2.99 GiB as int8.*choose a smaller model"),
-        (one_billion, "float32", "4.60 GiB as float32.*use --weights=int8"),
+        (ONE_BILLION, "float32", "4.60 GiB as float32.*use --weights=int8"),
     ):
         graphs = plan_graphs(spec, (32, 256))
         size = resources.model_file_bytes(spec, parse_recipe(weights), graphs) / 2**30
         with pytest.raises(ValueError, match="above the 2 GiB that one LiteRT file can hold"):
             resources.check_resources(spec, parse_recipe(weights), graphs, tmp_path)
         assert size == pytest.approx(float(message[:4]), rel=0.03)
-    assert resources.model_file_bytes(one_billion, parse_recipe("int8"), graphs) < 2**31
+    assert resources.model_file_bytes(ONE_BILLION, parse_recipe("int8"), graphs) < 2**31
 
 
 def test_model_that_computes_nan(model, tmp_path, monkeypatch):
